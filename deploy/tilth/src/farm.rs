@@ -1,0 +1,248 @@
+//! The farm that is run: its names, its secrets, and the configuration of each tier.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use cloud::api::types::Role;
+use cloud::setup::{self, FarmSpec, FieldSpec};
+use gateway::config::{CloudConfig, RetentionConfig, WindowsConfig};
+use gateway::detect::RulesConfig;
+use gateway::door::DoorConfig;
+use node_sim::config::{FarmConfig, Pace};
+use proto::{FarmId, GatewayId, StationId, TimeScale, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::secret;
+use crate::service::Service;
+
+/// The farm's name in topics and tables.
+pub const FARM: &str = "fallon";
+/// The gateway's name.
+pub const GATEWAY: &str = "home";
+/// The first user's e-mail address.
+pub const USER: &str = "farmer@example.org";
+/// The name under which other programs subscribe to the stations' topics.
+pub const SUBSCRIBER: &str = "subscriber";
+/// Where the farm lies.
+const TIME_ZONE: &str = "America/Los_Angeles";
+
+/// What a farm is run with.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The simulated field and its stations.
+    pub farm: FarmConfig,
+    /// How the farm's clock runs.
+    pub time: TimeScale,
+    /// What sets the pace of the simulation.
+    pub pace: Pace,
+    /// Farm time at which the simulation ends.
+    pub until: Option<Timestamp>,
+    /// Whether every reading goes to the truth log.
+    pub truth_readings: bool,
+    /// The database.
+    pub database_url: String,
+    /// Where the dashboard and the API are served.
+    pub cloud: SocketAddr,
+    /// Where stations and subscribers connect.
+    pub mqtt: SocketAddr,
+    /// Where the gateway's own page is served.
+    pub status: SocketAddr,
+}
+
+/// What people and programs sign in with. Made at the first start and kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Secrets {
+    /// The first user's password.
+    pub user: String,
+    /// The gateway's token at the cloud.
+    pub gateway: String,
+    /// The password of [`SUBSCRIBER`] at the gateway.
+    pub subscriber: String,
+    /// The stations' passwords at the gateway.
+    pub stations: BTreeMap<StationId, String>,
+}
+
+impl Secrets {
+    /// Reads the secrets of `data_dir`, and makes those that are not there yet.
+    ///
+    /// # Errors
+    /// When they can be neither read nor written.
+    pub fn open(data_dir: &Path, stations: impl Iterator<Item = StationId>) -> anyhow::Result<Self> {
+        let path = data_dir.join("secrets.toml");
+        let mut secrets = match fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).with_context(|| format!("{} does not hold a farm's secrets", path.display()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self {
+                user: secret::password(),
+                gateway: secret::password(),
+                subscriber: secret::password(),
+                stations: BTreeMap::new(),
+            },
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        for station in stations {
+            secrets.stations.entry(station).or_insert_with(secret::password);
+        }
+        secret::write(&path, &toml::to_string(&secrets)?).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(secrets)
+    }
+}
+
+/// The three tiers, ready to be started.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// The cloud.
+    pub cloud: Service,
+    /// The gateway.
+    pub gateway: Service,
+    /// The simulated stations.
+    pub node_sim: Service,
+}
+
+impl Plan {
+    /// The farm's name.
+    #[must_use]
+    pub fn farm_id(&self) -> FarmId {
+        self.farm.id.clone()
+    }
+
+    /// Brings the database to the tables and the inventory that this farm needs.
+    ///
+    /// # Errors
+    /// When the database does not answer, or refuses.
+    pub async fn set_up_database(&self, secrets: &Secrets) -> anyhow::Result<()> {
+        let pool = cloud::database::connect(&self.database_url).await?;
+        cloud::database::migrate(&pool).await?;
+        let fields = self.farm.fields().into_iter().map(|field| FieldSpec {
+            crop: field.crop.name().to_owned(),
+            soil: field.soil.name().to_owned(),
+            field_capacity: field.field_capacity(),
+            wilting_point: field.wilting_point(),
+            refill_point: field.refill_point(),
+            id: field.id,
+            name: field.name,
+        });
+        let farm = FarmSpec {
+            id: self.farm_id(),
+            name: "Fallon farm".to_owned(),
+            timezone: TIME_ZONE.to_owned(),
+            latitude: self.farm.latitude,
+            longitude: self.farm.longitude,
+            fields: fields.collect(),
+        };
+        setup::create_or_update_farm(&pool, &farm).await?;
+        setup::create_gateway(&pool, &farm.id, &gateway_id()?, "Home", &secrets.gateway).await?;
+        if !setup::user_exists(&pool, USER).await? {
+            setup::create_user(&pool, USER, &secrets.user, Role::Admin, &[farm.id]).await?;
+        }
+        pool.close().await;
+        Ok(())
+    }
+
+    /// Writes the tiers' configurations below the data directory; `program` is what runs them.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn configure(&self, secrets: &Secrets, program: &Path) -> anyhow::Result<Services> {
+        let dirs = ["config", "run", "log", "gateway", "node-sim", "truth"];
+        for dir in dirs {
+            let dir = self.data_dir.join(dir);
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        let credentials = self.data_dir.join("config/credentials.toml");
+        secret::write(&credentials, &toml::to_string(&self.credentials(secrets))?)?;
+        let service = |name: &'static str, config: toml::Table| -> anyhow::Result<Service> {
+            let path = self.data_dir.join(format!("config/{name}.toml"));
+            secret::write(&path, &toml::to_string(&config)?).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(Service {
+                name,
+                program: program.to_owned(),
+                config: path,
+                log: self.data_dir.join(format!("log/{name}.log")),
+                ready_file: self.ready_file(name),
+            })
+        };
+        Ok(Services {
+            cloud: service("cloud", self.cloud_config()?)?,
+            gateway: service("gateway", self.gateway_config(secrets, &credentials)?)?,
+            node_sim: service("node-sim", self.node_sim_config(secrets)?)?,
+        })
+    }
+
+    fn ready_file(&self, name: &str) -> PathBuf {
+        self.data_dir.join(format!("run/{name}.json"))
+    }
+
+    fn cloud_config(&self) -> anyhow::Result<toml::Table> {
+        #[derive(Serialize)]
+        struct Cloud<'a> {
+            database_url: &'a str,
+            listen: String,
+            ready_file: PathBuf,
+            time: TimeScale,
+        }
+        let listen = self.cloud.to_string();
+        let config = Cloud { database_url: &self.database_url, listen, ready_file: self.ready_file("cloud"), time: self.time };
+        Ok(toml::Table::try_from(config)?)
+    }
+
+    fn gateway_config(&self, secrets: &Secrets, credentials: &Path) -> anyhow::Result<toml::Table> {
+        let config = gateway::Config {
+            farm: self.farm_id(),
+            gateway: gateway_id()?,
+            data_dir: self.data_dir.join("gateway"),
+            status_listen: self.status,
+            ready_file: Some(self.ready_file("gateway")),
+            time: self.time,
+            door: DoorConfig { listen: Some(self.mqtt), credentials: Some(credentials.to_owned()), ..DoorConfig::default() },
+            cloud: Some(CloudConfig { url: format!("http://{}", self.cloud), token: secrets.gateway.clone() }),
+            windows: WindowsConfig::default(),
+            retention: RetentionConfig::default(),
+            rules: RulesConfig::default(),
+            models_dir: None,
+        };
+        Ok(toml::Table::try_from(config)?)
+    }
+
+    fn node_sim_config(&self, secrets: &Secrets) -> anyhow::Result<toml::Table> {
+        let config = node_sim::Config {
+            passwords: secrets.stations.clone(),
+            time: self.time,
+            pace: self.pace,
+            until: self.until,
+            truth_dir: Some(self.data_dir.join("truth")),
+            truth_readings: self.truth_readings,
+            ready_file: Some(self.ready_file("node-sim")),
+            ..node_sim::Config::new(self.farm.clone(), self.mqtt.to_string(), self.data_dir.join("node-sim"))
+        };
+        Ok(toml::Table::try_from(config)?)
+    }
+
+    fn credentials(&self, secrets: &Secrets) -> Credentials {
+        let client = |name: &str, role, password: &str| Client { name: name.to_owned(), role, password_sha256: secret::digest(password) };
+        let stations = secrets.stations.iter().map(|(name, password)| client(name.as_str(), "station", password));
+        Credentials { client: stations.chain([client(SUBSCRIBER, "subscriber", &secrets.subscriber)]).collect() }
+    }
+}
+
+/// Who may connect to the gateway.
+#[derive(Debug, Serialize)]
+struct Credentials {
+    client: Vec<Client>,
+}
+
+#[derive(Debug, Serialize)]
+struct Client {
+    name: String,
+    role: &'static str,
+    password_sha256: String,
+}
+
+fn gateway_id() -> anyhow::Result<GatewayId> {
+    Ok(GATEWAY.parse()?)
+}

@@ -1,0 +1,181 @@
+//! The gateway's configuration: one TOML file.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use proto::{FarmId, GatewayId, Quantity, TimeScale};
+use serde::{Deserialize, Serialize};
+
+use crate::detect::RulesConfig;
+use crate::door::DoorConfig;
+use crate::validate::{Limits, Tolerance};
+use crate::window::Shape;
+
+/// A gateway's configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The farm.
+    pub farm: FarmId,
+    /// The gateway's name in the farm.
+    pub gateway: GatewayId,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where the status page, `/metrics` and `/healthz` are served; port 0 takes a free one.
+    #[serde(default = "status_listen")]
+    pub status_listen: SocketAddr,
+    /// A file that is written when all servers listen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_file: Option<PathBuf>,
+    /// How the farm's clock runs against the wall clock.
+    #[serde(default)]
+    pub time: TimeScale,
+    /// The front door.
+    #[serde(default)]
+    pub door: DoorConfig,
+    /// The cloud; a gateway without one works by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<CloudConfig>,
+    /// How readings become windows.
+    #[serde(default)]
+    pub windows: WindowsConfig,
+    /// What is kept, and for how long.
+    #[serde(default)]
+    pub retention: RetentionConfig,
+    /// When the rules raise alerts.
+    #[serde(default)]
+    pub rules: RulesConfig,
+    /// A folder with a folder for each model (`model.onnx` and `manifest.toml`); without it the built-in model runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models_dir: Option<PathBuf>,
+}
+
+/// Where the cloud is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloudConfig {
+    /// Its address, like `https://tilth.example.org`.
+    pub url: String,
+    /// The gateway's token.
+    pub token: String,
+}
+
+/// How readings become windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WindowsConfig {
+    /// The length of a window, in seconds.
+    pub length_s: u32,
+    /// How far behind its station's newest reading a reading may come and still amend its window, in seconds.
+    pub lateness_s: u32,
+    /// How far apart readings may be and still be neighbours for the filters, in seconds.
+    pub context_s: u32,
+    /// How long nothing may come from a station before its windows close without more, in seconds.
+    pub idle_s: u32,
+    /// How far a station's clock may be ahead, in seconds.
+    pub future_s: u32,
+    /// How old a reading may be at all, in days.
+    pub oldest_days: u32,
+}
+
+impl Default for WindowsConfig {
+    fn default() -> Self {
+        Self { length_s: 900, lateness_s: 7_200, context_s: 3_600, idle_s: 3_600, future_s: 300, oldest_days: 400 }
+    }
+}
+
+impl WindowsConfig {
+    /// The same for the windows.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        let ms = |seconds: u32| i64::from(seconds) * 1000;
+        Shape {
+            length_s: self.length_s,
+            context_ms: ms(self.context_s),
+            idle_ms: ms(self.idle_s),
+            tolerance: Tolerance {
+                future_ms: ms(self.future_s),
+                lateness_ms: ms(self.lateness_s),
+                oldest_ms: i64::from(self.oldest_days) * 86_400_000,
+            },
+        }
+    }
+}
+
+/// What is kept on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// Raw readings at most this old, in days of farm time.
+    pub raw_days: u32,
+    /// Raw readings at most this many, in bytes; the oldest go first.
+    pub raw_bytes: u64,
+    /// What waits for the cloud, in bytes; beyond it the oldest windows go first and are counted.
+    pub spool_bytes: u64,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { raw_days: 90, raw_bytes: 4 << 30, spool_bytes: 2 << 30 }
+    }
+}
+
+fn status_listen() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 8090))
+}
+
+/// A configuration that cannot be used: everything that is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// Names the file, the key and the value of everything that is wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let shown = path.display();
+        let text = fs::read_to_string(path).map_err(|error| ConfigError(vec![format!("configuration {shown}: {error}")]))?;
+        let config: Self = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            ConfigError(vec![format!("configuration {shown} line {line}: {}", error.message().replace('\n', " "))])
+        })?;
+        let wrong: Vec<String> = config.check().into_iter().map(|wrong| format!("configuration {shown}: {wrong}")).collect();
+        if wrong.is_empty() { Ok(config) } else { Err(ConfigError(wrong)) }
+    }
+
+    /// What is wrong with the values, a line each.
+    #[must_use]
+    pub fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut expect = |holds: bool, key: &str, value: &dyn std::fmt::Display, expected: &str| {
+            if !holds {
+                wrong.push(format!("{key} = {value} is not {expected}"));
+            }
+        };
+        let windows = &self.windows;
+        let divides = windows.length_s > 0 && 86_400 % windows.length_s.max(1) == 0;
+        expect(divides, "windows.length_s", &windows.length_s, "a part of a day: 60, 300, 900, 3600 s, …");
+        expect(windows.context_s > 0, "windows.context_s", &windows.context_s, "above 0 s");
+        expect(windows.idle_s >= windows.length_s, "windows.idle_s", &windows.idle_s, "at least windows.length_s");
+        expect(windows.oldest_days > 0, "windows.oldest_days", &windows.oldest_days, "above 0 days");
+        expect(self.time.speed > 0.0 && self.time.speed.is_finite(), "time.speed", &self.time.speed, "above 0");
+        expect(self.retention.raw_days > 0, "retention.raw_days", &self.retention.raw_days, "above 0 days");
+        expect(self.retention.raw_bytes >= 1 << 20, "retention.raw_bytes", &self.retention.raw_bytes, "at least 1 MiB");
+        expect(self.retention.spool_bytes >= 1 << 20, "retention.spool_bytes", &self.retention.spool_bytes, "at least 1 MiB");
+        if let Some(cloud) = &self.cloud {
+            let http = cloud.url.starts_with("http://") || cloud.url.starts_with("https://");
+            expect(http, "cloud.url", &format!("{:?}", cloud.url), "an address with http:// or https://");
+            expect(!cloud.token.is_empty(), "cloud.token", &"\"\"", "a token");
+        }
+        wrong
+    }
+
+    /// What is expected of each quantity.
+    #[must_use]
+    pub fn limits(&self, quantity: Quantity) -> Limits {
+        Limits::of(quantity)
+    }
+}

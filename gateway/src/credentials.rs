@@ -1,0 +1,242 @@
+//! Who may connect: names, roles and password digests, read from a TOML file.
+//!
+//! ```toml
+//! [[client]]
+//! name = "n1"
+//! role = "station"
+//! password_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+//!
+//! [[client]]
+//! name = "node-red"
+//! role = "subscriber"
+//! password_sha256 = "…"
+//! ```
+//!
+//! Passwords are random tokens of 128 bits or more, so a plain SHA-256 of them cannot be searched. A client without a
+//! `password_sha256` can come in with a certificate only.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use proto::StationId;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// What a client is let in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A station: publishes its own birth, data and status.
+    Station,
+    /// Another program: subscribes to what stations publish.
+    Subscriber,
+}
+
+/// Why a name and password are not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nobody of that name has a password.
+    Unknown,
+    /// The password is another.
+    Password,
+}
+
+/// A credentials file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// It cannot be read.
+    #[error("credentials file {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no TOML, or has other keys than it should.
+    #[error("credentials file {path}: {source}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// Some of its clients cannot be used; all of them are listed.
+    #[error("credentials file {path}: {}", .problems.join("; "))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// One line each.
+        problems: Vec<String>,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    client: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    role: Role,
+    password_sha256: Option<String>,
+}
+
+/// The clients that may connect.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    clients: HashMap<String, Client>,
+}
+
+#[derive(Clone)]
+struct Client {
+    role: Role,
+    password: Option<[u8; 32]>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("clients", &self.clients.len()).finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// Reads a credentials file.
+    ///
+    /// # Errors
+    /// When it cannot be read or any client in it cannot be used.
+    pub fn load(path: &Path) -> Result<Self, CredentialsError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| CredentialsError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, CredentialsError> {
+        let file: File = toml::from_str(text)
+            .map_err(|source| CredentialsError::Malformed { path: path.to_owned(), source: Box::new(source) })?;
+        let mut credentials = Self::default();
+        let mut problems = Vec::new();
+        for entry in file.client {
+            let name = entry.name;
+            // Programs' names follow the stations' rule: they become part of topics' and sessions' keys as well.
+            if let Err(error) = name.parse::<StationId>() {
+                problems.push(format!("client.name: {error}"));
+                continue;
+            }
+            let password = match entry.password_sha256.as_deref().map(digest_from_hex) {
+                Some(None) => {
+                    problems.push(format!("client {name:?}: password_sha256 must be 64 hexadecimal digits"));
+                    continue;
+                }
+                Some(digest) => digest,
+                None => None,
+            };
+            if credentials.clients.insert(name.clone(), Client { role: entry.role, password }).is_some() {
+                problems.push(format!("client {name:?} is there twice"));
+            }
+        }
+        if problems.is_empty() { Ok(credentials) } else { Err(CredentialsError::Invalid { path: path.to_owned(), problems }) }
+    }
+
+    /// Adds a client, or replaces the one of that name.
+    pub fn insert(&mut self, name: &str, role: Role, password: &str) {
+        let password = Some(Sha256::digest(password.as_bytes()).into());
+        self.clients.insert(name.to_owned(), Client { role, password });
+    }
+
+    /// What a client with a name and password is let in for. Takes as long for an unknown name as for a wrong password.
+    ///
+    /// # Errors
+    /// Why it is not let in.
+    pub fn verify(&self, name: &str, password: &[u8]) -> Result<Role, Refusal> {
+        let offered: [u8; 32] = Sha256::digest(password).into();
+        let client = self.clients.get(name);
+        let expected = client.and_then(|client| client.password);
+        let matches: bool = expected.unwrap_or_default().ct_eq(&offered).into();
+        match (client, expected) {
+            (Some(client), Some(_)) if matches => Ok(client.role),
+            (Some(_), Some(_)) => Err(Refusal::Password),
+            _ => Err(Refusal::Unknown),
+        }
+    }
+
+    /// What a client that proved its name by a certificate is let in for: a station, unless it is listed otherwise.
+    #[must_use]
+    pub fn role_of(&self, name: &str) -> Role {
+        self.clients.get(name).map_or(Role::Station, |client| client.role)
+    }
+}
+
+fn digest_from_hex(hex: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (i, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Credentials, String> {
+        Credentials::parse(text, Path::new("credentials.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_passwords_and_roles_are_told_apart() {
+        let credentials = parse(
+            r#"
+            [[client]]
+            name = "n1"
+            role = "station"
+            password_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+            [[client]]
+            name = "grafana"
+            role = "subscriber"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(credentials.verify("n1", b"test"), Ok(Role::Station));
+        assert_eq!(credentials.verify("n1", b"Test"), Err(Refusal::Password));
+        assert_eq!(credentials.verify("n2", b"test"), Err(Refusal::Unknown));
+        assert_eq!(credentials.verify("grafana", b""), Err(Refusal::Unknown), "no password is not an empty one");
+        assert_eq!(credentials.role_of("grafana"), Role::Subscriber);
+        assert_eq!(credentials.role_of("n9"), Role::Station);
+    }
+
+    #[test]
+    fn every_unusable_client_is_named() {
+        let error = parse(
+            r#"
+            [[client]]
+            name = "N 1"
+            role = "station"
+            [[client]]
+            name = "n2"
+            role = "station"
+            password_sha256 = "abc"
+            [[client]]
+            name = "n3"
+            role = "station"
+            [[client]]
+            name = "n3"
+            role = "subscriber"
+            "#,
+        )
+        .unwrap_err();
+        for part in ["credentials.toml", "\"N 1\"", "client \"n2\": password_sha256", "client \"n3\" is there twice"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        let error = parse("[[client]]\nname = \"a\"\nrole = \"king\"").unwrap_err();
+        assert!(error.contains("king"), "{error}");
+    }
+}

@@ -1,0 +1,249 @@
+//! Detection: which station and channel needs a person's eye.
+//!
+//! Two kinds of judges look at every closed window. *Rules* ([`rules`]) see what a glance at one channel shows: a value that
+//! never moves, a value that jumps and returns, a channel that went quiet. *Models* ([`model`]) see what only the channels
+//! together show: a sensor that drifts away from what the rest of its station suggests. Rules speak first; a model is silent
+//! about a channel that a rule has already reported.
+//!
+//! Everything here is pure and synchronous: windows and times come in, changed alerts go out. The same windows in the
+//! same order give the same alerts, also when the process was killed in between and [`Detector::warm`] has replayed the
+//! history. It must not know of the store, the uplink, or the wall clock.
+
+mod attribution;
+mod history;
+mod message;
+pub mod model;
+pub mod rules;
+mod station;
+
+use std::collections::BTreeMap;
+
+use proto::{Alert, AlertKind, Channel, RunningModel, StationId, Timestamp, Window};
+
+pub use model::{LoadedModel, ModelError};
+pub use rules::RulesConfig;
+
+use attribution::{Request, Scores};
+use station::{Station, Tick};
+
+/// Most stations whose history is kept. Beyond it a station's windows are stored and forwarded, but not judged; at the
+/// history's 40 kB each this bounds the detector to a few hundred megabytes.
+pub const MAX_STATIONS: usize = 10_000;
+
+/// Steps of history kept beyond the longest model's input: room for late amendments, and a day of flat runs for the rules.
+const HISTORY_MARGIN: usize = 8;
+
+/// Fewest steps of history kept: a day of quarter hours.
+const MIN_HISTORY: usize = 96;
+
+/// The score from which a channel is a suspect, and the weather's trace is looked for in the other stations.
+const RAISED: f64 = 0.5;
+
+/// Fewest stations that make something common.
+const FEWEST_COMMON: usize = 3;
+
+/// When a station was last heard, for [`Detector::tick`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard<'a> {
+    /// The station.
+    pub station: &'a StationId,
+    /// When anything last came from it, in farm time.
+    pub last: Timestamp,
+    /// How often it reports, in seconds.
+    pub report_s: u32,
+}
+
+/// Judges windows, and keeps the alerts that are open.
+#[derive(Debug)]
+pub struct Detector {
+    models: Vec<LoadedModel>,
+    rules: RulesConfig,
+    stations: BTreeMap<StationId, Station>,
+    history: usize,
+    /// Since when silence is watched: silence before the gateway itself ran is nobody's fault.
+    watching_since: Option<Timestamp>,
+}
+
+impl Detector {
+    /// A detector that runs `models` and `rules`, and goes on with the alerts in `restored` that are still open.
+    #[must_use]
+    pub fn new(models: Vec<LoadedModel>, rules: RulesConfig, restored: Vec<Alert>) -> Self {
+        let steps = models.iter().map(|m| m.manifest().input.steps as usize).max().unwrap_or(0);
+        let history = steps.max(MIN_HISTORY) + HISTORY_MARGIN;
+        let mut stations = BTreeMap::new();
+        for alert in restored.into_iter().filter(|a| a.closed.is_none()) {
+            stations.entry(alert.station.clone()).or_insert_with(|| Station::new(history)).restore(alert);
+        }
+        Self { models, rules, stations, history, watching_since: None }
+    }
+
+    /// Judges windows that were just emitted, of any revision, and gives every alert that was opened, changed or closed,
+    /// each with a new revision. Windows that end together are judged together, with one batch per model.
+    ///
+    /// Alerts bear the end of the window that changed them. A higher revision of a window that was already judged amends
+    /// the history and raises nothing by itself.
+    pub fn observe(&mut self, windows: &[Window]) -> Vec<Alert> {
+        let mut changed = Vec::new();
+        self.judge_all(windows, false, &mut changed);
+        changed
+    }
+
+    /// Takes in the history after a restart, oldest window first, and raises nothing: open alerts stay as they were
+    /// restored, and what was nearly an alert is again nearly one.
+    pub fn warm(&mut self, windows: impl Iterator<Item = Window>) {
+        let windows: Vec<Window> = windows.collect();
+        self.judge_all(&windows, true, &mut Vec::new());
+    }
+
+    /// Opens an alert for each station that has not been heard for several of its reporting intervals, and closes it when
+    /// the station is heard again. Gives the alerts that changed.
+    pub fn tick<'a>(&mut self, now: Timestamp, heard: impl IntoIterator<Item = Heard<'a>>) -> Vec<Alert> {
+        let watching_since = *self.watching_since.get_or_insert(now);
+        let mut changed = Vec::new();
+        for Heard { station: id, last, report_s } in heard {
+            let patience_ms = i64::from(self.rules.silent_min_s.max(report_s.saturating_mul(self.rules.silent_reports))) * 1000;
+            let silent = now.millis_since(last.max(watching_since)) >= patience_ms;
+            if let Some(station) = self.stations.get_mut(id) {
+                station.hear(id, silent, last, patience_ms, now, &mut changed);
+            } else if silent && self.stations.len() < MAX_STATIONS {
+                let station = self.stations.entry(id.clone()).or_insert_with(|| Station::new(self.history));
+                station.hear(id, silent, last, patience_ms, now, &mut changed);
+            }
+        }
+        changed
+    }
+
+    /// The models that run; one that failed is not among them.
+    #[must_use]
+    pub fn running(&self) -> Vec<RunningModel> {
+        self.models.iter().filter(|m| m.failure().is_none()).map(LoadedModel::running).collect()
+    }
+
+    /// The models that stopped while they ran, each with the reason.
+    #[must_use]
+    pub fn failed(&self) -> Vec<(String, String)> {
+        self.models.iter().filter_map(|m| m.failure().map(|why| (m.label(), why.to_owned()))).collect()
+    }
+
+    /// The alerts that are open.
+    pub fn open(&self) -> impl Iterator<Item = &Alert> {
+        self.stations.values().flat_map(Station::open)
+    }
+
+    fn judge_all(&mut self, windows: &[Window], quiet: bool, changed: &mut Vec<Alert>) {
+        let mut boundaries: BTreeMap<Timestamp, Vec<&Window>> = BTreeMap::new();
+        for window in windows {
+            boundaries.entry(window.end()).or_default().push(window);
+        }
+        for (end, windows) in boundaries {
+            let mut due: Vec<StationId> = Vec::new();
+            for window in windows {
+                if !self.stations.contains_key(&window.station) && self.stations.len() >= MAX_STATIONS {
+                    continue;
+                }
+                let station = self.stations.entry(window.station.clone()).or_insert_with(|| Station::new(self.history));
+                if station.take(window) && !due.contains(&window.station) {
+                    due.push(window.station.clone());
+                }
+            }
+            due.sort_unstable();
+            self.judge(&due, &Tick { end, quiet }, changed);
+        }
+    }
+
+    /// Judges one boundary for the stations whose window has just closed.
+    fn judge(&mut self, due: &[StationId], tick: &Tick, changed: &mut Vec<Alert>) {
+        for id in due {
+            if let Some(station) = self.stations.get_mut(id) {
+                station.apply_rules(id, &self.rules, tick, changed);
+            }
+        }
+        let scores = self.score(due, tick.end);
+        for id in due {
+            if let (Some(station), Some(scores)) = (self.stations.get_mut(id), scores.get(id)) {
+                station.note(scores, tick.end);
+            }
+        }
+        let common = self.common(tick.end);
+        let mut disputes = Vec::new();
+        for id in due {
+            let (Some(station), Some(scores)) = (self.stations.get_mut(id), scores.get(id)) else { continue };
+            let ready = station.weigh(scores, &common, &self.rules, tick, changed);
+            if !ready.is_empty() {
+                disputes.push((id, ready));
+            }
+        }
+        for (id, ready) in disputes {
+            let Some(scores) = scores.get(id) else { continue };
+            let culprit = self.culprit(id, scores, tick.end);
+            if let Some(station) = self.stations.get_mut(id) {
+                station.settle(id, &ready, culprit, scores, &self.rules, tick, changed);
+            }
+        }
+    }
+
+    /// Every model's scores for the stations that are due. A channel with an open alert is hidden while the other
+    /// channels are judged, and is itself judged with all that is known, to see when it is well again.
+    fn score(&mut self, due: &[StationId], end: Timestamp) -> BTreeMap<StationId, Scores> {
+        let mut requests = Vec::new();
+        for id in due {
+            let Some(station) = self.stations.get(id) else { continue };
+            let open = station.hidden();
+            requests.push(Request { station: id, hidden: open.clone(), only: None });
+            for channel in station.anomalous() {
+                let hidden = open.iter().copied().filter(|c| *c != channel).collect();
+                requests.push(Request { station: id, hidden, only: Some(channel) });
+            }
+        }
+        let mut scores: BTreeMap<StationId, Scores> = BTreeMap::new();
+        for (request, result) in requests.iter().zip(attribution::run(&mut self.models, &self.stations, &requests, end)) {
+            let merged = scores.entry(request.station.clone()).or_default();
+            match request.only {
+                None => merged.extend(result),
+                Some(channel) => merged.extend(result.into_iter().filter(|(c, _)| *c == channel)),
+            }
+        }
+        scores
+    }
+
+    /// The channels on which so many stations scored high of late that it is the weather and not a sensor.
+    fn common(&self, end: Timestamp) -> Vec<Channel> {
+        let mut counts: BTreeMap<Channel, (usize, usize)> = BTreeMap::new();
+        for station in self.stations.values() {
+            for channel in station.scores().keys() {
+                let (scored, high) = counts.entry(*channel).or_default();
+                *scored += 1;
+                *high += usize::from(station.was_raised(*channel, end));
+            }
+        }
+        let is_common = |scored: usize, high: usize| high >= FEWEST_COMMON && high as f64 > self.rules.common_share * scored as f64;
+        counts.into_iter().filter(|(_, (scored, high))| is_common(*scored, *high)).map(|(channel, _)| channel).collect()
+    }
+
+    /// Of the channels whose score is raised, the one without which the others look best; none when there is none.
+    ///
+    /// A drifting channel spoils the prediction of its neighbours too. So each suspect is hidden in turn, and the one
+    /// whose absence leaves the least to explain is the culprit.
+    fn culprit(&mut self, id: &StationId, scores: &Scores, end: Timestamp) -> Option<Channel> {
+        let station = self.stations.get(id)?;
+        let open = station.hidden();
+        let mut suspects: Vec<(Channel, f64)> =
+            scores.iter().filter(|(c, s)| s.value >= RAISED && !open.contains(c)).map(|(c, s)| (*c, s.value)).collect();
+        suspects.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        if suspects.len() < 2 {
+            return suspects.first().map(|(channel, _)| *channel);
+        }
+        let requests: Vec<Request<'_>> = suspects
+            .iter()
+            .map(|(channel, _)| Request { station: id, hidden: open.iter().copied().chain([*channel]).collect(), only: None })
+            .collect();
+        let results = attribution::run(&mut self.models, &self.stations, &requests, end);
+        let left = |scores: &Scores| scores.iter().filter(|(c, _)| !open.contains(c)).map(|(_, s)| s.value).fold(0.0, f64::max);
+        suspects.iter().zip(&results).min_by(|(_, a), (_, b)| left(a).total_cmp(&left(b))).map(|((channel, _), _)| *channel)
+    }
+}
+
+/// Whether two kinds are about the same trouble of a channel, so that a model need not repeat a rule.
+const fn is_rule(kind: AlertKind) -> bool {
+    matches!(kind, AlertKind::Stuck | AlertKind::Spike | AlertKind::Dropout)
+}

@@ -1,0 +1,176 @@
+//! The recent past of one station, by window and channel.
+
+use std::collections::VecDeque;
+
+use proto::{Channel, RejectReason, Rejected, Stats, Timestamp, Window};
+
+/// Most channels of one station that are judged; real ones have a dozen. More are stored and forwarded, but not judged.
+pub const MAX_CHANNELS: usize = 64;
+
+/// What one channel's accepted readings were in one window. Single precision is what models see, and keeps it small.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cell {
+    /// Smallest value.
+    pub min: f32,
+    /// Mean value.
+    pub mean: f32,
+    /// Largest value.
+    pub max: f32,
+    /// Population standard deviation.
+    pub stddev: f32,
+}
+
+impl Cell {
+    /// Whether every reading was the same.
+    pub fn is_flat(&self) -> bool {
+        self.min.to_bits() == self.max.to_bits()
+    }
+
+    fn stats(&self) -> Stats {
+        let [min, mean, max, stddev] = [self.min, self.mean, self.max, self.stddev].map(f64::from);
+        Stats { count: 1, min, mean, max, stddev }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    /// By index of the channel; shorter than the channels when later ones were unknown then.
+    cells: Vec<Option<Cell>>,
+    /// Whether the station sent anything at all.
+    heard: bool,
+    /// The span of the rejected readings, of the few channels that had some, by index of the channel.
+    rejected: Vec<(usize, Span)>,
+}
+
+/// From the least to the greatest of some values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// The least.
+    pub min: f32,
+    /// The greatest.
+    pub max: f32,
+}
+
+/// A ring of the newest windows, one slot for each window's start without gaps.
+#[derive(Debug)]
+pub struct History {
+    capacity: usize,
+    length_ms: i64,
+    /// Start of the oldest slot.
+    first: Timestamp,
+    slots: VecDeque<Slot>,
+    channels: Vec<Channel>,
+}
+
+impl History {
+    /// Keeps `capacity` windows.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, length_ms: 0, first: Timestamp::MIN, slots: VecDeque::new(), channels: Vec::new() }
+    }
+
+    /// Takes in a window, in place of what was known of it. Older ones than the ring holds are forgotten.
+    pub fn put(&mut self, window: &Window) {
+        let length_ms = i64::from(window.length_s.max(1)) * 1000;
+        if length_ms != self.length_ms || self.slots.is_empty() {
+            self.slots.clear();
+            self.length_ms = length_ms;
+            self.first = window.start;
+        }
+        let mut index = window.start.millis_since(self.first).div_euclid(length_ms);
+        let ahead = index - self.slots.len() as i64;
+        if ahead >= self.capacity as i64 {
+            self.slots.clear();
+            self.first = window.start;
+            index = 0;
+        }
+        if index < 0 {
+            let missing = index.unsigned_abs() as usize;
+            if self.slots.len() + missing > self.capacity {
+                return;
+            }
+            (0..missing).for_each(|_| self.slots.push_front(Slot::default()));
+            self.first = window.start;
+            index = 0;
+        }
+        let mut index = index as usize;
+        while self.slots.len() <= index {
+            self.slots.push_back(Slot::default());
+        }
+        while self.slots.len() > self.capacity {
+            self.slots.pop_front();
+            self.first = self.first.plus_millis(length_ms);
+            index -= 1;
+        }
+        let mut slot = Slot { cells: Vec::with_capacity(self.channels.len()), heard: !window.aggregates.is_empty(), rejected: Vec::new() };
+        for aggregate in &window.aggregates {
+            let Some(channel) = self.index_or_add(aggregate.channel) else { continue };
+            if slot.cells.len() <= channel {
+                slot.cells.resize(channel + 1, None);
+            }
+            // Only what was judged by its value says something about the sensor.
+            let judged = |r: &Rejected| r.counts.iter().any(|(reason, _)| matches!(reason, RejectReason::Range | RejectReason::Rate | RejectReason::Hampel));
+            if let Some(rejected) = aggregate.rejected.as_ref().filter(|r| judged(r)) {
+                slot.rejected.push((channel, Span { min: rejected.min as f32, max: rejected.max as f32 }));
+            }
+            slot.cells[channel] = aggregate.accepted.as_ref().map(|s| {
+                let [min, mean, max, stddev] = [s.min, s.mean, s.max, s.stddev].map(|v| v as f32);
+                Cell { min, mean, max, stddev }
+            });
+        }
+        self.slots[index] = slot;
+    }
+
+    /// The channels that were ever seen, in the order in which they came.
+    pub fn channels(&self) -> &[Channel] {
+        &self.channels
+    }
+
+    /// How long one window is, in ms; zero before the first.
+    pub const fn length_ms(&self) -> i64 {
+        self.length_ms
+    }
+
+    /// The channel's accepted readings of the window that starts at `start`.
+    pub fn stats(&self, start: Timestamp, channel: Channel) -> Option<Stats> {
+        let channel = self.index_of(channel)?;
+        self.slot(start)?.cells.get(channel)?.as_ref().map(Cell::stats)
+    }
+
+    /// The span of the channel's readings that were rejected for their value in the window that starts at `start`.
+    pub fn rejected(&self, start: Timestamp, channel: Channel) -> Option<Span> {
+        let channel = self.index_of(channel)?;
+        self.slot(start)?.rejected.iter().find(|(c, _)| *c == channel).map(|(_, span)| *span)
+    }
+
+    /// The windows in which the station sent something, newest first, from the one that ends at `end`: start, and the
+    /// channel's cell.
+    pub fn backwards(&self, end: Timestamp, channel: Channel) -> impl Iterator<Item = (Timestamp, Option<Cell>)> {
+        let channel = self.index_of(channel);
+        let known = if self.length_ms == 0 { 0 } else { end.millis_since(self.first).div_euclid(self.length_ms).clamp(0, self.slots.len() as i64) };
+        self.slots.range(..known as usize).enumerate().rev().filter(|(_, slot)| slot.heard).map(move |(index, slot)| {
+            let cell = channel.and_then(|c| slot.cells.get(c).copied().flatten());
+            (self.first.plus_millis(index as i64 * self.length_ms), cell)
+        })
+    }
+
+    fn slot(&self, start: Timestamp) -> Option<&Slot> {
+        let offset = start.millis_since(self.first);
+        if offset < 0 || self.length_ms == 0 || offset % self.length_ms != 0 {
+            return None;
+        }
+        self.slots.get(usize::try_from(offset / self.length_ms).ok()?)
+    }
+
+    fn index_of(&self, channel: Channel) -> Option<usize> {
+        self.channels.iter().position(|c| *c == channel)
+    }
+
+    fn index_or_add(&mut self, channel: Channel) -> Option<usize> {
+        self.index_of(channel).or_else(|| {
+            (self.channels.len() < MAX_CHANNELS).then(|| {
+                self.channels.push(channel);
+                self.channels.len() - 1
+            })
+        })
+    }
+}

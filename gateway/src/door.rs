@@ -1,0 +1,301 @@
+//! The gateway's front door: every MQTT client comes in here.
+//!
+//! What it promises:
+//! - A station's publish ends here. It goes to the pipeline as a [`Delivery`], and its PUBACK goes to the client when the
+//!   pipeline [commits](Ticket::commit) the delivery's ticket, not before. Acks and commands go back by the [`Outbox`].
+//! - Nobody is let in without a password or a certificate, speaks under another's name, or sees what it may not see.
+//! - One client, whatever it sends or does not send, costs the others nothing: time-outs, caps and bounded queues
+//!   everywhere, and a client that is not kept up with is not read from.
+//! - Everything else (other topics, subscribers) goes on to the [broker](crate::broker) over a connection of the client's
+//!   own, opened when it is needed. Data never waits for the broker; stations' messages are handed on to it while
+//!   somebody subscribes to them.
+//!
+//! It must not know what is in a payload, and keeps nothing: sessions are always clean, and retained messages and wills
+//! of stations are no more than messages.
+//!
+//! A client meets [`tls`], [`handshake`], [`connection`] (with [`frames`] and [`topics`]), perhaps [`link`], in that
+//! order; [`mailbox`] and [`outbox`] are the way back.
+
+mod config;
+mod connection;
+mod delivery;
+mod frames;
+mod handshake;
+mod link;
+mod mailbox;
+mod metrics;
+mod outbox;
+mod socket;
+mod tls;
+mod topics;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use proto::FarmId;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+pub use self::config::{DoorConfig, TlsConfig};
+pub use self::delivery::{Delivery, DeliveryKind, Release, Ticket};
+pub use self::metrics::DoorMetrics;
+pub use self::outbox::Outbox;
+pub use self::tls::TlsError;
+
+use self::link::Slots;
+use self::metrics::{count, subtract};
+use self::outbox::Clients;
+use crate::broker::Broker;
+use crate::credentials::Credentials;
+
+/// How long nobody is accepted after the system had no more file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A door that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// An address that cannot be listened on.
+    #[error("{key} = \"{address}\": {source}")]
+    Listen {
+        /// The configuration's key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// TLS files that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Neither `door.listen` nor `door.tls` is there.
+    #[error("door.listen and door.tls are both absent: no station could connect")]
+    Nowhere,
+}
+
+/// Where the door listens, with the ports that were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DoorAddresses {
+    /// Plain MQTT with passwords.
+    pub mqtt: Option<SocketAddr>,
+    /// MQTT over TLS with client certificates.
+    pub mqtts: Option<SocketAddr>,
+}
+
+/// The front door, bound and not yet open.
+pub struct Door {
+    shared: Arc<Shared>,
+    plain: Option<TcpListener>,
+    tls: Option<(TcpListener, TlsAcceptor)>,
+    addresses: DoorAddresses,
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    farm: Arc<FarmId>,
+    credentials: Credentials,
+    broker: Broker,
+    deliveries: mpsc::Sender<Delivery>,
+    clients: Arc<Clients>,
+    metrics: Arc<DoorMetrics>,
+    slots: Arc<Slots>,
+    /// Programs so far that gave no client id.
+    nameless: AtomicU64,
+    /// Connections by address.
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+    shutdown: CancellationToken,
+    max_payload: usize,
+    max_connections: usize,
+    max_connections_per_address: usize,
+    handshake_timeout: Duration,
+    drain_timeout: Duration,
+}
+
+impl Shared {
+    /// The largest body of a packet: a payload and its topic.
+    fn max_frame(&self) -> usize {
+        self.max_payload + frames::MAX_HEADER_BYTES
+    }
+}
+
+impl Door {
+    /// Takes the addresses of `config`. Whoever connects waits until [`Self::run`].
+    ///
+    /// `deliveries` is the pipeline's queue: when it is full, the door stops reading. Its capacity bounds what lies
+    /// between the two.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on, or the TLS files cannot be used.
+    pub async fn bind(
+        config: &DoorConfig,
+        farm: FarmId,
+        credentials: Credentials,
+        broker: Broker,
+        deliveries: mpsc::Sender<Delivery>,
+    ) -> Result<Self, DoorError> {
+        let plain = match config.listen {
+            Some(address) => Some(listen("door.listen", address).await?),
+            None => None,
+        };
+        let tls = match &config.tls {
+            Some(tls) => {
+                let acceptor = tls::acceptor(tls)?;
+                Some((listen("door.tls.listen", tls.listen).await?, acceptor))
+            }
+            None => None,
+        };
+        if plain.is_none() && tls.is_none() {
+            return Err(DoorError::Nowhere);
+        }
+        let addresses = DoorAddresses {
+            mqtt: plain.as_ref().and_then(|listener| listener.local_addr().ok()),
+            mqtts: tls.as_ref().and_then(|(listener, _)| listener.local_addr().ok()),
+        };
+        let shared = Arc::new(Shared {
+            farm: Arc::new(farm),
+            credentials,
+            broker,
+            deliveries,
+            clients: Arc::default(),
+            metrics: Arc::default(),
+            slots: Arc::default(),
+            nameless: AtomicU64::new(0),
+            addresses: Mutex::default(),
+            shutdown: CancellationToken::new(),
+            max_payload: config.max_payload_bytes,
+            max_connections: config.max_connections,
+            max_connections_per_address: config.max_connections_per_address,
+            handshake_timeout: Duration::from_secs(config.handshake_timeout_s),
+            drain_timeout: Duration::from_secs(config.drain_timeout_s),
+        });
+        Ok(Self { shared, plain, tls, addresses })
+    }
+
+    /// Where the door listens.
+    #[must_use]
+    pub fn addresses(&self) -> DoorAddresses {
+        self.addresses
+    }
+
+    /// The way to the stations.
+    #[must_use]
+    pub fn outbox(&self) -> Outbox {
+        Outbox {
+            farm: Arc::clone(&self.shared.farm),
+            clients: Arc::clone(&self.shared.clients),
+            broker: self.shared.broker.clone(),
+            metrics: Arc::clone(&self.shared.metrics),
+        }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<DoorMetrics> {
+        Arc::clone(&self.shared.metrics)
+    }
+
+    /// Lets clients in until `shutdown`.
+    ///
+    /// Then it takes no more connections and packets, waits (at most the drain time) until the pipeline has committed
+    /// what it was handed, writes those PUBACKs, closes every connection and returns. The pipeline must go on until
+    /// then; its queue closes with the return.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { shared, plain, tls, addresses } = self;
+        info!(mqtt = ?addresses.mqtt, mqtts = ?addresses.mqtts, "the front door is open");
+        let connections = TaskTracker::new();
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = accept(&shared, &connections, plain, None) => {}
+            () = accept_tls(&shared, &connections, tls) => {}
+        }
+        shared.shutdown.cancel();
+        connections.close();
+        connections.wait().await;
+        info!("the front door is closed");
+    }
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, DoorError> {
+    TcpListener::bind(address).await.map_err(|source| DoorError::Listen { key, address, source })
+}
+
+async fn accept_tls(shared: &Arc<Shared>, connections: &TaskTracker, tls: Option<(TcpListener, TlsAcceptor)>) {
+    let (listener, acceptor) = tls.unzip();
+    accept(shared, connections, listener, acceptor).await;
+}
+
+/// Accepts connections for ever; without a listener it only waits.
+async fn accept(shared: &Arc<Shared>, connections: &TaskTracker, listener: Option<TcpListener>, tls: Option<TlsAcceptor>) {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                if let Some(admission) = Admission::of(shared, address.ip().to_canonical()) {
+                    connections.spawn(serve(admission, stream, tls.clone()));
+                }
+            }
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(admission: Admission, stream: TcpStream, tls: Option<TlsAcceptor>) {
+    let shared = Arc::clone(&admission.shared);
+    // PUBACKs are gathered here; the kernel need not wait for more.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "TCP_NODELAY cannot be set");
+    }
+    match tls {
+        None => handshake::plain(&shared, stream).await,
+        Some(acceptor) => handshake::tls(&shared, stream, &acceptor).await,
+    }
+    drop(admission);
+}
+
+/// A connection's place among those that may be open.
+struct Admission {
+    shared: Arc<Shared>,
+    address: IpAddr,
+}
+
+impl Admission {
+    fn of(shared: &Arc<Shared>, address: IpAddr) -> Option<Self> {
+        let metrics = &shared.metrics;
+        if metrics.connections_open_now.load(Ordering::Relaxed) >= shared.max_connections as u64 {
+            count(&metrics.connections_refused_full);
+            return None;
+        }
+        let mut addresses = shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = addresses.entry(address).or_default();
+        if *open >= shared.max_connections_per_address {
+            count(&metrics.connections_refused_address);
+            return None;
+        }
+        *open += 1;
+        count(&metrics.connections_open_now);
+        Some(Self { shared: Arc::clone(shared), address })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        subtract(&self.shared.metrics.connections_open_now, 1);
+        let mut addresses = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = addresses.get_mut(&self.address) {
+            *open -= 1;
+            if *open == 0 {
+                addresses.remove(&self.address);
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Who is connected, and the way back to the stations.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use proto::{FarmId, StationId, TopicKind};
+
+use super::frames;
+use super::mailbox::Mailbox;
+use super::metrics::{DoorMetrics, count};
+use crate::broker::Broker;
+
+/// One connected client, as the others see it.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// The station that the client is, if it is one.
+    pub station: Option<Arc<StationId>>,
+    /// What waits to be written to it.
+    pub mailbox: Arc<Mailbox>,
+    /// The kinds of its own messages that it has subscribed to, as [`bit`]s.
+    subscribed: AtomicU8,
+}
+
+const fn bit(kind: TopicKind) -> u8 {
+    match kind {
+        TopicKind::Ack => 1,
+        TopicKind::Command => 2,
+        TopicKind::Birth | TopicKind::Data | TopicKind::Status => 0,
+    }
+}
+
+impl Peer {
+    /// A client that has subscribed to nothing.
+    pub fn new(station: Option<Arc<StationId>>) -> Self {
+        Self { station, mailbox: Arc::default(), subscribed: AtomicU8::new(0) }
+    }
+
+    /// The station subscribes to its own messages of a kind.
+    pub fn subscribe(&self, kind: TopicKind) {
+        self.subscribed.fetch_or(bit(kind), Ordering::Relaxed);
+    }
+
+    /// The station no longer wants messages of a kind.
+    pub fn unsubscribe(&self, kind: TopicKind) {
+        self.subscribed.fetch_and(!bit(kind), Ordering::Relaxed);
+    }
+
+    fn wants(&self, kind: TopicKind) -> bool {
+        self.subscribed.load(Ordering::Relaxed) & bit(kind) != 0
+    }
+}
+
+/// Every client that is let in, by its key: a station's name, or another program's `name/client id`.
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
+    peers: Mutex<HashMap<String, Arc<Peer>>>,
+}
+
+impl Clients {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Peer>>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a client in. Whoever was in under the same key is asked to go.
+    pub fn enter(&self, key: &str, peer: Arc<Peer>) {
+        if let Some(before) = self.lock().insert(key.to_owned(), peer)
+            && before.mailbox.take_over()
+        {
+            before.mailbox.wake();
+        }
+    }
+
+    /// A client has gone. It may have been replaced long since.
+    pub fn leave(&self, key: &str, peer: &Arc<Peer>) {
+        peer.mailbox.leave();
+        if let Entry::Occupied(entry) = self.lock().entry(key.to_owned())
+            && Arc::ptr_eq(entry.get(), peer)
+        {
+            entry.remove();
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<Arc<Peer>> {
+        self.lock().get(key).cloned()
+    }
+
+    fn stations(&self) -> Vec<StationId> {
+        self.lock().values().filter_map(|peer| peer.station.as_deref().cloned()).collect()
+    }
+
+    fn count_stations(&self) -> usize {
+        self.lock().values().filter(|peer| peer.station.is_some()).count()
+    }
+}
+
+/// The way from the gateway to its stations, and the list of who is connected. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    pub(crate) farm: Arc<FarmId>,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) broker: Broker,
+    pub(crate) metrics: Arc<DoorMetrics>,
+}
+
+impl Outbox {
+    /// Sends a message to a station under its `ack` or `command` topic with QoS 0.
+    ///
+    /// Returns whether the message waits to be written: the station is connected, has subscribed to the topic, and
+    /// has room in its mailbox (64 messages). What does not is dropped and counted. Programs that subscribe to the
+    /// topic see the message either way.
+    pub fn publish(&self, station: &StationId, kind: TopicKind, payload: &[u8]) -> bool {
+        self.put(station, kind, payload, |mailbox| mailbox.wake())
+    }
+
+    /// [`Self::publish`], but for the wake: `wake` gets the mailbox if its connection must be woken.
+    pub(crate) fn put(&self, station: &StationId, kind: TopicKind, payload: &[u8], wake: impl FnOnce(Arc<Mailbox>)) -> bool {
+        let levels = [proto::topic::PREFIX, self.farm.as_str(), station.as_str(), kind.name()];
+        if self.broker.is_wanted() {
+            self.broker.hand_on(Bytes::from(levels.join("/")), Bytes::copy_from_slice(payload));
+        }
+        let sent = self.clients.get(station.as_str()).filter(|peer| peer.wants(kind)).and_then(|peer| {
+            let woken = peer.mailbox.message(|frames| frames::put_publish(frames, levels, payload))?;
+            Some((woken, Arc::clone(&peer.mailbox)))
+        });
+        match sent {
+            Some((must_wake, mailbox)) => {
+                count(&self.metrics.messages_sent);
+                if must_wake {
+                    wake(mailbox);
+                }
+                true
+            }
+            None => {
+                count(&self.metrics.messages_dropped);
+                false
+            }
+        }
+    }
+
+    /// How many stations are connected.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.clients.count_stations()
+    }
+
+    /// Which stations are connected, in no order.
+    #[must_use]
+    pub fn stations(&self) -> Vec<StationId> {
+        self.clients.stations()
+    }
+
+    /// Whether a station is connected.
+    #[must_use]
+    pub fn is_connected(&self, station: &StationId) -> bool {
+        self.clients.get(station.as_str()).is_some()
+    }
+}

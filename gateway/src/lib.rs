@@ -1,0 +1,203 @@
+//! The edge of a farm: it takes in what the stations send, keeps it on disk, filters it, makes windows of it, finds what
+//! is wrong, and sends the result to the cloud when there is one.
+//!
+//! The modules stand in the order in which a reading meets them:
+//! [`door`] ▶ [`ingest`] ▶ [`decode`] ▶ [`deduplicate`] ▶ [`store`] ▶ [`validate`] ▶ [`filter`] ▶ [`window`] ▶ [`detect`] ▶
+//! [`spool`] ▶ [`uplink`].
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use proto::{GatewayStatus, Timestamp};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Broker, BrokerConfig};
+use crate::credentials::Credentials;
+use crate::detect::LoadedModel;
+use crate::door::{Door, Outbox};
+use crate::ingest::{Pipeline, Snapshot};
+use crate::metrics::Sources;
+use crate::spool::Spool;
+use crate::uplink::Uplink;
+
+pub mod broker;
+pub mod config;
+pub mod credentials;
+pub mod decode;
+pub mod deduplicate;
+pub mod detect;
+pub mod door;
+pub mod filter;
+pub mod ingest;
+pub mod metrics;
+pub mod spool;
+pub mod status;
+pub mod store;
+pub mod uplink;
+pub mod validate;
+pub mod window;
+
+pub use config::Config;
+
+/// How often it is counted what waits for the cloud.
+const BACKLOG: Duration = Duration::from_secs(1);
+
+/// Runs a gateway until `shutdown`: then the door closes, what came in is stored and acknowledged, and the rest ends.
+///
+/// # Errors
+/// When something cannot be opened, listened on or read at the start, or a part fails while it runs.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    fs::create_dir_all(&config.data_dir).with_context(|| format!("cannot make data_dir {}", config.data_dir.display()))?;
+    let now = config.time.at(wall_clock());
+    let credentials = match &config.door.credentials {
+        Some(path) => Credentials::load(path)?,
+        None => Credentials::default(),
+    };
+    let models = models(config.models_dir.as_deref(), now)?;
+    let opening = config.clone();
+    let (pipeline, snapshot) = tokio::task::spawn_blocking(move || Pipeline::open(&opening, models, now)).await??;
+
+    let broker = Broker::start(BrokerConfig::default()).await?;
+    let (deliveries, queue) = mpsc::channel(ingest::QUEUE);
+    let door = Door::bind(&config.door, config.farm.clone(), credentials, broker.clone(), deliveries).await?;
+    let (outbox, door_metrics, addresses) = (door.outbox(), door.metrics(), door.addresses());
+    let listener = TcpListener::bind(config.status_listen)
+        .await
+        .with_context(|| format!("cannot listen on status_listen {}", config.status_listen))?;
+    let status_address = listener.local_addr()?;
+    let (status, status_receiver) = watch::channel(snapshot.borrow().status.clone());
+    let uplink = match &config.cloud {
+        Some(cloud) => {
+            let names = (config.farm.clone(), config.gateway.clone());
+            Some(Uplink::new(names, cloud.clone(), config.time, config.data_dir.clone(), status_receiver.clone())?)
+        }
+        None => None,
+    };
+    let sources = Sources {
+        door: door_metrics,
+        broker: broker.clone(),
+        uplink: uplink.as_ref().map(Uplink::metrics),
+        outbox: outbox.clone(),
+    };
+    let page = status::Page {
+        title: format!("{} · {}", config.farm, config.gateway),
+        snapshot: snapshot.clone(),
+        status: status_receiver,
+        sources,
+    };
+
+    // The door first, then what it feeds: each part ends when the one before it has.
+    let after_door = CancellationToken::new();
+    let mut tasks: JoinSet<anyhow::Result<&'static str>> = JoinSet::new();
+    let closing = shutdown.clone();
+    tasks.spawn(async move {
+        door.run(closing).await;
+        Ok("door")
+    });
+    let (to_stations, runtime) = (outbox.clone(), tokio::runtime::Handle::current());
+    tasks.spawn_blocking(move || pipeline.run(queue, &to_stations, &runtime).map(|()| "pipeline"));
+    let stop = after_door.clone();
+    tasks.spawn(async move {
+        broker.run(stop).await;
+        Ok("broker")
+    });
+    let stop = after_door.clone();
+    tasks.spawn(async move { Ok(status::serve(listener, page, stop).await.map(|()| "status page")?) });
+    let (spool, limit, stop) = (Spool::open(&config.data_dir)?, config.retention.spool_bytes, after_door.clone());
+    tasks.spawn(async move { watch_backlog(spool, limit, snapshot, outbox, status, stop).await.map(|()| "backlog") });
+    if let Some(uplink) = uplink {
+        let stop = after_door.clone();
+        tasks.spawn(async move { uplink.run(stop).await.map(|()| "uplink") });
+    }
+
+    if let Some(path) = &config.ready_file {
+        let mut ready = serde_json::json!({ "status": status_address.to_string() });
+        for (key, address) in [("mqtt", addresses.mqtt), ("mqtts", addresses.mqtts)] {
+            if let Some(address) = address {
+                ready[key] = address.to_string().into();
+            }
+        }
+        write_whole(path, ready.to_string().as_bytes())?;
+    }
+    tracing::info!(farm = %config.farm, gateway = %config.gateway, %status_address, "the gateway is ready");
+
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let part = match ended {
+            Ok(Ok(part)) => part,
+            Ok(Err(error)) => {
+                result = result.and(Err(error));
+                "a part that failed"
+            }
+            Err(error) => {
+                result = result.and(Err(anyhow::Error::from(error)));
+                "a part that panicked"
+            }
+        };
+        if !shutdown.is_cancelled() {
+            tracing::error!(part, "a part of the gateway ended by itself");
+            if result.is_ok() {
+                result = Err(anyhow::anyhow!("the {part} ended by itself"));
+            }
+            shutdown.cancel();
+        }
+        if part == "pipeline" || result.is_err() {
+            after_door.cancel();
+        }
+    }
+    result
+}
+
+/// The models of a folder, or the built-in one.
+fn models(dir: Option<&Path>, now: Timestamp) -> anyhow::Result<Vec<LoadedModel>> {
+    let Some(dir) = dir else { return Ok(vec![LoadedModel::base(now)?]) };
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read models_dir {}", dir.display()))?;
+    let mut folders: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders.iter().map(|folder| LoadedModel::load(folder, now).with_context(|| format!("model {}", folder.display()))).collect()
+}
+
+/// Completes the pipeline's state with what waits for the cloud, and holds the spool within its limit.
+async fn watch_backlog(
+    mut spool: Spool,
+    limit: u64,
+    snapshot: watch::Receiver<Snapshot>,
+    outbox: Outbox,
+    status: watch::Sender<GatewayStatus>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        let (backlog, returned) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+            spool.trim(limit)?;
+            Ok((spool.backlog()?, spool))
+        })
+        .await??;
+        spool = returned;
+        let mut now = snapshot.borrow().status.clone();
+        now.backlog = backlog.iter().map(|(lane, backlog)| (lane.name().to_owned(), backlog.records)).collect();
+        now.backlog_oldest = backlog.iter().filter_map(|(_, backlog)| backlog.oldest).min();
+        now.connected = u32::try_from(outbox.connected()).unwrap_or(u32::MAX);
+        status.send_replace(now);
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(BACKLOG) => {}
+        }
+    }
+}
+
+/// Writes a file whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let making = path.with_extension("making");
+    fs::write(&making, bytes).and_then(|()| fs::rename(&making, path)).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What the wall clock shows. The only place where the gateway looks.
+pub(crate) fn wall_clock() -> Timestamp {
+    Timestamp::from_jiff(jiff::Timestamp::now())
+}

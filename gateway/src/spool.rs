@@ -1,0 +1,192 @@
+//! What waits for the cloud, as the uplink sees it: lanes of records, each sent in order and kept until the cloud has it.
+//!
+//! A record gets its sequence when a batch is put together, not when it is made; so what is dropped or set aside while it
+//! waits leaves no gap. A batch that is under way is remembered and sent again as it was, whatever happens meanwhile:
+//! the cloud knows it by its sequence.
+
+use std::path::Path;
+
+use proto::{Lane, Record, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::store::{Backlog, Store, StoreError};
+
+/// The most records that are put into one batch.
+const MAX_RECORDS: usize = 1_000;
+/// The most bytes of records in one batch, before compression.
+const MAX_BYTES: usize = 2 << 20;
+/// How many of the oldest records are dropped at once when the spool is full.
+const DROP_AT_ONCE: u32 = 500;
+
+/// A batch that is under way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sending {
+    /// The sequence of the first record.
+    pub first: u64,
+    /// The last record's row.
+    pub last_row: i64,
+    /// The records with their rows.
+    pub records: Vec<(i64, Record)>,
+}
+
+/// The uplink's connection to the store.
+#[derive(Debug)]
+pub struct Spool {
+    store: Store,
+}
+
+impl Spool {
+    /// Opens the spool of the store in `dir`.
+    ///
+    /// # Errors
+    /// When the store cannot be opened.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        Ok(Self { store: Store::open(dir)? })
+    }
+
+    fn connection(&mut self) -> &mut Connection {
+        self.store.connection()
+    }
+
+    /// The next batch of a lane: the one under way, or a new one of at most `most` records; none when nothing waits.
+    /// Records that cannot be read are set aside.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn next(&mut self, lane: Lane, most: usize, now: Timestamp) -> Result<Option<Sending>, StoreError> {
+        let transaction = self.connection().transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let (acknowledged, sending): (i64, Option<i64>) =
+            transaction.query_row("SELECT acknowledged, sending FROM lane WHERE lane = ?1", [lane as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut records = Vec::new();
+        let mut unreadable = Vec::new();
+        {
+            let mut statement = transaction.prepare_cached("SELECT id, body FROM spool WHERE lane = ?1 AND id <= ?2 ORDER BY id")?;
+            let mut rows = statement.query(params![lane as i64, sending.unwrap_or(i64::MAX)])?;
+            let mut bytes = 0;
+            while let Some(row) = rows.next()? {
+                let (id, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+                bytes += body.len();
+                if sending.is_none() && !records.is_empty() && (records.len() >= most.min(MAX_RECORDS) || bytes > MAX_BYTES) {
+                    break;
+                }
+                match Record::decode(&body) {
+                    Ok(record) => records.push((id, record)),
+                    Err(error) => unreadable.push((id, error.to_string())),
+                }
+            }
+        }
+        for (id, reason) in unreadable {
+            set_aside(&transaction, id, lane, &reason, now)?;
+        }
+        let batch = records.last().map(|(last_row, _)| *last_row).map(|last_row| Sending {
+            first: acknowledged.cast_unsigned() + 1,
+            last_row,
+            records,
+        });
+        let last_row = batch.as_ref().map(|b| b.last_row);
+        if last_row != sending {
+            transaction.execute("UPDATE lane SET sending = ?2 WHERE lane = ?1", params![lane as i64, last_row])?;
+        }
+        transaction.commit()?;
+        Ok(batch)
+    }
+
+    /// The cloud has the batch, and the lane up to `sequence`.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn acknowledged(&mut self, lane: Lane, last_row: i64, sequence: u64) -> Result<(), StoreError> {
+        let transaction = self.connection().transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        transaction.execute("DELETE FROM spool WHERE lane = ?1 AND id <= ?2", params![lane as i64, last_row])?;
+        transaction.execute(
+            "UPDATE lane SET acknowledged = ?2, sending = NULL WHERE lane = ?1",
+            params![lane as i64, sequence.cast_signed()],
+        )?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The cloud has the lane up to another sequence than was thought: the batch under way gets new numbers.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn resume_at(&mut self, lane: Lane, acknowledged: u64) -> Result<(), StoreError> {
+        self.connection().execute("UPDATE lane SET acknowledged = ?2 WHERE lane = ?1", params![lane as i64, acknowledged.cast_signed()])?;
+        Ok(())
+    }
+
+    /// Breaks the batch under way up, so that the next is made anew: one that the cloud refused and stored nothing of.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn break_up(&mut self, lane: Lane) -> Result<(), StoreError> {
+        self.connection().execute("UPDATE lane SET sending = NULL WHERE lane = ?1", [lane as i64])?;
+        Ok(())
+    }
+
+    /// Takes a record that the cloud refuses for good out of its lane, and keeps it aside with the reason.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn quarantine(&mut self, lane: Lane, row: i64, reason: &str, now: Timestamp) -> Result<(), StoreError> {
+        let transaction = self.connection().transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        set_aside(&transaction, row, lane, reason, now)?;
+        transaction.execute("UPDATE lane SET sending = NULL WHERE lane = ?1", [lane as i64])?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// What waits in each lane.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn backlog(&mut self) -> Result<[(Lane, Backlog); 3], StoreError> {
+        let mut all = Lane::ALL.map(|lane| (lane, Backlog::default()));
+        for (lane, backlog) in &mut all {
+            let (records, oldest): (i64, Option<i64>) = self.connection().query_row(
+                "SELECT count(*), min(at_ms) FROM spool WHERE lane = ?1",
+                [*lane as i64],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
+            *backlog = Backlog { records: records.cast_unsigned(), oldest: oldest.map(Timestamp::from_millis) };
+        }
+        Ok(all)
+    }
+
+    /// Holds the spool within `most` bytes: beyond it the oldest windows go, which the raw readings outlive. Gives how
+    /// many went.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn trim(&mut self, most: u64) -> Result<u64, StoreError> {
+        let lane = Lane::Aggregates as i64;
+        let bytes: i64 = self.connection().query_row("SELECT coalesce(sum(length(body)), 0) FROM spool", [], |row| row.get(0))?;
+        if bytes.cast_unsigned() <= most {
+            return Ok(0);
+        }
+        let sending: Option<i64> =
+            self.connection().query_row("SELECT sending FROM lane WHERE lane = ?1", [lane], |row| row.get(0)).optional()?.flatten();
+        let dropped = self.connection().execute(
+            "DELETE FROM spool WHERE id IN (SELECT id FROM spool WHERE lane = ?1 AND id > ?2 ORDER BY id LIMIT ?3)",
+            params![lane, sending.unwrap_or(0), DROP_AT_ONCE],
+        )?;
+        self.connection().execute(
+            "INSERT INTO counter VALUES ('spool_dropped', ?1) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+            [dropped as i64],
+        )?;
+        Ok(dropped as u64)
+    }
+}
+
+fn set_aside(transaction: &rusqlite::Transaction<'_>, row: i64, lane: Lane, reason: &str, now: Timestamp) -> Result<(), StoreError> {
+    transaction.execute(
+        "INSERT INTO quarantine (at_ms, source, reason, body) SELECT ?2, ?3, ?4, body FROM spool WHERE id = ?1",
+        params![row, now.as_millis(), format!("uplink {}", lane.name()), reason],
+    )?;
+    transaction.execute("DELETE FROM spool WHERE id = ?1", [row])?;
+    transaction.execute(
+        "INSERT INTO counter VALUES ('refused_by_cloud', 1) ON CONFLICT DO UPDATE SET value = value + 1",
+        [],
+    )?;
+    Ok(())
+}

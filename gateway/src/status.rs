@@ -1,0 +1,203 @@
+//! The gateway's own page, which needs neither a cloud nor JavaScript: what a person with a phone in the farmhouse wants to
+//! know. `/metrics` and `/healthz` beside it.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use proto::{GatewayStatus, Reading, Timestamp};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::ingest::{Snapshot, StationState};
+use crate::metrics::{self, Sources};
+
+const STYLE: &str = "
+:root{color-scheme:light dark;--ground:#f6f5f1;--card:#fff;--line:#e2dfd6;--ink:#1f2421;--quiet:#5d665f;--fault:#b3261e;--warning:#8f5600;--ok:#2f6b4f}
+@media(prefers-color-scheme:dark){:root{--ground:#151917;--card:#1d2320;--line:#2e3632;--ink:#e8ece9;--quiet:#a9b3ad;--fault:#f28b82;--warning:#f0b35a;--ok:#7fc4a1}}
+body{font:15px/22px Inter,system-ui,sans-serif;background:var(--ground);color:var(--ink);margin:0;padding:20px;max-width:1100px}
+h1{font-size:22px;margin:0 0 4px}h2{font-size:15px;margin:0 0 8px}p{margin:0 0 16px;color:var(--quiet)}
+section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px;margin:0 0 16px;overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{text-align:right;padding:4px 8px;border-bottom:1px solid var(--line);white-space:nowrap}
+th:first-child,td:first-child,td.words,th.words{text-align:left;white-space:normal}th{font-weight:550;color:var(--quiet);font-size:12.5px}
+.fault{color:var(--fault)}.warning{color:var(--warning)}.ok{color:var(--ok)}
+";
+
+/// What the page is made of.
+#[derive(Clone)]
+pub struct Page {
+    /// The farm's and the gateway's name.
+    pub title: String,
+    /// The pipeline's state.
+    pub snapshot: watch::Receiver<Snapshot>,
+    /// The same with what waits for the cloud.
+    pub status: watch::Receiver<GatewayStatus>,
+    /// What is counted.
+    pub sources: Sources,
+}
+
+/// Serves the page until `shutdown`.
+///
+/// # Errors
+/// When the socket fails.
+pub async fn serve(listener: TcpListener, page: Page, shutdown: CancellationToken) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/", get(show))
+        .route("/metrics", get(show_metrics))
+        .route("/healthz", get(|| async { "ok" }))
+        .with_state(page);
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+async fn show_metrics(State(page): State<Page>) -> impl IntoResponse {
+    let mut snapshot = page.snapshot.borrow().clone();
+    snapshot.status = page.status.borrow().clone();
+    match metrics::render(&snapshot, &page.sources) {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn show(State(page): State<Page>) -> Markup {
+    let snapshot = page.snapshot.borrow().clone();
+    let status = page.status.borrow().clone();
+    let now = status.at;
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="refresh" content="5";
+                title { (page.title) " · Tilth gateway" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { (page.title) }
+                p { "Farm time " (now) ", started " (age(now, status.started)) " ago, version " (status.version) "." }
+                (alerts(&snapshot, now))
+                (stations(&snapshot, now))
+                (facts(&snapshot, &status, page.sources.outbox.connected(), now))
+                (refusals(&status))
+            }
+        }
+    }
+}
+
+fn alerts(snapshot: &Snapshot, now: Timestamp) -> Markup {
+    html! {
+        section {
+            h2 { "Open alerts · " (snapshot.alerts.len()) }
+            @if snapshot.alerts.is_empty() { span.ok { "Nothing needs attention." } }
+            @else {
+                table {
+                    tr { th { "Station" } th.words { "What" } th { "Score" } th { "Since" } th { "Found by" } }
+                    @for alert in &snapshot.alerts {
+                        tr {
+                            td { (alert.station) }
+                            td.words.fault { (alert.message) }
+                            td { (format!("{:.1}", alert.score)) }
+                            td { (age(now, alert.opened)) }
+                            td { (alert.model.as_deref().unwrap_or("a rule")) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn stations(snapshot: &Snapshot, now: Timestamp) -> Markup {
+    let mut channels: Vec<_> = snapshot.stations.iter().flat_map(|s| s.latest.iter().map(|r| r.channel)).collect();
+    channels.sort_unstable();
+    channels.dedup();
+    html! {
+        section {
+            h2 { "Stations · " (snapshot.stations.len()) }
+            @if snapshot.stations.is_empty() { "No station has reported yet. A station connects by MQTT with its name and password." }
+            @else {
+                table {
+                    tr {
+                        th { "Station" } th { "Heard" }
+                        @for channel in &channels { th { (channel.label()) br; (channel.quantity.symbol()) } }
+                    }
+                    @for station in &snapshot.stations {
+                        tr {
+                            td { (station.id) }
+                            (heard(station, now))
+                            @for channel in &channels {
+                                td { @if let Some(reading) = station.latest.iter().find(|r| r.channel == *channel) { (value(reading)) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn heard(station: &StationState, now: Timestamp) -> Markup {
+    let late = now.millis_since(station.heard) > 3_000 * i64::from(station.report_s);
+    html! { @if late { td.warning { "silent " (age(now, station.heard)) } } @else { td { (age(now, station.heard)) } } }
+}
+
+fn value(reading: &Reading) -> String {
+    format!("{:.*}", usize::from(reading.channel.quantity.decimals()), reading.value)
+}
+
+fn facts(snapshot: &Snapshot, status: &GatewayStatus, connected: usize, now: Timestamp) -> Markup {
+    html! {
+        section {
+            h2 { "Gateway" }
+            table {
+                @for model in &status.models {
+                    tr { td { "Model " (model.name) " " (model.version) } td { "since " (model.since) } }
+                }
+                @for (model, reason) in &snapshot.failed_models {
+                    tr { td.fault { "Model " (model) " stopped" } td.words { (reason) } }
+                }
+                tr { td { "Stations connected" } td { (connected) } }
+                tr { td { "Readings stored" } td { (status.readings) } }
+                tr { td { "Store on disk" } td { (format!("{:.1} MB", status.disk_bytes as f64 / 1e6)) } }
+                @for (lane, records) in &status.backlog { tr { td { "Waiting for the cloud: " (lane) } td { (records) } } }
+                @if let Some(oldest) = status.backlog_oldest { tr { td { "Oldest of them" } td { (age(now, oldest)) } } }
+            }
+        }
+    }
+}
+
+fn refusals(status: &GatewayStatus) -> Markup {
+    html! {
+        section {
+            h2 { "Rejected and refused, by reason" }
+            @if status.rejected.is_empty() { "Nothing so far." }
+            @else { table { @for (reason, count) in &status.rejected { tr { td { (reason) } td { (count) } } } } }
+        }
+    }
+}
+
+/// How long ago, in the two largest units.
+fn age(now: Timestamp, then: Timestamp) -> String {
+    let seconds = now.millis_since(then).max(0) / 1000;
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_said_in_its_largest_units() {
+        let now = Timestamp::from_secs(1_000_000);
+        let ago = |seconds: i64| age(now, now.plus_secs(-seconds));
+        assert_eq!([ago(5), ago(125), ago(20_400), ago(200_000), ago(-9)], ["5 s", "2 min", "5 h 40 min", "2 d 7 h", "0 s"]);
+    }
+}

@@ -1,0 +1,525 @@
+//! The gateway's memory: one SQLite file that survives power cuts and that a field engineer can open with any SQLite tool.
+//!
+//! Raw messages are kept one row for each group commit, compressed together, with the stations' names and the times beside
+//! them, so that a row can be found without being opened. Beside them stand the little tables that let a killed gateway
+//! go on: how far each station was stored, which windows were emitted, which alerts are open, what waits for the cloud.
+//!
+//! One connection writes (the pipeline's), and others read; a reader never holds up the writer (WAL).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use prost::Message as _;
+use proto::{Alert, Lane, Record, StationId, Timestamp, Window};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use crate::door::DeliveryKind;
+use crate::window::{Emitted, RejectCounts};
+
+/// The tables that this program makes and reads.
+pub const LAYOUT: i64 = 1;
+/// zstd's level: the highest of those that cost less than the sync of the commit.
+const LEVEL: i32 = 1;
+/// The largest commit once decompressed, bytes: far above what one group holds.
+const MAX_COMMIT: usize = 256 << 20;
+/// How long a writer waits for another one.
+const BUSY: Duration = Duration::from_secs(10);
+/// How many rows are deleted at once, so that a deletion never holds up a commit for long.
+const DELETE_AT_ONCE: u32 = 200;
+
+const TABLES: &str = "
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    -- A group commit: first_ms and last_ms span its readings (farm time), stations are those that it has messages of.
+    CREATE TABLE raw (
+        id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, first_ms INTEGER, last_ms INTEGER,
+        stations TEXT NOT NULL, messages INTEGER NOT NULL, body BLOB NOT NULL);
+    CREATE TABLE progress (
+        station TEXT NOT NULL, boot INTEGER NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (station, boot)) WITHOUT ROWID;
+    CREATE TABLE station (
+        station TEXT PRIMARY KEY, heard_ms INTEGER NOT NULL, watermark_ms INTEGER, birth BLOB, birth_ms INTEGER) WITHOUT ROWID;
+    CREATE TABLE emitted (
+        station TEXT NOT NULL, start_ms INTEGER NOT NULL, revision INTEGER NOT NULL, digest INTEGER NOT NULL,
+        rejected_range INTEGER NOT NULL, rejected_rate INTEGER NOT NULL, rejected_hampel INTEGER NOT NULL,
+        rejected_duplicate INTEGER NOT NULL, PRIMARY KEY (station, start_ms)) WITHOUT ROWID;
+    CREATE TABLE alert (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE history (start_ms INTEGER NOT NULL, station TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (start_ms, station)) WITHOUT ROWID;
+    CREATE TABLE spool (id INTEGER PRIMARY KEY AUTOINCREMENT, lane INTEGER NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL);
+    CREATE INDEX spool_lane ON spool (lane, id);
+    -- How far the cloud has a lane, and the row up to which a batch is under way: it is sent again as it was.
+    CREATE TABLE lane (lane INTEGER PRIMARY KEY, acknowledged INTEGER NOT NULL, sending INTEGER);
+    -- What could not be read or was refused for good, with the reason.
+    CREATE TABLE quarantine (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
+    CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite says so.
+    #[error("store: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// Another version made it.
+    #[error("store {path}: layout {found}, but this gateway reads layout {LAYOUT}; use the version that made it, or another data_dir")]
+    Layout {
+        /// The file.
+        path: String,
+        /// Its layout.
+        found: i64,
+    },
+    /// A row holds something else.
+    #[error("store: {what} cannot be read: {detail}")]
+    Damaged {
+        /// Which row.
+        what: String,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// A message as it came, for the raw store.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RawMessage {
+    /// The station.
+    #[prost(string, tag = "1")]
+    pub station: String,
+    /// 0 birth, 1 data, 2 status.
+    #[prost(uint32, tag = "2")]
+    pub kind: u32,
+    /// When it came, farm time in ms since 1970.
+    #[prost(sint64, tag = "3")]
+    pub at_ms: i64,
+    /// The payload.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub payload: bytes::Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Commit {
+    #[prost(message, repeated, tag = "1")]
+    messages: Vec<RawMessage>,
+}
+
+/// What a group commit brings to disk.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// The messages, in the order in which they came.
+    pub messages: Vec<RawMessage>,
+    /// The first and the last time of their readings.
+    pub span: Option<(Timestamp, Timestamp)>,
+    /// How far each station is stored now.
+    pub progress: BTreeMap<(StationId, u32), u64>,
+    /// Each station's newest reading, and when it was heard.
+    pub stations: BTreeMap<StationId, Seen>,
+    /// Births, as they came.
+    pub births: BTreeMap<StationId, (Timestamp, Vec<u8>)>,
+    /// What could not be read: source, reason, payload.
+    pub quarantined: Vec<(String, String, Vec<u8>)>,
+    /// What was counted.
+    pub counters: BTreeMap<String, u64>,
+    /// Births that go to the cloud.
+    pub records: Vec<Record>,
+}
+
+/// How a station was last seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// When anything came.
+    pub heard: Timestamp,
+    /// Its newest reading.
+    pub watermark: Option<Timestamp>,
+}
+
+/// A station as the store remembers it.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// How it was last seen.
+    pub seen: Seen,
+    /// Its last birth.
+    pub birth: Option<Vec<u8>>,
+}
+
+/// What waits for the cloud.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Records.
+    pub records: u64,
+    /// When the oldest was made.
+    pub oldest: Option<Timestamp>,
+}
+
+/// The store, open for reading and writing.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+}
+
+impl Store {
+    /// Opens the store in `dir`, making it where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or another version made it.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join("gateway.sqlite");
+        let mut connection = Connection::open(&path)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.set_prepared_statement_cache_capacity(64);
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if found == 0 {
+            transaction.execute_batch(TABLES)?;
+            for lane in Lane::ALL {
+                transaction.execute("INSERT INTO lane (lane, acknowledged) VALUES (?1, 0)", params![lane as i64])?;
+            }
+            transaction.pragma_update(None, "user_version", LAYOUT)?;
+        } else if found != LAYOUT {
+            return Err(StoreError::Layout { path: path.display().to_string(), found });
+        }
+        transaction.commit()?;
+        Ok(Self { connection })
+    }
+
+    /// Brings a group to disk and gives the raw row's number. When this returns, the group survives a power cut.
+    ///
+    /// # Errors
+    /// When SQLite refuses: nothing of the group is stored then.
+    pub fn commit(&mut self, group: &Group, now: Timestamp) -> Result<u64, StoreError> {
+        let body = zstd::bulk::compress(&Commit { messages: group.messages.clone() }.encode_to_vec(), LEVEL)
+            .map_err(|e| StoreError::Damaged { what: "a commit".to_owned(), detail: e.to_string() })?;
+        let mut names: Vec<&str> = group.messages.iter().map(|m| m.station.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let transaction = self.connection.transaction()?;
+        let mut id = 0;
+        if !group.messages.is_empty() {
+            transaction
+                .prepare_cached("INSERT INTO raw (at_ms, first_ms, last_ms, stations, messages, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .execute(params![
+                    now.as_millis(),
+                    group.span.map(|s| s.0.as_millis()),
+                    group.span.map(|s| s.1.as_millis()),
+                    names.join(" "),
+                    group.messages.len() as i64,
+                    body
+                ])?;
+            id = transaction.last_insert_rowid().cast_unsigned();
+        }
+        for ((station, boot), sequence) in &group.progress {
+            transaction
+                .prepare_cached("INSERT INTO progress VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET sequence = max(sequence, excluded.sequence)")?
+                .execute(params![station.as_str(), boot, sequence.cast_signed()])?;
+        }
+        for (station, seen) in &group.stations {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO station (station, heard_ms, watermark_ms) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET
+                        heard_ms = excluded.heard_ms, watermark_ms = coalesce(max(watermark_ms, excluded.watermark_ms), excluded.watermark_ms, watermark_ms)",
+                )?
+                .execute(params![station.as_str(), seen.heard.as_millis(), seen.watermark.map(Timestamp::as_millis)])?;
+        }
+        for (station, (at, payload)) in &group.births {
+            transaction
+                .prepare_cached("UPDATE station SET birth = ?2, birth_ms = ?3 WHERE station = ?1")?
+                .execute(params![station.as_str(), payload, at.as_millis()])?;
+        }
+        for (source, reason, body) in &group.quarantined {
+            quarantine(&transaction, now, source, reason, body)?;
+        }
+        count(&transaction, &group.counters)?;
+        spool(&transaction, &group.records, now)?;
+        transaction.commit()?;
+        Ok(id)
+    }
+}
+
+/// What the pipeline remembers of closed windows, in one transaction.
+#[derive(Debug, Default)]
+pub struct Emission<'a> {
+    /// The windows.
+    pub windows: &'a [crate::window::Closed],
+    /// The alerts that changed.
+    pub alerts: &'a [Alert],
+    /// What was counted.
+    pub counters: BTreeMap<String, u64>,
+    /// The oldest raw row that is needed after a restart.
+    pub replay_from: Option<u64>,
+    /// By station: windows before this cannot change any more, and need no memory.
+    pub final_before: BTreeMap<StationId, Timestamp>,
+    /// Windows before this are no history for the detector any more.
+    pub history_before: Option<Timestamp>,
+}
+
+impl Store {
+    /// Keeps closed windows and changed alerts, and puts them into the spool.
+    ///
+    /// # Errors
+    /// When SQLite refuses: nothing is kept then.
+    pub fn emit(&mut self, emission: &Emission<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        for closed in emission.windows {
+            let (window, emitted) = (&closed.window, &closed.emitted);
+            transaction.prepare_cached("INSERT OR REPLACE INTO emitted VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
+                window.station.as_str(),
+                window.start.as_millis(),
+                emitted.revision,
+                emitted.digest,
+                emitted.rejected.range,
+                emitted.rejected.rate,
+                emitted.rejected.hampel,
+                emitted.rejected.duplicate,
+            ])?;
+            let record = Record::Window(window.clone());
+            let body = record.encode();
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO history VALUES (?1, ?2, ?3)")?
+                .execute(params![window.start.as_millis(), window.station.as_str(), body])?;
+            spool_one(&transaction, &record, &body, now)?;
+        }
+        for alert in emission.alerts {
+            let record = Record::Alert(alert.clone());
+            let body = record.encode();
+            if alert.closed.is_some() {
+                transaction.prepare_cached("DELETE FROM alert WHERE id = ?1")?.execute([&alert.id])?;
+            } else {
+                transaction.prepare_cached("INSERT OR REPLACE INTO alert VALUES (?1, ?2)")?.execute(params![alert.id, body])?;
+            }
+            spool_one(&transaction, &record, &body, now)?;
+        }
+        count(&transaction, &emission.counters)?;
+        if let Some(id) = emission.replay_from {
+            transaction.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('replay_from', ?1)")?.execute([id.cast_signed()])?;
+        }
+        for (station, before) in &emission.final_before {
+            transaction
+                .prepare_cached("DELETE FROM emitted WHERE station = ?1 AND start_ms < ?2")?
+                .execute(params![station.as_str(), before.as_millis()])?;
+        }
+        if let Some(before) = emission.history_before {
+            transaction.prepare_cached("DELETE FROM history WHERE start_ms < ?1")?.execute([before.as_millis()])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The stations that were ever heard.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn stations(&self) -> Result<BTreeMap<StationId, Known>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT station, heard_ms, watermark_ms, birth FROM station")?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?, row.get::<_, Option<Vec<u8>>>(3)?))
+        })?;
+        rows.map(|row| {
+            let (station, heard, watermark, birth) = row?;
+            let seen = Seen { heard: Timestamp::from_millis(heard), watermark: watermark.map(Timestamp::from_millis) };
+            Ok((station_id(&station)?, Known { seen, birth }))
+        })
+        .collect()
+    }
+
+    /// How far each boot of each station is stored.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn progress(&self) -> Result<BTreeMap<(StationId, u32), u64>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT station, boot, sequence FROM progress")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?, row.get::<_, i64>(2)?)))?;
+        rows.map(|row| {
+            let (station, boot, sequence) = row?;
+            Ok(((station_id(&station)?, boot), sequence.cast_unsigned()))
+        })
+        .collect()
+    }
+
+    /// What was emitted of the windows that can still be amended.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn emitted(&self) -> Result<BTreeMap<StationId, BTreeMap<Timestamp, Emitted>>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT * FROM emitted")?;
+        let rows = statement.query_map([], |row| {
+            let rejected = RejectCounts { range: row.get(4)?, rate: row.get(5)?, hampel: row.get(6)?, duplicate: row.get(7)? };
+            let emitted = Emitted { revision: row.get(2)?, digest: row.get(3)?, rejected };
+            Ok((row.get::<_, String>(0)?, Timestamp::from_millis(row.get(1)?), emitted))
+        })?;
+        let mut all: BTreeMap<StationId, BTreeMap<Timestamp, Emitted>> = BTreeMap::new();
+        for row in rows {
+            let (station, start, emitted) = row?;
+            all.entry(station_id(&station)?).or_default().insert(start, emitted);
+        }
+        Ok(all)
+    }
+
+    /// The alerts that are open.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn open_alerts(&self) -> Result<Vec<Alert>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT id, body FROM alert ORDER BY id")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        let mut alerts = Vec::new();
+        for row in rows {
+            let (id, body) = row?;
+            match Record::decode(&body) {
+                Ok(Record::Alert(alert)) => alerts.push(alert),
+                Ok(_) => return Err(damaged(format!("alert {id}"), "another record")),
+                Err(error) => return Err(damaged(format!("alert {id}"), error)),
+            }
+        }
+        Ok(alerts)
+    }
+
+    /// The windows of the last time, oldest first: the detector's history.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn history(&self) -> Result<Vec<Window>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT body FROM history ORDER BY start_ms, station")?;
+        let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+        let mut windows = Vec::new();
+        for row in rows {
+            match Record::decode(&row?) {
+                Ok(Record::Window(window)) => windows.push(window),
+                Ok(_) => return Err(damaged("a window of the history".to_owned(), "another record")),
+                Err(error) => return Err(damaged("a window of the history".to_owned(), error)),
+            }
+        }
+        Ok(windows)
+    }
+
+    /// Gives the raw messages that are needed after a restart to `take`, commit by commit.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn replay(&self, mut take: impl FnMut(u64, RawMessage)) -> Result<(), StoreError> {
+        let from: Option<i64> =
+            self.connection.query_row("SELECT value FROM meta WHERE key = 'replay_from'", [], |row| row.get(0)).optional()?;
+        let mut statement = self.connection.prepare("SELECT id, body FROM raw WHERE id >= ?1 ORDER BY id")?;
+        let mut rows = statement.query([from.unwrap_or(0)])?;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            let body = zstd::bulk::decompress(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?, MAX_COMMIT);
+            let commit = body.map_err(|e| damaged(format!("raw row {id}"), e))?;
+            let commit = Commit::decode(commit.as_slice()).map_err(|e| damaged(format!("raw row {id}"), e))?;
+            for message in commit.messages {
+                take(id.cast_unsigned(), message);
+            }
+        }
+        Ok(())
+    }
+
+    /// All counters.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn counters(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT name, value FROM counter")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+fn station_id(name: &str) -> Result<StationId, StoreError> {
+    name.parse().map_err(|error| damaged("a station's name".to_owned(), error))
+}
+
+fn damaged(what: String, detail: impl ToString) -> StoreError {
+    StoreError::Damaged { what, detail: detail.to_string() }
+}
+
+fn count(transaction: &Transaction<'_>, counters: &BTreeMap<String, u64>) -> Result<(), StoreError> {
+    let mut statement =
+        transaction.prepare_cached("INSERT INTO counter VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = value + excluded.value")?;
+    for (name, by) in counters {
+        statement.execute(params![name, by.cast_signed()])?;
+    }
+    Ok(())
+}
+
+fn quarantine(transaction: &Transaction<'_>, now: Timestamp, source: &str, reason: &str, body: &[u8]) -> Result<(), StoreError> {
+    transaction
+        .prepare_cached("INSERT INTO quarantine (at_ms, source, reason, body) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![now.as_millis(), source, reason, body])?;
+    transaction.prepare_cached("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - 10000")?.execute([])?;
+    Ok(())
+}
+
+fn spool(transaction: &Transaction<'_>, records: &[Record], now: Timestamp) -> Result<(), StoreError> {
+    records.iter().try_for_each(|record| spool_one(transaction, record, &record.encode(), now))
+}
+
+fn spool_one(transaction: &Transaction<'_>, record: &Record, body: &[u8], now: Timestamp) -> Result<(), StoreError> {
+    transaction
+        .prepare_cached("INSERT INTO spool (lane, at_ms, body) VALUES (?1, ?2, ?3)")?
+        .execute(params![record.lane() as i64, now.as_millis(), body])?;
+    Ok(())
+}
+
+impl Store {
+    /// The connection, for the spool that shares the file.
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// Lets go of the oldest raw commits: those older than `before`, and those beyond `most` bytes, but none from
+    /// `needed` on. Gives how many went, and how many of them only because of the bytes.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn trim(&mut self, before: Timestamp, most: u64, needed: Option<u64>) -> Result<(u64, u64), StoreError> {
+        let needed = needed.map_or(i64::MAX, u64::cast_signed);
+        let aged = self.connection.execute(
+            "DELETE FROM raw WHERE id IN (SELECT id FROM raw WHERE at_ms < ?1 AND id < ?2 ORDER BY id LIMIT ?3)",
+            params![before.as_millis(), needed, DELETE_AT_ONCE],
+        )? as u64;
+        let crowded = if self.raw_bytes()? > most {
+            self.connection.execute(
+                "DELETE FROM raw WHERE id IN (SELECT id FROM raw WHERE id < ?1 ORDER BY id LIMIT ?2)",
+                params![needed, DELETE_AT_ONCE],
+            )? as u64
+        } else {
+            0
+        };
+        if aged + crowded > 0 {
+            self.connection.execute_batch("PRAGMA incremental_vacuum(2000)")?;
+        }
+        Ok((aged + crowded, crowded))
+    }
+
+    fn raw_bytes(&self) -> Result<u64, StoreError> {
+        let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        Ok((pragma("page_count")? - pragma("freelist_count")?).max(0).cast_unsigned() * pragma("page_size")?.cast_unsigned())
+    }
+
+    /// Bytes that the store takes on disk.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        let path = self.connection.path().unwrap_or_default();
+        ["", "-wal"].iter().filter_map(|end| std::fs::metadata(format!("{path}{end}")).ok()).map(|m| m.len()).sum()
+    }
+
+    /// Adds to counters outside a group.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn add(&mut self, counters: &BTreeMap<String, u64>) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        count(&transaction, counters)?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// The kind of a raw message as a number.
+#[must_use]
+pub const fn kind_code(kind: DeliveryKind) -> u32 {
+    match kind {
+        DeliveryKind::Birth => 0,
+        DeliveryKind::Data => 1,
+        DeliveryKind::Status => 2,
+    }
+}

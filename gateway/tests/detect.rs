@@ -1,0 +1,362 @@
+//! What the detector says of windows: rules, hysteresis, restarts, and models that misbehave.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use gateway::detect::{Detector, Heard, LoadedModel, ModelError, RulesConfig};
+use proto::{Aggregate, Alert, AlertKind, Channel, Quantity, RejectReason, Rejected, StationId, Stats, Timestamp, Window};
+
+const WINDOW_S: u32 = 900;
+const MOISTURE: Channel = Channel::at(Quantity::SoilMoisture, 20);
+const AIR: Channel = Channel::at(Quantity::AirTemperature, 200);
+const RAIN: Channel = Channel::of(Quantity::Rain);
+
+fn station(name: &str) -> StationId {
+    name.parse().unwrap()
+}
+
+fn start(window: i64) -> Timestamp {
+    Timestamp::from_secs(1_780_300_800 + window * i64::from(WINDOW_S))
+}
+
+fn end(window: i64) -> Timestamp {
+    start(window + 1)
+}
+
+/// A channel whose readings move around `mean`.
+fn moving(channel: Channel, mean: f64) -> Aggregate {
+    let spread = mean.abs() / 100.0;
+    let stats = Stats { count: 3, min: mean - spread, mean, max: mean + spread, stddev: spread };
+    Aggregate { channel, accepted: Some(stats), rejected: None }
+}
+
+/// A channel whose readings are all the same.
+fn still(channel: Channel, value: f64) -> Aggregate {
+    Aggregate { channel, accepted: Some(Stats { count: 3, min: value, mean: value, max: value, stddev: 0.0 }), rejected: None }
+}
+
+fn window_of(name: &str, number: i64, mut aggregates: Vec<Aggregate>) -> Window {
+    aggregates.sort_by_key(|a| a.channel);
+    Window { station: station(name), start: start(number), length_s: WINDOW_S, revision: 0, aggregates }
+}
+
+/// Soil moisture that moves a little from window to window.
+fn usual(number: i64) -> f64 {
+    0.24 + 0.0003 * (number % 7) as f64
+}
+
+fn healthy(number: i64) -> Window {
+    window_of("n1", number, vec![moving(MOISTURE, usual(number)), moving(AIR, 20.0), still(RAIN, 0.0)])
+}
+
+fn rules_only() -> Detector {
+    Detector::new(Vec::new(), RulesConfig::default(), Vec::new())
+}
+
+fn observe(detector: &mut Detector, windows: impl IntoIterator<Item = Window>) -> Vec<Alert> {
+    windows.into_iter().flat_map(|window| detector.observe(&[window])).collect()
+}
+
+#[test]
+fn a_healthy_station_raises_nothing() {
+    assert_eq!(observe(&mut rules_only(), (0..400).map(healthy)), []);
+}
+
+#[test]
+fn a_stuck_channel_is_told_once_and_again_as_it_lasts_and_closes_when_it_moves() {
+    let mut detector = rules_only();
+    observe(&mut detector, (0..96).map(healthy));
+    let stuck = |n| window_of("n1", n, vec![still(MOISTURE, 0.241), moving(AIR, 20.0), still(RAIN, 0.0)]);
+    let told = observe(&mut detector, (96..128).map(stuck));
+    assert!(told.iter().all(|a| a.kind == AlertKind::Stuck && a.channel == Some(MOISTURE)), "{told:?}");
+    assert_eq!(told[0].opened, end(99), "four flat windows of a channel that was never flat");
+    assert_eq!(told[0].message, "Soil moisture 20 cm stuck at 0.241 m³/m³ for 1 h");
+    assert_eq!(told[0].id, format!("n1/soil_moisture_20cm/stuck/{}", end(99).as_millis()));
+    assert!((3..8).contains(&told.len()), "{} revisions in eight hours", told.len());
+    assert!(told.iter().map(|a| a.revision).eq(0..told.len() as u32));
+
+    let closed = observe(&mut detector, [healthy(128)]);
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].closed, Some(end(128)));
+    assert_eq!(closed[0].message, "Soil moisture 20 cm was stuck at 0.241 m³/m³ for 8 h 15 min");
+    assert_eq!(detector.open().count(), 0);
+}
+
+#[test]
+fn what_rests_by_nature_is_not_stuck() {
+    let radiation = Channel::of(Quantity::SolarRadiation);
+    let night = |n: i64| {
+        let light = if (n / 48) % 2 == 0 { moving(radiation, 500.0 + n as f64) } else { still(radiation, 0.0) };
+        window_of("n1", n, vec![light, still(RAIN, 0.0), still(Channel::of(Quantity::WindSpeed), 0.0)])
+    };
+    assert_eq!(observe(&mut rules_only(), (0..384).map(night)), []);
+}
+
+#[test]
+fn a_coarse_channel_must_rest_longer_than_it_usually_does() {
+    let mut detector = rules_only();
+    // A whole-degree thermometer that shows the same value for up to two hours.
+    let coarse = |n: i64| window_of("n1", n, vec![if n % 9 == 0 { moving(AIR, 20.5) } else { still(AIR, 20.0 + (n / 9 % 5) as f64) }]);
+    assert_eq!(observe(&mut detector, (0..96).map(coarse)), []);
+    let told = observe(&mut detector, (96..150).map(|n| window_of("n1", n, vec![still(AIR, 31.0)])));
+    assert_eq!(told.first().map(|a| a.kind), None, "so flat a channel is never called stuck within half a day");
+}
+
+#[test]
+fn a_spike_returns_and_rain_stays() {
+    let mut detector = rules_only();
+    observe(&mut detector, (0..20).map(healthy));
+    // Rain: the first window has both levels in it, and stays.
+    let rain = |n: i64, mean: f64, min: f64| {
+        let stats = Stats { count: 3, min, mean, max: 0.38, stddev: 0.05 };
+        window_of("n1", n, vec![Aggregate { channel: MOISTURE, accepted: Some(stats), rejected: None }])
+    };
+    assert_eq!(observe(&mut detector, [rain(20, 0.31, 0.24), rain(21, 0.37, 0.36), rain(22, 0.36, 0.35)]), []);
+
+    let mut spike = window_of("n1", 23, vec![moving(MOISTURE, 0.36)]);
+    spike.aggregates[0].rejected = Some(Rejected { counts: vec![(RejectReason::Hampel, 1)], min: 0.52, max: 0.52 });
+    assert_eq!(observe(&mut detector, [spike]), [], "it is not known yet whether it stays");
+    let told = observe(&mut detector, [rain(24, 0.36, 0.35)]);
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].kind, told[0].channel, told[0].value.map(|v| (v * 100.0).round())), (AlertKind::Spike, Some(MOISTURE), Some(52.0)));
+    assert_eq!(told[0].message, "Soil moisture 20 cm jumped to 0.520 m³/m³ from 0.360 m³/m³, and back");
+
+    let closed = observe(&mut detector, (25..50).map(|n| rain(n, 0.36, 0.35)));
+    assert_eq!(closed.iter().filter(|a| a.kind == AlertKind::Spike).map(|a| a.closed).collect::<Vec<_>>(), [Some(end(24 + 16))]);
+}
+
+#[test]
+fn a_late_reading_is_no_spike() {
+    let mut detector = rules_only();
+    observe(&mut detector, (0..20).map(healthy));
+    let mut late = healthy(20);
+    late.aggregates[0].rejected = Some(Rejected { counts: vec![(RejectReason::Late, 1)], min: 0.9, max: 0.9 });
+    assert_eq!(observe(&mut detector, [late, healthy(21), healthy(22)]), []);
+}
+
+#[test]
+fn a_missing_channel_is_a_dropout_while_its_station_reports() {
+    let mut detector = rules_only();
+    observe(&mut detector, (0..20).map(healthy));
+    let without = |n| window_of("n1", n, vec![moving(AIR, 20.0), still(RAIN, 0.0)]);
+    let told = observe(&mut detector, (20..23).map(without));
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].kind, told[0].channel, told[0].opened), (AlertKind::Dropout, Some(MOISTURE), end(22)));
+    assert!(told[0].message.starts_with("Soil moisture 20 cm missing for 45 min, last 0.24"), "{}", told[0].message);
+    // Longer than the history.
+    let lasting = observe(&mut detector, (23..300).map(without));
+    assert!(!lasting.is_empty() && lasting.iter().all(|a| a.closed.is_none() && a.id == told[0].id), "{lasting:?}");
+    let closed = observe(&mut detector, [healthy(300)]);
+    assert_eq!(closed.len(), 1);
+    assert_eq!((closed[0].id.as_str(), closed[0].closed), (told[0].id.as_str(), Some(end(300))));
+}
+
+#[test]
+fn a_station_that_is_away_as_a_whole_has_no_dropout() {
+    let mut detector = rules_only();
+    observe(&mut detector, (0..20).map(healthy));
+    assert_eq!(observe(&mut detector, (60..80).map(healthy)), []);
+}
+
+#[test]
+fn a_silent_station_is_told_once_the_gateway_itself_has_listened_long_enough() {
+    let mut detector = rules_only();
+    let n1 = station("n1");
+    let heard = |last| [Heard { station: &n1, last, report_s: 900 }];
+    let boot = start(100);
+    assert_eq!(detector.tick(boot, heard(start(0))), [], "the gateway was away, not the station");
+    assert_eq!(detector.tick(boot.plus_secs(7199), heard(start(0))), []);
+    let told = detector.tick(boot.plus_secs(7200), heard(start(0)));
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].kind, told[0].channel), (AlertKind::Silent, None));
+    assert_eq!(told[0].id, format!("n1/-/silent/{}", boot.plus_secs(7200).as_millis()));
+    assert!(told[0].message.starts_with("Station n1 silent for 1 d 3 h"), "{}", told[0].message);
+    assert_eq!(detector.tick(boot.plus_secs(7300), heard(start(0))), []);
+    let closed = detector.tick(boot.plus_secs(7400), heard(boot.plus_secs(7350)));
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].closed, Some(boot.plus_secs(7350)));
+}
+
+#[test]
+fn a_higher_revision_amends_the_past_and_raises_nothing() {
+    let mut detector = rules_only();
+    observe(&mut detector, (0..20).map(healthy));
+    let mut amended = healthy(12);
+    amended.revision = 1;
+    amended.aggregates.clear();
+    assert_eq!(observe(&mut detector, [amended]), []);
+}
+
+#[test]
+fn a_restarted_detector_goes_on_as_if_nothing_had_happened() {
+    let faulty = |n: i64| match n {
+        100..=130 => window_of("n1", n, vec![still(MOISTURE, 0.241), moving(AIR, 20.0), still(RAIN, 0.0)]),
+        115..=160 => window_of("n1", n, vec![moving(MOISTURE, usual(n)), still(RAIN, 0.0)]),
+        _ => healthy(n),
+    };
+    let mut whole = rules_only();
+    let expected = observe(&mut whole, (0..200).map(faulty));
+    assert!(expected.len() > 6);
+    for cut in 96..170 {
+        let mut first = rules_only();
+        let mut told = observe(&mut first, (0..cut).map(faulty));
+        let restored: Vec<Alert> = first.open().cloned().collect();
+        drop(first);
+        let mut second = Detector::new(Vec::new(), RulesConfig::default(), restored);
+        second.warm((0..cut).map(faulty));
+        told.extend(observe(&mut second, (cut..200).map(faulty)));
+        assert_eq!(told, expected, "restarted before window {cut}");
+    }
+}
+
+mod models {
+    use super::*;
+
+    #[test]
+    fn the_embedded_model_stands_its_own_verification_and_is_small() {
+        let base = LoadedModel::base(start(0)).unwrap();
+        assert_eq!(base.label(), "soil-anomaly 1.0.0");
+        assert!(base.manifest().golden.len() >= 2);
+        assert!(base.manifest().golden.iter().any(|g| g.input.iter().any(|v| v.is_nan())), "one golden sample has missing values");
+        let detector = Detector::new(vec![base], RulesConfig::default(), Vec::new());
+        let running = detector.running();
+        assert_eq!((running[0].name.as_str(), running[0].task.as_str(), running[0].since), ("soil-anomaly", "anomaly", start(0)));
+        assert!(std::fs::metadata(base_dir().join("model.onnx")).unwrap().len() < 300_000);
+    }
+
+    fn base_dir() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("models/soil-anomaly-1.0.0")
+    }
+
+    fn base_files() -> (Vec<u8>, String) {
+        (std::fs::read(base_dir().join("model.onnx")).unwrap(), std::fs::read_to_string(base_dir().join("manifest.toml")).unwrap())
+    }
+
+    #[test]
+    fn batches_of_every_size_give_what_single_samples_give() {
+        let mut model = LoadedModel::base(start(0)).unwrap();
+        let width = model.manifest().output.scores.len();
+        let one: Vec<f32> = model.manifest().golden[0].input.iter().map(|v| *v as f32).collect();
+        let expected = model.run(&one).unwrap();
+        for samples in [1, 2, 3, 24, 300] {
+            let scores = model.run(&one.repeat(samples)).unwrap();
+            assert_eq!(scores.len(), samples * width);
+            for row in scores.chunks(width) {
+                assert!(row.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{samples}: {row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sample_without_anything_scores_nothing() {
+        let mut model = LoadedModel::base(start(0)).unwrap();
+        let nothing = vec![f32::NAN; model.sample_len()];
+        assert!(model.run(&nothing).unwrap().iter().all(|s| *s == 0.0));
+    }
+
+    #[test]
+    fn hostile_values_give_numbers() {
+        let mut model = LoadedModel::base(start(0)).unwrap();
+        for value in [0.0, f32::MAX, f32::MIN, 1e30, f32::INFINITY] {
+            let sample = vec![value; model.sample_len()];
+            assert!(model.run(&sample).unwrap().iter().all(|s| s.is_finite()), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_loaded_and_a_missing_file_named() {
+        assert_eq!(LoadedModel::load(&base_dir(), start(0)).unwrap().label(), "soil-anomaly 1.0.0");
+        let empty = tempfile::tempdir().unwrap();
+        let error = LoadedModel::load(empty.path(), start(0)).unwrap_err().to_string();
+        assert!(error.contains("manifest.toml: No such file"), "{error}");
+    }
+
+    #[test]
+    fn another_file_than_the_manifest_describes_is_refused() {
+        let (mut onnx, manifest) = base_files();
+        let last = onnx.len() - 1;
+        onnx[last] ^= 1;
+        assert!(matches!(LoadedModel::verify(&onnx, &manifest, start(0)), Err(ModelError::Digest { .. })));
+    }
+
+    /// The manifest with one line changed.
+    fn changed(manifest: &str, key: &str, value: &str) -> String {
+        let line = manifest.lines().find(|l| l.starts_with(&format!("{key} ="))).unwrap();
+        manifest.replacen(line, &format!("{key} = {value}"), 1)
+    }
+
+    fn digest(bytes: &[u8]) -> String {
+        use sha2::Digest;
+        sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    #[test]
+    fn a_model_larger_than_its_limit_is_refused() {
+        let (onnx, manifest) = base_files();
+        let error = LoadedModel::verify(&onnx, &changed(&manifest, "max_bytes", "1000"), start(0)).unwrap_err();
+        assert!(matches!(error, ModelError::TooLarge { limit: 1000, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_golden_answer_is_named() {
+        let (onnx, manifest) = base_files();
+        let mut parsed = proto::Manifest::parse(&manifest).unwrap();
+        parsed.golden[1].output[0] += 0.5;
+        let error = LoadedModel::verify(&onnx, &parsed.to_toml().unwrap(), start(0)).unwrap_err();
+        assert!(matches!(error, ModelError::Golden { sample: 1, output: 0, .. }), "{error}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_model_are_an_error() {
+        let (_, manifest) = base_files();
+        for bytes in [b"".to_vec(), vec![0xff; 100], b"\x08\x08".to_vec()] {
+            let manifest = changed(&manifest, "sha256", &format!("{:?}", digest(&bytes)));
+            let error = LoadedModel::verify(&bytes, &manifest, start(0)).unwrap_err();
+            assert!(matches!(error, ModelError::Runtime { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn data_outside_the_file_is_refused() {
+        use prost::Message;
+        use tract_onnx::pb::{ModelProto, StringStringEntryProto};
+        let (onnx, manifest) = base_files();
+        let mut model = ModelProto::decode(onnx.as_slice()).unwrap();
+        let tensor = &mut model.graph.as_mut().unwrap().initializer[0];
+        tensor.data_location = Some(1);
+        tensor.external_data = vec![StringStringEntryProto { key: "location".into(), value: "../../etc/passwd".into() }];
+        let bytes = model.encode_to_vec();
+        let error = LoadedModel::verify(&bytes, &changed(&manifest, "sha256", &format!("{:?}", digest(&bytes))), start(0)).unwrap_err();
+        assert!(matches!(error, ModelError::ExternalData { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_model_that_gives_no_numbers_is_retired_and_the_rules_go_on() {
+        use prost::Message;
+        use tract_onnx::pb::ModelProto;
+        let (onnx, manifest) = base_files();
+        // Thresholds so small that every error is infinite, and a golden sample of a station that knows nothing.
+        let mut model = ModelProto::decode(onnx.as_slice()).unwrap();
+        let thresholds = model.graph.as_mut().unwrap().initializer.iter_mut().find(|t| t.name == "thresholds").unwrap();
+        let count = thresholds.raw_data.len() / 4;
+        thresholds.raw_data = 1e-44f32.to_le_bytes().repeat(count);
+        let bytes = model.encode_to_vec();
+        let mut manifest = proto::Manifest::parse(&manifest).unwrap();
+        let real: Vec<f32> = manifest.golden[0].input.iter().map(|v| *v as f32).collect();
+        manifest.sha256 = digest(&bytes);
+        manifest.golden.truncate(1);
+        manifest.golden[0].input.fill(f64::NAN);
+        manifest.golden[0].output.fill(0.0);
+        let mut model = LoadedModel::verify(&bytes, &manifest.to_toml().unwrap(), start(0)).unwrap();
+        assert_eq!(model.failure(), None);
+        let error = model.run(&real).unwrap_err();
+        assert!(error.to_string().starts_with("model soil-anomaly 1.0.0: output 0 of sample 0 is inf"), "{error}");
+
+        let mut detector = Detector::new(vec![model], RulesConfig::default(), Vec::new());
+        assert_eq!(detector.running(), []);
+        assert_eq!(detector.failed().len(), 1);
+        observe(&mut detector, (0..96).map(healthy));
+        let stuck = |n| window_of("n1", n, vec![still(MOISTURE, 0.241), moving(AIR, 20.0)]);
+        assert_eq!(observe(&mut detector, (96..101).map(stuck)).len(), 1);
+    }
+}

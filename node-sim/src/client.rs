@@ -1,0 +1,421 @@
+//! A station's connection: MQTT 3.1.1, QoS 1, under the station's own name.
+//!
+//! The client library is not a queue: what it has taken may be gone after a reconnect. So nothing rests in it. Each
+//! connection begins with an empty client, the node ([`crate::node`]) says what to send, and only the gateway's own
+//! acknowledgement takes a report from it. A PUBACK means nothing here.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::unfold;
+use proto::{Ack, Birth, Command, CommandMessage, FarmId, StationId, Status, Topic, TopicKind};
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, LastWill, MqttOptions, Packet, Publish,
+    QoS, SubscribeFilter, Transport,
+};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::chance::Chance;
+use crate::node::{Entry, Lost, Node, Overdue};
+
+/// Requests that the client library holds for its connection: the node's window, and the few of a connection's beginning.
+/// When it is full, the node holds the report back until there is room.
+const REQUESTS: usize = 64;
+/// The longest silence before the connection is probed.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long a connection attempt may take, s.
+const CONNECT_TIMEOUT_S: u64 = 10;
+/// The largest packet taken or sent; a report of a day is far below.
+const PACKET_BYTES: usize = 256 * 1024;
+/// The wait after a failed connection: at first, and at most. It doubles, and half of it is chance, so that ten thousand
+/// stations do not come back in the same instant.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+const MOST_BACKOFF: Duration = Duration::from_secs(5);
+/// How long a station waits for its farewell to go out.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Commands for the farm that wait to be carried out. One more is refused with a warning.
+const MOST_COMMANDS: usize = 64;
+
+/// What a station tells its gateway about itself and how it gets there.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The farm.
+    pub farm: FarmId,
+    /// The station; also the client's id and user name.
+    pub station: StationId,
+    /// The birth that is published on each connect.
+    pub birth: Birth,
+    /// Host and port.
+    pub broker: (String, u16),
+    /// The password; without one the station connects without a name.
+    pub password: Option<String>,
+    /// TLS, where it is used.
+    pub tls: Option<Tls>,
+}
+
+/// What TLS needs, as PEM.
+#[derive(Clone)]
+pub struct Tls {
+    /// The authority that signed the broker's certificate.
+    pub ca: Vec<u8>,
+    /// The station's certificate and key.
+    pub client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls")
+            .field("client", &self.client.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the farm and a station's connection share.
+#[derive(Debug)]
+pub struct Link {
+    node: Mutex<Node>,
+    /// Irrigation commands that have come, in minutes.
+    commands: Mutex<VecDeque<u32>>,
+    /// There is something to send.
+    wake: Notify,
+    /// Something was acknowledged or commanded; shared by all links, and the farm waits for it.
+    progress: Arc<Notify>,
+}
+
+impl Link {
+    /// A link to a node.
+    #[must_use]
+    pub fn new(node: Node, progress: Arc<Notify>) -> Self {
+        Self {
+            node: Mutex::new(node),
+            commands: Mutex::new(VecDeque::new()),
+            wake: Notify::new(),
+            progress,
+        }
+    }
+
+    /// Gives the node a report to keep and to send.
+    pub fn push(&self, entry: Entry) -> Vec<Lost> {
+        let lost = self.node().push(entry);
+        self.wake.notify_one();
+        lost
+    }
+
+    /// How many reports wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.node().len()
+    }
+
+    /// What waits.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        self.node().entries().cloned().collect()
+    }
+
+    /// The irrigation commands that have come since the last call, in minutes.
+    #[must_use]
+    pub fn take_commands(&self) -> Vec<u32> {
+        lock(&self.commands).drain(..).collect()
+    }
+
+    fn node(&self) -> MutexGuard<'_, Node> {
+        lock(&self.node)
+    }
+}
+
+/// The lock; a panic elsewhere while it was held ends the process in [`crate::run()`], so what it guards is still looked at.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps a station connected until `finish`, then says goodbye.
+pub async fn serve(identity: Identity, link: Arc<Link>, seed: u64, finish: CancellationToken) {
+    let mut chance = Chance::new(seed, &format!("client/{}", identity.station));
+    let mut station = Connection {
+        identity,
+        link,
+        begun: Instant::now(),
+        last_command: 0,
+    };
+    let mut failures: u32 = 0;
+    for attempt in 0.. {
+        let lived = Instant::now();
+        let end = station.live(&finish).await;
+        station.link.node().disconnected();
+        match end {
+            End::Finished => return,
+            End::Overdue => {
+                tracing::warn!(station = %station.identity.station, "nothing is acknowledged, connecting anew")
+            }
+            End::Failed(error) => log_failure(&station.identity, &error, failures),
+        }
+        // A connection that lived was a good one.
+        failures = if lived.elapsed() > MOST_BACKOFF {
+            0
+        } else {
+            failures + 1
+        };
+        let wait = FIRST_BACKOFF
+            .saturating_mul(1 << failures.min(8))
+            .min(MOST_BACKOFF)
+            .mul_f64(0.5 + 0.5 * chance.at(attempt).uniform());
+        tokio::select! {
+            () = finish.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// A refusal is the operator's business at once, a broker that is away when it stays away.
+fn log_failure(identity: &Identity, error: &ConnectionError, failures: u32) {
+    const LONG: u32 = 6;
+    let station = &identity.station;
+    match error {
+        ConnectionError::ConnectionRefused(
+            code @ (ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized),
+        ) => {
+            tracing::warn!(%station, ?code, "the broker refuses the station");
+        }
+        error if failures == LONG => {
+            tracing::warn!(%station, %error, "the broker cannot be reached; it is tried again and again")
+        }
+        error => tracing::debug!(%station, %error, "the connection failed"),
+    }
+}
+
+enum End {
+    Finished,
+    Overdue,
+    Failed(ConnectionError),
+}
+
+struct Connection {
+    identity: Identity,
+    link: Arc<Link>,
+    begun: Instant,
+    /// The number of the last command that was carried out.
+    last_command: u64,
+}
+
+impl Connection {
+    /// One connection, from connect to its end.
+    async fn live(&mut self, finish: &CancellationToken) -> End {
+        let (client, mut eventloop) = AsyncClient::new(self.options(), REQUESTS);
+        let mut network = eventloop.network_options();
+        network.set_connection_timeout(CONNECT_TIMEOUT_S);
+        network.set_tcp_nodelay(true);
+        eventloop.set_network_options(network);
+        // As a stream, so that a poll in progress is never cut off by another branch of the select.
+        let mut events = pin!(unfold(eventloop, |mut eventloop| async move {
+            Some((eventloop.poll().await, eventloop))
+        }));
+        loop {
+            let deadline = self.link.node().deadline();
+            let begun = self.begun;
+            let overdue = async move {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(begun + deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(event)) => self.on_event(&client, event),
+                    Some(Err(error)) => return End::Failed(error),
+                    None => return End::Finished,
+                },
+                () = self.link.wake.notified() => {}
+                () = overdue => {
+                    let action = self.link.node().overdue(self.begun.elapsed());
+                    match action {
+                        Some(Overdue::Reconnect) => return End::Overdue,
+                        Some(Overdue::Resend) => tracing::debug!(station = %self.identity.station, "no acknowledgement in time, sending again"),
+                        None => {}
+                    }
+                }
+                () = finish.cancelled() => break,
+            }
+            self.send(&client);
+        }
+        let goodbye = async {
+            self.publish(
+                &client,
+                TopicKind::Status,
+                Status {
+                    online: false,
+                    boot: self.identity.birth.boot,
+                }
+                .encode(),
+            );
+            // When the queue is full the connection is simply dropped, and the broker publishes the will.
+            if client.try_disconnect().is_ok() {
+                while let Some(Ok(event)) = events.next().await {
+                    if matches!(event, Event::Outgoing(rumqttc::Outgoing::Disconnect)) {
+                        break;
+                    }
+                }
+            }
+        };
+        // A farewell that does not go out in time does not matter: the broker publishes the will.
+        let _ = tokio::time::timeout(FAREWELL, goodbye).await;
+        End::Finished
+    }
+
+    fn options(&self) -> MqttOptions {
+        let Identity {
+            station,
+            broker: (host, port),
+            password,
+            tls,
+            birth,
+            ..
+        } = &self.identity;
+        let mut options = MqttOptions::new(station.as_str(), host.as_str(), *port);
+        options.set_clean_session(true);
+        options.set_keep_alive(KEEP_ALIVE);
+        options.set_max_packet_size(PACKET_BYTES, PACKET_BYTES);
+        if let Some(password) = password {
+            options.set_credentials(station.as_str(), password.as_str());
+        }
+        if let Some(tls) = tls {
+            options.set_transport(Transport::tls(tls.ca.clone(), tls.client.clone(), None));
+        }
+        let will = Status {
+            online: false,
+            boot: birth.boot,
+        }
+        .encode();
+        options.set_last_will(LastWill::new(
+            self.topic(TopicKind::Status),
+            will,
+            QoS::AtLeastOnce,
+            false,
+        ));
+        options
+    }
+
+    fn on_event(&mut self, client: &AsyncClient, event: Event) {
+        match event {
+            Event::Incoming(Packet::ConnAck(_)) => {
+                let topics = [TopicKind::Ack, TopicKind::Command];
+                let filters =
+                    topics.map(|kind| SubscribeFilter::new(self.topic(kind), QoS::AtLeastOnce));
+                // The queue is empty: there is room for the beginning. Were there none, nothing would be acknowledged, and the
+                // connection would be made anew.
+                if client.try_subscribe_many(filters).is_err() {
+                    return;
+                }
+                self.publish(client, TopicKind::Birth, self.identity.birth.encode());
+                self.publish(
+                    client,
+                    TopicKind::Status,
+                    Status {
+                        online: true,
+                        boot: self.identity.birth.boot,
+                    }
+                    .encode(),
+                );
+                self.link.node().connected();
+                tracing::debug!(station = %self.identity.station, "connected");
+            }
+            Event::Incoming(Packet::Publish(message)) => self.on_message(client, &message),
+            _ => {}
+        }
+    }
+
+    fn on_message(&mut self, client: &AsyncClient, message: &Publish) {
+        let station = &self.identity.station;
+        let Ok(topic) = message.topic.parse::<Topic>() else {
+            tracing::warn!(%station, topic = message.topic, "a message on a topic that was not asked for");
+            return;
+        };
+        match topic.kind {
+            TopicKind::Ack => match Ack::decode(&message.payload) {
+                Ok(ack) => {
+                    if self.link.node().acknowledged(&ack, self.begun.elapsed()) {
+                        self.link.progress.notify_one();
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%station, %error, "an acknowledgement that cannot be read")
+                }
+            },
+            TopicKind::Command => match CommandMessage::decode(&message.payload) {
+                Ok(command) => self.on_command(client, command),
+                Err(error) => tracing::warn!(%station, %error, "a command that cannot be read"),
+            },
+            TopicKind::Birth | TopicKind::Data | TopicKind::Status => {}
+        }
+    }
+
+    fn on_command(&mut self, client: &AsyncClient, message: CommandMessage) {
+        let station = &self.identity.station;
+        if message.id <= self.last_command {
+            tracing::debug!(%station, id = message.id, "a command that came before");
+            return;
+        }
+        self.last_command = message.id;
+        tracing::info!(%station, id = message.id, command = ?message.command, "command");
+        match message.command {
+            Command::Birth => self.publish(client, TopicKind::Birth, self.identity.birth.encode()),
+            // The simulated clock is right already; the log has it.
+            Command::SetTime(_) => {}
+            Command::Irrigate { minutes } => {
+                let mut commands = lock(&self.link.commands);
+                if commands.len() < MOST_COMMANDS {
+                    commands.push_back(minutes);
+                    self.link.progress.notify_one();
+                } else {
+                    tracing::warn!(%station, minutes, "too many commands are waiting, irrigation is refused");
+                }
+            }
+        }
+    }
+
+    /// Sends what the node wants to send, as far as there is room.
+    fn send(&self, client: &AsyncClient) {
+        let now = self.begun.elapsed();
+        loop {
+            let Some(entry) = self.link.node().next_to_send(now) else {
+                return;
+            };
+            if client
+                .try_publish(
+                    self.topic(TopicKind::Data),
+                    QoS::AtLeastOnce,
+                    false,
+                    entry.payload,
+                )
+                .is_err()
+            {
+                // Full: each message that goes out is an event, after which this is tried again.
+                self.link.node().not_sent();
+                return;
+            }
+        }
+    }
+
+    fn publish(&self, client: &AsyncClient, kind: TopicKind, payload: Vec<u8>) {
+        if client
+            .try_publish(self.topic(kind), QoS::AtLeastOnce, false, payload)
+            .is_err()
+        {
+            tracing::debug!(station = %self.identity.station, ?kind, "no room to publish");
+        }
+    }
+
+    fn topic(&self, kind: TopicKind) -> String {
+        Topic {
+            farm: self.identity.farm.clone(),
+            station: self.identity.station.clone(),
+            kind,
+        }
+        .to_string()
+    }
+}

@@ -1,0 +1,752 @@
+//! The configuration: TOML in, a checked value out, every mistake named at once.
+//!
+//! ```toml
+//! broker = "127.0.0.1:1883"
+//! credentials = "stations.toml"         # n1 = "password", …
+//! state_dir = "/var/lib/tilth/nodes"
+//! truth_dir = "/var/lib/tilth/truth"
+//!
+//! [time]                                # a day in two minutes
+//! wall = "2026-06-01T12:00:00Z"
+//! farm = "2026-06-01T07:00:00Z"
+//! speed = 720.0
+//!
+//! [farm]
+//! id = "demo"
+//! stations = 24
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use proto::{FarmId, StationId, TimeScale, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::faults::{Fault, read_scenario};
+use crate::field::FieldConfig;
+use crate::node::RING_READINGS;
+use crate::sun::Place;
+use crate::weather::{Climate, Weather, WeatherFile};
+
+/// The most stations of one farm. Each is a connection and some 40 kB.
+pub const MAX_STATIONS: u32 = 10_000;
+
+/// Something wrong in a configuration or a scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file that it is in, where one is known.
+    pub file: Option<PathBuf>,
+    /// The key, from the file's root: `farm.stations`. Empty for the file as a whole.
+    pub key: String,
+    /// What is wrong: the value, and what is allowed.
+    pub problem: String,
+}
+
+impl Problem {
+    pub(crate) fn new(file: &Path, key: &str, problem: impl Into<String>) -> Self {
+        Self {
+            file: Some(file.to_owned()),
+            key: key.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    fn of(key: &str, problem: impl Into<String>) -> Self {
+        Self {
+            file: None,
+            key: key.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    /// A text that is not the TOML that it should be: the line, and what the parser says, without the line's text, which
+    /// may hold a password.
+    pub(crate) fn toml(file: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let before = error
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .unwrap_or("");
+        let line = before.matches('\n').count() + 1;
+        Self::new(
+            file,
+            "",
+            format!("line {line}: {}", error.message().replace('\n', ", ")),
+        )
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.file, self.key.as_str()) {
+            (Some(file), "") => write!(f, "{file:?}: {}", self.problem),
+            (Some(file), key) => write!(f, "{file:?}, {key}: {}", self.problem),
+            (None, "") => f.write_str(&self.problem),
+            (None, key) => write!(f, "{key}: {}", self.problem),
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration; shown one a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The farm itself: what is simulated, without where it is sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FarmConfig {
+    /// The farm's name in topics.
+    pub id: FarmId,
+    /// The first moment of farm time.
+    pub start: Timestamp,
+    /// The seed of all chance: the same seed gives the same readings.
+    pub seed: u64,
+    /// How many stations, over all fields in turn: n1, e1, c1, n2, …. More stations leave those that there are as they are.
+    pub stations: u32,
+    /// Time between two samples, s of farm time.
+    pub sample_s: u32,
+    /// Time between two reports, s of farm time; a multiple of `sample_s`.
+    pub report_s: u32,
+    /// Degrees north of the gateway.
+    pub latitude: f64,
+    /// Degrees east of the gateway.
+    pub longitude: f64,
+    /// Metres above the sea.
+    pub elevation_m: f64,
+    /// A file of measured weather; without one the weather is synthetic. See [`crate::weather::file`] for its columns, and
+    /// for what happens when farm time leaves the time that it covers.
+    pub weather: Option<PathBuf>,
+    /// The height at which the file's wind was measured, m.
+    pub wind_height_m: f64,
+    /// What the synthetic weather is like (the rain also beside a file without rain).
+    pub climate: Climate,
+    /// A file of faults; without one there are none. See [`crate::faults`].
+    pub scenario: Option<PathBuf>,
+    /// The fields. None given: north (alfalfa on loam), east (maize on sandy loam) and creek (pasture on clay loam).
+    pub fields: Vec<FieldConfig>,
+}
+
+impl Default for FarmConfig {
+    /// Twenty-four stations in the Lahontan Valley, Nevada, where farming is irrigation, from 1 June 2026.
+    fn default() -> Self {
+        Self {
+            id: FarmId::try_from("demo".to_owned()).expect("a valid farm name"),
+            start: Timestamp::from_secs(1_780_297_200), // 2026-06-01T07:00:00Z, midnight there
+            seed: 1,
+            stations: 24,
+            sample_s: 300,
+            report_s: 900,
+            latitude: 39.4575,
+            longitude: -118.7739,
+            elevation_m: 1208.5,
+            weather: None,
+            wind_height_m: 2.0,
+            climate: Climate::default(),
+            scenario: None,
+            fields: Vec::new(),
+        }
+    }
+}
+
+/// What a farm's files hold.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// The weather.
+    pub weather: Weather,
+    /// The faults, in the scenario's order.
+    pub faults: Vec<Fault>,
+}
+
+impl FarmConfig {
+    /// Where the gateway stands.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place {
+            latitude: self.latitude,
+            longitude: self.longitude,
+            elevation_m: self.elevation_m,
+        }
+    }
+
+    /// The configured fields, or the three that there are without.
+    #[must_use]
+    pub fn fields(&self) -> Vec<FieldConfig> {
+        if self.fields.is_empty() {
+            FieldConfig::defaults(&self.place())
+        } else {
+            self.fields.clone()
+        }
+    }
+
+    /// The stations' names and the index of each one's field, in the order in which they were added.
+    #[must_use]
+    pub fn station_names(&self) -> Vec<(StationId, usize)> {
+        let fields = self.fields();
+        (0..self.stations as usize)
+            .filter_map(|index| {
+                let field = index % fields.len();
+                let name = format!("{}{}", fields[field].prefix, index / fields.len() + 1);
+                Some((name.parse().ok()?, field))
+            })
+            .collect()
+    }
+
+    /// Reads the weather and the scenario.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the values and with the files.
+    pub fn open(&self) -> Result<Inputs, ConfigError> {
+        let mut problems = self.value_problems();
+        if !problems.is_empty() {
+            return Err(ConfigError { problems });
+        }
+        let weather = match &self.weather {
+            None => Some(Weather::synthetic(self.climate, self.place(), self.seed)),
+            Some(path) => match WeatherFile::read(path) {
+                Ok(file) => {
+                    if !file.ignored.is_empty() || file.filled > 0 {
+                        tracing::info!(file = %path.display(), filled = file.filled, ignored = ?file.ignored, "weather has gaps or columns without a use");
+                    }
+                    Some(Weather::measured(
+                        file,
+                        self.wind_height_m,
+                        self.climate,
+                        self.place(),
+                        self.seed,
+                    ))
+                }
+                Err(error) => {
+                    problems.push(Problem::of("farm.weather", error.to_string()));
+                    None
+                }
+            },
+        };
+        let stations: Vec<StationId> = self.station_names().into_iter().map(|(id, _)| id).collect();
+        let faults = match &self.scenario {
+            None => Vec::new(),
+            Some(path) => read_scenario(path, self.start, &stations).unwrap_or_else(|wrong| {
+                problems.extend(wrong);
+                Vec::new()
+            }),
+        };
+        match weather {
+            Some(weather) if problems.is_empty() => Ok(Inputs { weather, faults }),
+            _ => Err(ConfigError { problems }),
+        }
+    }
+
+    fn value_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut check = |key: &str, holds: bool, value: &dyn fmt::Display, allowed: &str| {
+            if !holds {
+                problems.push(Problem::of(
+                    &format!("farm.{key}"),
+                    format!("{value} is not {allowed}"),
+                ));
+            }
+        };
+        check(
+            "stations",
+            (1..=MAX_STATIONS).contains(&self.stations),
+            &self.stations,
+            "1 to 10000",
+        );
+        check(
+            "sample_s",
+            (1..=86_400).contains(&self.sample_s),
+            &self.sample_s,
+            "1 to 86400 s",
+        );
+        let multiple =
+            self.sample_s > 0 && self.report_s > 0 && self.report_s.is_multiple_of(self.sample_s);
+        check(
+            "report_s",
+            multiple && self.report_s <= 86_400,
+            &self.report_s,
+            "a multiple of sample_s up to 86400 s",
+        );
+        check(
+            "latitude",
+            (-66.0..=66.0).contains(&self.latitude),
+            &self.latitude,
+            "-66 to 66 degrees, where each day has a night",
+        );
+        check(
+            "longitude",
+            (-180.0..=180.0).contains(&self.longitude),
+            &self.longitude,
+            "-180 to 180 degrees",
+        );
+        check(
+            "elevation_m",
+            (-430.0..=6000.0).contains(&self.elevation_m),
+            &self.elevation_m,
+            "-430 to 6000 m",
+        );
+        check(
+            "wind_height_m",
+            (0.5..=100.0).contains(&self.wind_height_m),
+            &self.wind_height_m,
+            "0.5 to 100 m",
+        );
+        let climate = &self.climate;
+        for (key, value, low, high) in [
+            ("mean_c", climate.mean_c, -20.0, 35.0),
+            ("amplitude_c", climate.amplitude_c, 0.0, 30.0),
+            ("warmest_day", climate.warmest_day, 0.0, 366.0),
+            ("day_sd_c", climate.day_sd_c, 0.0, 10.0),
+            ("swing_c", climate.swing_c, 0.0, 15.0),
+            ("dryness_c", climate.dryness_c, 0.0, 20.0),
+            ("wind_m_s", climate.wind_m_s, 0.0, 15.0),
+            ("wet_day_share", climate.wet_day_share, 0.0, 0.9),
+            (
+                "rain_per_wet_day_mm",
+                climate.rain_per_wet_day_mm,
+                0.0,
+                50.0,
+            ),
+        ] {
+            check(
+                &format!("climate.{key}"),
+                (low..=high).contains(&value),
+                &value,
+                &format!("{low} to {high}"),
+            );
+        }
+        for (index, field) in self.fields.iter().enumerate() {
+            let key = |name: &str| format!("fields[{index}].{name}");
+            let earlier = &self.fields[..index];
+            check(
+                &key("id"),
+                earlier.iter().all(|other| other.id != field.id),
+                &field.id,
+                "another field's name",
+            );
+            let prefix_fits = (1..=32).contains(&field.prefix.len())
+                && field
+                    .prefix
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b == b'-' || b == b'_')
+                && earlier.iter().all(|other| other.prefix != field.prefix);
+            check(
+                &key("prefix"),
+                prefix_fits,
+                &format!("{:?}", field.prefix),
+                "1 to 32 of a-z, - and _, other than the other fields'",
+            );
+            check(
+                &key("latitude"),
+                (field.latitude - self.latitude).abs() <= 1.0,
+                &field.latitude,
+                "within a degree of the gateway",
+            );
+            check(
+                &key("longitude"),
+                (field.longitude - self.longitude).abs() <= 1.0,
+                &field.longitude,
+                "within a degree of the gateway",
+            );
+            let irrigation = &field.irrigation;
+            check(
+                &key("irrigation.rate_mm_h"),
+                (0.5..=50.0).contains(&irrigation.rate_mm_h),
+                &irrigation.rate_mm_h,
+                "0.5 to 50 mm/h",
+            );
+            check(
+                &key("irrigation.start_hour"),
+                (0.0..24.0).contains(&irrigation.start_hour),
+                &irrigation.start_hour,
+                "0 to 24 h",
+            );
+            check(
+                &key("water_ec_ds_m"),
+                (0.1..=20.0).contains(&field.water_ec_ds_m),
+                &field.water_ec_ds_m,
+                "0.1 to 20 dS/m",
+            );
+        }
+        problems
+    }
+}
+
+/// What sets the pace of farm time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// The clock, at the speed of `time`.
+    #[default]
+    Scale,
+    /// The gateway: as fast as it acknowledges, all stations together, each at most `ahead` reports ahead.
+    Acknowledged,
+}
+
+/// TLS to the broker, with a client certificate for each station.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The authority that signed the broker's certificate, PEM.
+    pub ca: PathBuf,
+    /// A folder with `{station}.crt` and `{station}.key` for each station, PEM.
+    pub certificates: Option<PathBuf>,
+}
+
+/// The whole configuration of a simulated farm that reports to a gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What is simulated.
+    #[serde(default)]
+    pub farm: FarmConfig,
+    /// Host and port of the MQTT broker, or of the gateway's front door.
+    pub broker: String,
+    /// TLS; without it the connection is plain TCP.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+    /// A TOML file of the stations' passwords: `n1 = "…"`.
+    #[serde(default)]
+    pub credentials: Option<PathBuf>,
+    /// The stations' passwords; they come before those of the file. Without any, stations connect without a name.
+    #[serde(default)]
+    pub passwords: BTreeMap<StationId, String>,
+    /// How farm time runs against the wall clock.
+    #[serde(default)]
+    pub time: TimeScale,
+    /// What sets the pace.
+    #[serde(default)]
+    pub pace: Pace,
+    /// How many reports a station may be ahead of the gateway's acknowledgement when that sets the pace.
+    #[serde(default = "default_ahead")]
+    pub ahead: u32,
+    /// Farm time at which to stop: everything is reported and acknowledged, and [`crate::run()`] is done.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// How many readings a station keeps that are not acknowledged; then the oldest are lost.
+    #[serde(default = "default_ring_readings")]
+    pub ring_readings: u32,
+    /// Where the farm's state is kept over a restart. One process at a time.
+    pub state_dir: PathBuf,
+    /// Where the truth is written: faults and losses, and perhaps all readings.
+    #[serde(default)]
+    pub truth_dir: Option<PathBuf>,
+    /// Whether every reading goes to the truth log: 20 bytes each.
+    #[serde(default)]
+    pub truth_readings: bool,
+    /// A file that is written when the stations run: `{"stations":24}`.
+    #[serde(default)]
+    pub ready_file: Option<PathBuf>,
+}
+
+fn default_ahead() -> u32 {
+    16
+}
+
+fn default_ring_readings() -> u32 {
+    RING_READINGS
+}
+
+impl Config {
+    /// A configuration with defaults for all that has one.
+    #[must_use]
+    pub fn new(farm: FarmConfig, broker: impl Into<String>, state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            farm,
+            broker: broker.into(),
+            tls: None,
+            credentials: None,
+            passwords: BTreeMap::new(),
+            time: TimeScale::default(),
+            pace: Pace::default(),
+            ahead: default_ahead(),
+            until: None,
+            ring_readings: default_ring_readings(),
+            state_dir: state_dir.into(),
+            truth_dir: None,
+            truth_readings: false,
+            ready_file: None,
+        }
+    }
+
+    /// Reads a TOML file and checks it, with the files that it names.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with file, key and value.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let whole = |problem: String| ConfigError {
+            problems: vec![Problem::new(path, "", problem)],
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| whole(format!("cannot be read: {error}")))?;
+        let config: Self = toml::from_str(&text).map_err(|error| ConfigError {
+            problems: vec![Problem::toml(path, &text, &error)],
+        })?;
+        config.check().map_err(|mut error| {
+            for problem in &mut error.problems {
+                problem.file.get_or_insert_with(|| path.to_owned());
+            }
+            error
+        })?;
+        Ok(config)
+    }
+
+    /// Checks all values, and reads the weather, the scenario and the credentials.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut problems = self
+            .farm
+            .open()
+            .map_or_else(|error| error.problems, |_| Vec::new());
+        let mut refuse = |key: &str, problem: String| problems.push(Problem::of(key, problem));
+        if self.broker_address().is_none() {
+            refuse("broker", format!("{:?} is not host:port", self.broker));
+        }
+        if !(self.time.speed.is_finite() && self.time.speed > 0.0 && self.time.speed <= 1e6) {
+            refuse(
+                "time.speed",
+                format!("{} is not above 0 and up to 1000000", self.time.speed),
+            );
+        }
+        if let Some(until) = self.until.filter(|until| *until <= self.farm.start) {
+            refuse(
+                "until",
+                format!("{until} is not after farm.start, {}", self.farm.start),
+            );
+        }
+        if self.pace == Pace::Acknowledged && self.until.is_none() {
+            refuse(
+                "until",
+                "is missing; pace = \"acknowledged\" needs an end".to_owned(),
+            );
+        }
+        if !(1..=1000).contains(&self.ahead) {
+            refuse("ahead", format!("{} is not 1 to 1000", self.ahead));
+        }
+        if !(1000..=10_000_000).contains(&self.ring_readings) {
+            refuse(
+                "ring_readings",
+                format!("{} is not 1000 to 10000000", self.ring_readings),
+            );
+        }
+        if self.truth_readings && self.truth_dir.is_none() {
+            refuse("truth_readings", "is set, but truth_dir is not".to_owned());
+        }
+        if let Some(tls) = &self.tls {
+            if let Err(error) = std::fs::metadata(&tls.ca) {
+                refuse("tls.ca", format!("{:?}: {error}", tls.ca));
+            }
+            let missing: Vec<String> = tls
+                .certificates
+                .iter()
+                .flat_map(|dir| self.missing_certificates(dir))
+                .collect();
+            if !missing.is_empty() {
+                refuse(
+                    "tls.certificates",
+                    format!("these are missing: {}", shorten(&missing)),
+                );
+            }
+        }
+        match self.all_passwords() {
+            Err(problem) => problems.push(problem),
+            Ok(passwords) if passwords.is_empty() => {}
+            Ok(passwords) => {
+                let without: Vec<String> = self
+                    .farm
+                    .station_names()
+                    .into_iter()
+                    .filter(|(id, _)| !passwords.contains_key(id))
+                    .map(|(id, _)| id.to_string())
+                    .collect();
+                if !without.is_empty() {
+                    problems.push(Problem::of(
+                        "credentials",
+                        format!("these stations have no password: {}", shorten(&without)),
+                    ));
+                }
+            }
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError { problems })
+        }
+    }
+
+    /// The broker's host and port.
+    #[must_use]
+    pub fn broker_address(&self) -> Option<(String, u16)> {
+        let (host, port) = self.broker.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port > 0)?;
+        (!host.is_empty()).then(|| (host.to_owned(), port))
+    }
+
+    /// The stations' passwords from the file and from the configuration itself.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else.
+    pub fn all_passwords(&self) -> Result<BTreeMap<StationId, String>, Problem> {
+        let mut passwords = BTreeMap::new();
+        if let Some(path) = &self.credentials {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Problem::new(path, "", format!("cannot be read: {error}")))?;
+            passwords =
+                toml::from_str(&text).map_err(|error| Problem::toml(path, &text, &error))?;
+        }
+        passwords.extend(self.passwords.clone());
+        Ok(passwords)
+    }
+
+    fn missing_certificates(&self, dir: &Path) -> Vec<String> {
+        let files = self
+            .farm
+            .station_names()
+            .into_iter()
+            .flat_map(|(id, _)| ["crt", "key"].map(|ext| dir.join(format!("{id}.{ext}"))));
+        files
+            .filter(|file| !file.exists())
+            .map(|file| file.display().to_string())
+            .collect()
+    }
+}
+
+/// A list for one line of a message.
+fn shorten(items: &[String]) -> String {
+    const MOST: usize = 12;
+    let more = items.len().saturating_sub(MOST);
+    let shown = items[..items.len() - more].join(", ");
+    if more > 0 {
+        format!("{shown} and {more} more")
+    } else {
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stations_keep_their_names_when_there_are_more() {
+        let names = |stations| {
+            FarmConfig {
+                stations,
+                ..FarmConfig::default()
+            }
+            .station_names()
+            .into_iter()
+            .map(|(id, field)| (id.to_string(), field))
+            .collect::<Vec<_>>()
+        };
+        let (few, many) = (names(24), names(300));
+        assert_eq!(
+            few[..4],
+            [
+                ("n1".to_owned(), 0),
+                ("e1".to_owned(), 1),
+                ("c1".to_owned(), 2),
+                ("n2".to_owned(), 0)
+            ]
+        );
+        assert_eq!(few[..], many[..24]);
+        assert_eq!(many.len(), 300);
+    }
+
+    #[test]
+    fn the_default_start_is_midnight_in_nevada() {
+        assert_eq!(
+            FarmConfig::default().start.to_string(),
+            "2026-06-01T07:00:00Z"
+        );
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node-sim.toml");
+        let text = "broker = \"nowhere\"\nstate_dir = \"s\"\npace = \"acknowledged\"\nahead = 0\ntruth_readings = true\n\
+            [time]\nwall = \"2026-01-01T00:00:00Z\"\nfarm = \"2026-01-01T00:00:00Z\"\nspeed = -1.0\n\
+            [farm]\nweather = \"/no/such/weather.csv\"\nscenario = \"/no/such/scenario.toml\"\n\
+            [passwords]\nn1 = \"secret\"\n";
+        std::fs::write(&path, text).unwrap();
+        let lines = Config::load(&path).unwrap_err().to_string();
+        let at = format!("{path:?}, ");
+        for expected in [
+            format!(
+                "{at}farm.weather: weather file \"/no/such/weather.csv\": cannot be opened: No such file"
+            ),
+            "\"/no/such/scenario.toml\": cannot be read: No such file".to_owned(),
+            format!("{at}broker: \"nowhere\" is not host:port"),
+            format!("{at}time.speed: -1 is not above 0"),
+            format!("{at}until: is missing; pace = \"acknowledged\" needs an end"),
+            format!("{at}ahead: 0 is not 1 to 1000"),
+            format!("{at}truth_readings: is set, but truth_dir is not"),
+            format!("{at}credentials: these stations have no password: e1, c1, n2, "),
+        ] {
+            assert!(
+                lines.lines().any(|line| line.starts_with(&expected)),
+                "{expected}\nin\n{lines}"
+            );
+        }
+        assert_eq!(lines.lines().count(), 8, "{lines}");
+        assert!(!lines.contains("secret"));
+    }
+
+    #[test]
+    fn wrong_farm_values_and_unknown_keys_are_named() {
+        let farm = FarmConfig {
+            stations: 0,
+            report_s: 1000,
+            latitude: 80.0,
+            ..FarmConfig::default()
+        };
+        let lines = farm.open().unwrap_err().to_string();
+        assert_eq!(
+            lines,
+            "farm.stations: 0 is not 1 to 10000\n\
+             farm.report_s: 1000 is not a multiple of sample_s up to 86400 s\n\
+             farm.latitude: 80 is not -66 to 66 degrees, where each day has a night"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, "broker = \"b:1\"\nstate_dir = \"s\"\nspeeed = 1\n").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("speeed") && error.contains("line 3"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_configuration_is_read_as_it_is_written() {
+        let mut config = Config::new(
+            FarmConfig::default(),
+            "127.0.0.1:1883",
+            "/var/lib/tilth/nodes",
+        );
+        config.farm.fields = config.farm.fields();
+        config
+            .passwords
+            .insert("n1".parse().unwrap(), "x".to_owned());
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+    }
+}

@@ -1,0 +1,33 @@
+//! A simulated farm: weather over fields, water and heat in their soil, stations with probes that fail, and each station a
+//! real MQTT client.
+//!
+//! From the outside in:
+//! - [`run()`] is the whole program; [`config`] says how it is configured, [`run`](mod@run) paces it, [`client`] is a
+//!   station's connection, [`node`] its memory, [`store`] what survives a restart, [`truth`] what really happened.
+//! - [`simulate`] is the farm alone, without a network: [`farm`] over [`weather`] (with [`sun`] and
+//!   [`evapotranspiration`]), [`field`], [`soil`], [`station`], [`sensor`], [`faults`] and repeatable [`chance`].
+//!
+//! The second half is pure: it reads no clock, and the same configuration and commands give the same bytes.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod chance;
+pub mod client;
+pub mod config;
+pub mod evapotranspiration;
+pub mod farm;
+pub mod faults;
+pub mod field;
+pub mod node;
+pub mod run;
+pub mod sensor;
+pub mod soil;
+pub mod station;
+pub mod store;
+pub mod sun;
+pub mod truth;
+pub mod weather;
+
+pub use config::{Config, ConfigError, FarmConfig, Pace, Problem};
+pub use farm::simulate;
+pub use run::run;
+pub use store::resume_time;

@@ -1,0 +1,497 @@
+//! A node's memory and its patience: the ring of reports that nobody has acknowledged, and what to send when.
+//!
+//! A pure state machine; the connection ([`crate::client`]) and the clock are outside. Its promises:
+//! - A report stays in the ring until an acknowledgement of its boot covers its sequence, or until the ring is full and it
+//!   is the oldest; then it is counted as lost.
+//! - Reports go out in the order in which they were made, at most [`WINDOW`] ahead of the acknowledgement; after a
+//!   reconnect, and when the acknowledgement does not come in time, from the oldest again.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::Ack;
+
+use crate::chance::Chance;
+
+/// The readings that a node keeps when its configuration says nothing: at thirteen channels every five minutes thirty-two
+/// days, which at some six bytes each fill two thirds of a one-megabyte flash. When the ring is full the oldest report goes.
+pub const RING_READINGS: u32 = 120_000;
+/// Reports under way at once. Enough to fill a group commit's time at a gateway, few enough that a resend is cheap, and
+/// well below the MQTT client's own limit of unacknowledged messages, which therefore never holds anything back.
+pub const WINDOW: usize = 16;
+/// How long a node waits for an acknowledgement at first, wall time. A gateway commits within a tenth of a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it waits at most; the wait doubles each time that it was in vain.
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
+/// After this many waits in vain the connection itself is doubted.
+const RECONNECT_AFTER: u32 = 2;
+
+/// A report as it waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The node's boot in which it was made.
+    pub boot: u32,
+    /// Its sequence in that boot.
+    pub sequence: u64,
+    /// How many readings are in it.
+    pub readings: u32,
+    /// The encoded batch.
+    pub payload: Bytes,
+}
+
+/// Reports that found no room any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Their boot.
+    pub boot: u32,
+    /// The first one's sequence.
+    pub first: u64,
+    /// The last one's sequence.
+    pub last: u64,
+    /// How many readings were in them.
+    pub readings: u64,
+}
+
+/// What to do when an acknowledgement has not come in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overdue {
+    /// Send everything again, from the oldest.
+    Resend,
+    /// Give the connection up and make a new one.
+    Reconnect,
+}
+
+/// A node's ring. Times are wall time since any fixed moment.
+#[derive(Debug)]
+pub struct Node {
+    ring: VecDeque<Entry>,
+    /// Sum of the readings in the ring.
+    readings: u64,
+    capacity: u64,
+    /// How many of the oldest are under way on this connection.
+    sent: usize,
+    connected: bool,
+    /// When the wait for an acknowledgement is over; none while nothing is under way.
+    deadline: Option<Duration>,
+    /// How many waits in a row were in vain.
+    in_vain: u32,
+    chance: Chance,
+    draws: i64,
+}
+
+impl Node {
+    /// An empty ring for so many readings. The chance makes the waits of many nodes differ.
+    #[must_use]
+    pub fn new(capacity: u32, chance: Chance) -> Self {
+        Self {
+            ring: VecDeque::new(),
+            readings: 0,
+            capacity: u64::from(capacity),
+            sent: 0,
+            connected: false,
+            deadline: None,
+            in_vain: 0,
+            chance,
+            draws: 0,
+        }
+    }
+
+    /// Keeps a report. What is given back had to go for it; a report larger than the whole ring stays alone.
+    pub fn push(&mut self, entry: Entry) -> Vec<Lost> {
+        self.readings += u64::from(entry.readings);
+        self.ring.push_back(entry);
+        let mut lost: Vec<Lost> = Vec::new();
+        while self.readings > self.capacity && self.ring.len() > 1 {
+            let Some(oldest) = self.pop() else { break };
+            let readings = u64::from(oldest.readings);
+            match lost.last_mut() {
+                Some(last) if last.boot == oldest.boot => {
+                    last.last = oldest.sequence;
+                    last.readings += readings;
+                }
+                _ => lost.push(Lost {
+                    boot: oldest.boot,
+                    first: oldest.sequence,
+                    last: oldest.sequence,
+                    readings,
+                }),
+            }
+        }
+        if self.sent == 0 {
+            self.deadline = None;
+        }
+        lost
+    }
+
+    /// A connection is there: everything goes again.
+    pub fn connected(&mut self) {
+        self.connected = true;
+        self.sent = 0;
+        self.deadline = None;
+    }
+
+    /// The connection is gone.
+    pub fn disconnected(&mut self) {
+        self.connected = false;
+        self.sent = 0;
+        self.deadline = None;
+    }
+
+    /// Everything of a boot up to a sequence is on the gateway's disk. Gives back whether that was news.
+    pub fn acknowledged(&mut self, ack: &Ack, now: Duration) -> bool {
+        let covered = |entry: &Entry| entry.boot == ack.boot && entry.sequence <= ack.sequence;
+        let before = self.ring.len();
+        while self.ring.front().is_some_and(covered) {
+            self.pop();
+        }
+        // Behind reports of an earlier boot that are still waiting.
+        if self.ring.iter().any(covered) {
+            let under_way = self
+                .ring
+                .iter()
+                .take(self.sent)
+                .filter(|entry| covered(entry))
+                .count();
+            self.sent -= under_way;
+            self.ring.retain(|entry| !covered(entry));
+            self.readings = self
+                .ring
+                .iter()
+                .map(|entry| u64::from(entry.readings))
+                .sum();
+        }
+        let news = self.ring.len() < before;
+        if news {
+            self.in_vain = 0;
+            self.deadline = if self.sent > 0 {
+                Some(now + self.patience())
+            } else {
+                None
+            };
+        }
+        news
+    }
+
+    /// The next report to send, which from now on is under way; none when there is none, or enough are under way.
+    pub fn next_to_send(&mut self, now: Duration) -> Option<Entry> {
+        if !self.connected || self.sent >= WINDOW {
+            return None;
+        }
+        let entry = self.ring.get(self.sent)?.clone();
+        self.sent += 1;
+        if self.deadline.is_none() {
+            self.deadline = Some(now + self.patience());
+        }
+        Some(entry)
+    }
+
+    /// The report that [`Node::next_to_send`] gave last could not be handed to the connection.
+    pub fn not_sent(&mut self) {
+        self.sent = self.sent.saturating_sub(1);
+        if self.sent == 0 {
+            self.deadline = None;
+        }
+    }
+
+    /// When [`Node::overdue`] wants to be asked.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    /// What to do about an acknowledgement that should be there by now; none when it is not yet time.
+    pub fn overdue(&mut self, now: Duration) -> Option<Overdue> {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return None;
+        }
+        self.in_vain += 1;
+        self.sent = 0;
+        self.deadline = None;
+        Some(if self.in_vain.is_multiple_of(RECONNECT_AFTER) {
+            Overdue::Reconnect
+        } else {
+            Overdue::Resend
+        })
+    }
+
+    /// How many reports wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    /// What waits, the oldest first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.ring.iter()
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        let entry = self.ring.pop_front()?;
+        self.readings -= u64::from(entry.readings);
+        self.sent = self.sent.saturating_sub(1);
+        Some(entry)
+    }
+
+    /// The wait doubles with each time in vain, and is up to a quarter longer by chance.
+    fn patience(&mut self) -> Duration {
+        let wait = PATIENCE
+            .saturating_mul(1 << self.in_vain.min(6))
+            .min(MOST_PATIENCE);
+        self.draws += 1;
+        wait.mul_f64(1.0 + 0.25 * self.chance.at(self.draws).uniform())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn node(capacity: u32) -> Node {
+        Node::new(capacity, Chance::new(1, "test"))
+    }
+
+    fn entry(boot: u32, sequence: u64) -> Entry {
+        Entry {
+            boot,
+            sequence,
+            readings: 10,
+            payload: Bytes::new(),
+        }
+    }
+
+    fn send_all(node: &mut Node, now: Duration) -> Vec<(u32, u64)> {
+        std::iter::from_fn(|| node.next_to_send(now))
+            .map(|entry| (entry.boot, entry.sequence))
+            .collect()
+    }
+
+    #[test]
+    fn a_reconnect_sends_everything_again_in_order() {
+        let mut node = node(1000);
+        for sequence in 1..=3 {
+            node.push(entry(1, sequence));
+        }
+        assert!(send_all(&mut node, Duration::ZERO).is_empty());
+        node.connected();
+        assert_eq!(
+            send_all(&mut node, Duration::ZERO),
+            [(1, 1), (1, 2), (1, 3)]
+        );
+        assert!(node.acknowledged(
+            &Ack {
+                boot: 1,
+                sequence: 1
+            },
+            Duration::ZERO
+        ));
+        assert!(!node.acknowledged(
+            &Ack {
+                boot: 1,
+                sequence: 1
+            },
+            Duration::ZERO
+        ));
+        node.disconnected();
+        node.connected();
+        assert_eq!(send_all(&mut node, Duration::ZERO), [(1, 2), (1, 3)]);
+    }
+
+    #[test]
+    fn an_acknowledgement_that_does_not_come_is_waited_for_longer_each_time_and_then_the_connection_is_doubted()
+     {
+        let mut node = node(1000);
+        node.connected();
+        node.push(entry(1, 1));
+        let mut now = Duration::ZERO;
+        let mut waits = Vec::new();
+        for expected in [Overdue::Resend, Overdue::Reconnect, Overdue::Resend] {
+            assert_eq!(send_all(&mut node, now), [(1, 1)]);
+            let deadline = node.deadline().unwrap();
+            assert_eq!(node.overdue(deadline - Duration::from_millis(1)), None);
+            assert_eq!(node.overdue(deadline), Some(expected));
+            waits.push(deadline - now);
+            now = deadline;
+        }
+        assert!(
+            waits[0] >= PATIENCE && waits[1] >= 2 * PATIENCE && waits[2] >= 4 * PATIENCE,
+            "{waits:?}"
+        );
+        assert_eq!(send_all(&mut node, now), [(1, 1)]);
+        node.acknowledged(
+            &Ack {
+                boot: 1,
+                sequence: 1,
+            },
+            now,
+        );
+        assert!(node.is_empty() && node.deadline().is_none());
+    }
+
+    #[test]
+    fn reports_of_an_earlier_boot_wait_for_their_own_acknowledgement() {
+        let mut node = node(1000);
+        node.push(entry(1, 7));
+        node.push(entry(2, 1));
+        node.push(entry(2, 2));
+        node.connected();
+        assert_eq!(send_all(&mut node, Duration::ZERO).len(), 3);
+        node.acknowledged(
+            &Ack {
+                boot: 2,
+                sequence: 1,
+            },
+            Duration::ZERO,
+        );
+        assert_eq!(
+            node.entries()
+                .map(|e| (e.boot, e.sequence))
+                .collect::<Vec<_>>(),
+            [(1, 7), (2, 2)]
+        );
+        node.push(entry(2, 3));
+        assert_eq!(send_all(&mut node, Duration::ZERO), [(2, 3)]);
+    }
+
+    #[test]
+    fn a_full_ring_loses_the_oldest_and_says_so() {
+        let mut node = node(30);
+        assert!((1..=3).all(|sequence| node.push(entry(1, sequence)).is_empty()));
+        assert_eq!(
+            node.push(entry(1, 4)),
+            [Lost {
+                boot: 1,
+                first: 1,
+                last: 1,
+                readings: 10
+            }]
+        );
+        let large = Entry {
+            readings: 100,
+            ..entry(2, 1)
+        };
+        assert_eq!(
+            node.push(large),
+            [Lost {
+                boot: 1,
+                first: 2,
+                last: 4,
+                readings: 30
+            }]
+        );
+        assert_eq!(node.len(), 1);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(u32),
+        Reboot,
+        Connect,
+        Disconnect,
+        Send(usize),
+        Refused,
+        Ack(u32, u64),
+        Wait(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (1u32..40).prop_map(Step::Push),
+            1 => Just(Step::Reboot),
+            2 => Just(Step::Connect),
+            1 => Just(Step::Disconnect),
+            4 => (1usize..30).prop_map(Step::Send),
+            1 => Just(Step::Refused),
+            3 => (0u32..4, 0u64..30).prop_map(|(boots_ago, sequence)| Step::Ack(boots_ago, sequence)),
+            2 => (0u64..20_000).prop_map(Step::Wait),
+        ];
+        prop::collection::vec(step, 1..120)
+    }
+
+    proptest! {
+        /// Against a model: a report is waiting, acknowledged or lost, and always exactly one of them.
+        #[test]
+        fn no_report_is_forgotten(steps in steps()) {
+            let mut node = node(200);
+            let (mut boot, mut sequence, mut now) = (1, 0, Duration::ZERO);
+            let mut waiting: Vec<(u32, u64, u32)> = Vec::new();
+            let mut lost: BTreeSet<(u32, u64)> = BTreeSet::new();
+            let mut under_way: Vec<(u32, u64)> = Vec::new();
+            let mut connected = false;
+            for step in steps {
+                match step {
+                    Step::Push(readings) => {
+                        sequence += 1;
+                        waiting.push((boot, sequence, readings));
+                        let gone = node.push(Entry { boot, sequence, readings, payload: Bytes::new() });
+                        let before: u64 = waiting.iter().map(|w| u64::from(w.2)).sum();
+                        let gone_readings: u64 = gone.iter().map(|lost| lost.readings).sum();
+                        for range in gone {
+                            for (b, s, _) in waiting.iter().filter(|(b, s, _)| *b == range.boot && (range.first..=range.last).contains(s)) {
+                                lost.insert((*b, *s));
+                            }
+                        }
+                        waiting.retain(|(b, s, _)| !lost.contains(&(*b, *s)));
+                        prop_assert_eq!(before - gone_readings, waiting.iter().map(|w| u64::from(w.2)).sum::<u64>());
+                        under_way.retain(|key| !lost.contains(key));
+                    }
+                    Step::Reboot => (boot, sequence) = (boot + 1, 0),
+                    Step::Connect => {
+                        node.connected();
+                        connected = true;
+                        under_way.clear();
+                    }
+                    Step::Disconnect => {
+                        node.disconnected();
+                        connected = false;
+                        under_way.clear();
+                    }
+                    Step::Send(most) => {
+                        for _ in 0..most {
+                            match node.next_to_send(now) {
+                                Some(entry) => under_way.push((entry.boot, entry.sequence)),
+                                None => break,
+                            }
+                        }
+                        prop_assert!(connected || under_way.is_empty());
+                        prop_assert!(under_way.len() <= WINDOW);
+                    }
+                    Step::Refused => if under_way.pop().is_some() { node.not_sent() },
+                    Step::Ack(boots_ago, up_to) => {
+                        let ack = Ack { boot: boot.saturating_sub(boots_ago), sequence: up_to };
+                        let covered = |b: u32, s: u64| b == ack.boot && s <= ack.sequence;
+                        let news = waiting.iter().any(|(b, s, _)| covered(*b, *s));
+                        prop_assert_eq!(node.acknowledged(&ack, now), news);
+                        waiting.retain(|(b, s, _)| !covered(*b, *s));
+                        under_way.retain(|(b, s)| !covered(*b, *s));
+                    }
+                    Step::Wait(millis) => {
+                        now += Duration::from_millis(millis);
+                        let due = node.deadline().is_some_and(|deadline| deadline <= now);
+                        prop_assert_eq!(node.overdue(now).is_some(), due);
+                        if due {
+                            under_way.clear();
+                        }
+                    }
+                }
+                let kept: Vec<_> = node.entries().map(|e| (e.boot, e.sequence, e.readings)).collect();
+                prop_assert_eq!(&kept, &waiting);
+                prop_assert!(waiting.len() <= 1 || waiting.iter().map(|w| w.2).sum::<u32>() <= 200);
+                // What is under way is the oldest of what waits, in order.
+                let oldest: Vec<_> = waiting.iter().take(under_way.len()).map(|w| (w.0, w.1)).collect();
+                prop_assert_eq!(&under_way, &oldest);
+                prop_assert_eq!(node.deadline().is_some(), !under_way.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,687 @@
+//! The whole program: the farm at its pace, its stations' connections, the journal and the truth log.
+//!
+//! One thread has the farm (`Engine`): it takes the samples that are due, writes each report to the journal and the truth
+//! log, and only then gives it to the station's node. A task for each station has the connection. They share the nodes
+//! ([`Link`]). This is the edge where the wall clock is read.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use proto::{Batch, Birth, Reading, StationId, Timestamp};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::chance::Chance;
+use crate::client::{self, Link, Tls};
+use crate::config::{Config, Pace};
+use crate::farm::{Farm, Sample};
+use crate::node::{Entry, Node};
+use crate::station::{CHANNELS, Measured};
+use crate::store::{Identity, Irrigation, Keep, Record, Store};
+use crate::truth::{Event, Report, TruthLog};
+
+/// How often the farm's state is kept, ms of farm time: a restart simulates at most this long to be where it was.
+const KEEP_MS: i64 = 86_400_000;
+/// The state is kept sooner when the journal has grown by this, bytes.
+const JOURNAL_BYTES: u64 = 64 << 20;
+/// After a pause up to this long, ms of farm time, the readings of the pause are made late, as by a node whose radio was off.
+/// After a longer one (or when the clock begins later than the farm) the nodes were off, and there are none.
+const CATCH_UP_MS: i64 = 6 * 3_600_000;
+/// How far the farm goes in one piece while it catches up, ms of farm time; commands and the end are looked at in between.
+const PIECE_MS: i64 = 3_600_000;
+/// Bounds of the sleep between two looks at the clock: a tenth of a second is unseen, and a command waits no longer.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+/// How long the nodes may still wait for acknowledgements when the program is asked to end. What is not acknowledged then
+/// is kept and sent after the next start.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Runs a simulated farm until `shutdown`, or until the configured end is reached and everything is acknowledged.
+///
+/// TLS needs the process to have installed its cryptography provider.
+///
+/// # Errors
+/// When the configuration is wrong, the state directory is another farm's or in use, or a file cannot be written. A broker
+/// that cannot be reached is no error: it is waited for.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let identities = tokio::task::spawn_blocking({
+        let config = config.clone();
+        move || -> anyhow::Result<_> {
+            config.check()?;
+            let engine = Engine::open(&config)?;
+            let identities = engine.identities()?;
+            Ok((engine, identities))
+        }
+    });
+    let (engine, identities) = identities.await.context("the farm could not be set up")??;
+    let links = engine.links.clone();
+
+    if let Some(path) = &config.ready_file {
+        write_ready(path, config.farm.stations).with_context(|| format!("ready file {path:?}"))?;
+    }
+
+    // The engine ends before the connections, which are needed for its last acknowledgements.
+    let stop = shutdown.child_token();
+    let finish = CancellationToken::new();
+    let mut clients = JoinSet::new();
+    for (identity, link) in identities.into_iter().zip(links) {
+        clients.spawn(client::serve(
+            identity,
+            link,
+            config.farm.seed,
+            finish.clone(),
+        ));
+    }
+    let mut farm = tokio::task::spawn_blocking({
+        let (stop, handle) = (stop.clone(), Handle::current());
+        move || {
+            let mut engine = engine;
+            let result = engine.go(&stop, &handle);
+            (engine, result)
+        }
+    });
+    let mut broken: Option<anyhow::Error> = None;
+    let (engine, result) = loop {
+        tokio::select! {
+            done = &mut farm => break done.context("the farm's thread panicked")?,
+            Some(ended) = clients.join_next() => {
+                broken.get_or_insert(station_ended(ended));
+                stop.cancel();
+            }
+        }
+    };
+    finish.cancel();
+    while let Some(ended) = clients.join_next().await {
+        if ended.is_err() {
+            broken.get_or_insert(station_ended(ended));
+        }
+    }
+    // What is acknowledged by now need not be kept.
+    let closed = tokio::task::spawn_blocking(move || engine.close())
+        .await
+        .context("the farm could not be closed")?;
+    result?;
+    closed?;
+    broken.map_or(Ok(()), Err)
+}
+
+fn station_ended(ended: Result<(), JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow!("a station's task ended before the farm did"),
+        Err(error) => anyhow!("a station's task failed: {error}"),
+    }
+}
+
+/// Writes the ready file whole or not at all.
+fn write_ready(path: &Path, stations: u32) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, format!("{{\"stations\":{stations}}}\n"))?;
+    std::fs::rename(new, path)
+}
+
+/// The wall clock.
+fn wall() -> Timestamp {
+    Timestamp::from_jiff(jiff::Timestamp::now())
+}
+
+/// What one station has measured and not yet reported.
+#[derive(Debug)]
+struct Recorder {
+    station: StationId,
+    open: Vec<Measured>,
+    next_sequence: u64,
+    /// Samples up to here are in reports.
+    sealed: Timestamp,
+}
+
+impl Recorder {
+    /// Puts what is open in a report; none when nothing is.
+    fn seal(&mut self, boot: u32) -> Option<Report> {
+        let last = self.open.last()?;
+        self.sealed = last.reading.time;
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        Some(Report {
+            station: self.station.clone(),
+            boot,
+            sequence,
+            readings: std::mem::take(&mut self.open),
+        })
+    }
+}
+
+/// The farm's thread.
+struct Engine {
+    config: Config,
+    farm: Farm,
+    boot: u32,
+    recorders: Vec<Recorder>,
+    indexes: BTreeMap<StationId, usize>,
+    links: Vec<Arc<Link>>,
+    progress: Arc<Notify>,
+    store: Store,
+    truth: Option<TruthLog>,
+    /// Commands that the farm has been given before the restart, at moments that it has not come to again.
+    replay: VecDeque<Irrigation>,
+    /// The nodes were off until here.
+    off_until: Timestamp,
+    /// The farm's moment that was last kept.
+    kept: Timestamp,
+    /// The scenario's faults that have not begun, in order of their start: start, end, and what the truth log gets.
+    faults: VecDeque<(Timestamp, Timestamp, Event)>,
+    /// Made in this run.
+    readings: u64,
+    lost: u64,
+}
+
+impl Engine {
+    /// Sets the farm up, or takes it up where the state directory has it, and begins a new boot.
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let mut farm = Farm::new(&config.farm)?;
+        let identity = Identity {
+            farm: config.farm.id.clone(),
+            seed: config.farm.seed,
+            start: config.farm.start,
+        };
+        let (store, kept) = Store::open(&config.state_dir, identity)?;
+        let (ended_boot, truth_length, sealed, records) = match kept {
+            None => (0, None, BTreeMap::new(), Vec::new()),
+            Some(kept) => {
+                farm.restore(kept.farm);
+                (kept.boot, kept.truth_length, kept.sealed, kept.records)
+            }
+        };
+        let made = records.iter().filter_map(Record::made);
+        let truth = match &config.truth_dir {
+            Some(dir) => Some(
+                TruthLog::open(dir, config.truth_readings, truth_length, made)
+                    .with_context(|| format!("truth log {dir:?}"))?,
+            ),
+            None => None,
+        };
+
+        let ids: Vec<StationId> = farm
+            .stations()
+            .iter()
+            .map(|station| station.id().clone())
+            .collect();
+        let progress = Arc::new(Notify::new());
+        let node = |id: &StationId| {
+            Node::new(
+                config.ring_readings,
+                Chance::new(config.farm.seed, &format!("node/{id}")),
+            )
+        };
+        let recorder = |station: StationId| {
+            let sealed = sealed.get(&station).copied().unwrap_or(Timestamp::MIN);
+            Recorder {
+                station,
+                open: Vec::new(),
+                next_sequence: 1,
+                sealed,
+            }
+        };
+        let mut engine = Self {
+            boot: ended_boot
+                .checked_add(1)
+                .context("the boot numbers are used up")?,
+            links: ids
+                .iter()
+                .map(|id| Arc::new(Link::new(node(id), progress.clone())))
+                .collect(),
+            indexes: ids
+                .iter()
+                .cloned()
+                .enumerate()
+                .map(|(index, id)| (id, index))
+                .collect(),
+            recorders: ids.into_iter().map(recorder).collect(),
+            faults: farm
+                .faults()
+                .iter()
+                .map(|fault| (fault.start, fault.end, Event::fault(fault)))
+                .collect(),
+            off_until: Timestamp::MIN,
+            kept: farm.now(),
+            replay: VecDeque::new(),
+            config: config.clone(),
+            readings: 0,
+            lost: 0,
+            farm,
+            progress,
+            store,
+            truth,
+        };
+        engine
+            .faults
+            .make_contiguous()
+            .sort_by_key(|(start, ..)| *start);
+        engine.recall(records)?;
+        engine.find_pause();
+        // The boot number is on disk before anything of it goes out.
+        engine.keep()?;
+        tracing::info!(
+            stations = engine.links.len(),
+            boot = engine.boot,
+            farm_time = %engine.farm.now(),
+            waiting = engine.waiting(),
+            "the farm begins"
+        );
+        Ok(engine)
+    }
+
+    /// Takes the journal's records up.
+    fn recall(&mut self, records: Vec<Record>) -> anyhow::Result<()> {
+        for record in records {
+            let station = match &record {
+                Record::Made(report) | Record::Open(report) => &report.station,
+                Record::Waiting(station, _) => station,
+                Record::Irrigation(irrigation) => &irrigation.station,
+            };
+            let Some(&index) = self.indexes.get(station) else {
+                tracing::warn!(%station, "the station is not configured any more; what it kept is dropped");
+                continue;
+            };
+            match record {
+                Record::Made(report) => {
+                    let recorder = &mut self.recorders[index];
+                    if let Some(last) = report.readings.last() {
+                        recorder.sealed = recorder.sealed.max(last.reading.time);
+                    }
+                    let entry = entry(&report)?;
+                    self.give(index, entry)?;
+                }
+                Record::Waiting(_, entry) => self.give(index, entry)?,
+                Record::Open(report) => self.recorders[index].open = report.readings,
+                Record::Irrigation(irrigation) => self.replay.push_back(irrigation),
+            }
+        }
+        for recorder in &mut self.recorders {
+            recorder
+                .open
+                .retain(|measured| measured.reading.time > recorder.sealed);
+        }
+        Ok(())
+    }
+
+    /// Looks how long the farm was not simulated, and switches the nodes off for it when that was long.
+    fn find_pause(&mut self) {
+        if self.config.pace != Pace::Scale {
+            return;
+        }
+        let now = self.config.time.at(wall());
+        let been = self
+            .recorders
+            .iter()
+            .map(|recorder| recorder.sealed)
+            .fold(self.farm.now(), Timestamp::max);
+        if now.millis_since(been) > CATCH_UP_MS {
+            tracing::info!(from = %been, until = %now, "the nodes were off");
+            self.off_until = now;
+            self.recorders
+                .iter_mut()
+                .for_each(|recorder| recorder.open.clear());
+        } else if now < been {
+            tracing::warn!(clock = %now, farm = %been, "the clock is behind the farm, which waits for it");
+        }
+    }
+
+    /// What each station's connection needs.
+    fn identities(&self) -> anyhow::Result<Vec<client::Identity>> {
+        let config = &self.config;
+        let broker = config
+            .broker_address()
+            .context("the broker is not host:port")?;
+        let passwords = config
+            .all_passwords()
+            .map_err(|problem| anyhow!("{problem}"))?;
+        let read = |path: PathBuf| std::fs::read(&path).with_context(|| format!("{path:?}"));
+        let ca = config
+            .tls
+            .as_ref()
+            .map(|tls| read(tls.ca.clone()))
+            .transpose()?;
+        self.farm
+            .stations()
+            .iter()
+            .map(|station| {
+                let id = station.id();
+                let (latitude, longitude) = station.position();
+                let certificates = config
+                    .tls
+                    .as_ref()
+                    .and_then(|tls| tls.certificates.as_ref());
+                let pair = |dir: &PathBuf| {
+                    Ok((
+                        read(dir.join(format!("{id}.crt")))?,
+                        read(dir.join(format!("{id}.key")))?,
+                    ))
+                };
+                let own = certificates
+                    .map(pair)
+                    .transpose()
+                    .map_err(|error: anyhow::Error| error)?;
+                Ok(client::Identity {
+                    farm: config.farm.id.clone(),
+                    station: id.clone(),
+                    birth: Birth {
+                        boot: self.boot,
+                        firmware: format!("node-sim {}", env!("CARGO_PKG_VERSION")),
+                        interval_s: config.farm.sample_s,
+                        report_s: config.farm.report_s,
+                        channels: CHANNELS.to_vec(),
+                        field: Some(station.field_id().clone()),
+                        latitude: Some(latitude),
+                        longitude: Some(longitude),
+                    },
+                    broker: broker.clone(),
+                    password: passwords.get(id).cloned(),
+                    tls: ca.clone().map(|ca| Tls { ca, client: own }),
+                })
+            })
+            .collect()
+    }
+
+    /// Runs the farm until it is stopped or at its end, and then waits for acknowledgements: without limit at its end, for
+    /// [`FAREWELL`] when it is stopped.
+    fn go(&mut self, stop: &CancellationToken, handle: &Handle) -> anyhow::Result<()> {
+        while let Some(target) = self.next_target(stop, handle) {
+            self.obey()?;
+            self.go_on(target)?;
+        }
+        if self.at_end() {
+            let boot = self.boot;
+            let rest = self
+                .recorders
+                .iter_mut()
+                .filter_map(|recorder| recorder.seal(boot))
+                .collect();
+            self.hand_over(rest)?;
+            while self.waiting() > 0 && !stop.is_cancelled() {
+                self.wait(LONGEST_SLEEP, stop, handle);
+            }
+        }
+        let begun = Instant::now();
+        while self.waiting() > 0 && begun.elapsed() < FAREWELL {
+            handle.block_on(async {
+                let _ = tokio::time::timeout(SHORTEST_SLEEP, self.progress.notified()).await;
+            });
+        }
+        tracing::info!(
+            farm_time = %self.farm.now(),
+            readings = self.readings,
+            lost = self.lost,
+            waiting = self.waiting(),
+            "the farm ends"
+        );
+        Ok(())
+    }
+
+    fn at_end(&self) -> bool {
+        self.config
+            .until
+            .is_some_and(|until| self.farm.now() >= until)
+    }
+
+    /// Waits until the farm may go on, and says how far; none when it is stopped or at its end.
+    fn next_target(&self, stop: &CancellationToken, handle: &Handle) -> Option<Timestamp> {
+        if stop.is_cancelled() || self.at_end() {
+            return None;
+        }
+        let now = self.farm.now();
+        let target = match self.config.pace {
+            Pace::Scale => {
+                let scale = &self.config.time;
+                let due = self.farm.next_sample().millis_since(scale.at(wall()));
+                if due > 0 {
+                    let sleep = scale
+                        .wall_duration(due)
+                        .clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+                    handle.block_on(async {
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = tokio::time::sleep(sleep) => {}
+                        }
+                    });
+                }
+                scale.at(wall()).min(now.plus_millis(PIECE_MS))
+            }
+            Pace::Acknowledged => {
+                let most = self.config.ahead as usize;
+                while !stop.is_cancelled() && self.links.iter().any(|link| link.waiting() >= most) {
+                    self.wait(LONGEST_SLEEP, stop, handle);
+                }
+                now.plus_secs(i64::from(self.config.farm.sample_s))
+            }
+        };
+        Some(self.config.until.map_or(target, |until| target.min(until)))
+    }
+
+    /// Waits for an acknowledgement or a command.
+    fn wait(&self, most: Duration, stop: &CancellationToken, handle: &Handle) {
+        handle.block_on(async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.progress.notified() => {}
+                () = tokio::time::sleep(most) => {}
+            }
+        });
+    }
+
+    /// Carries out what the gateway has commanded. A command is in the journal before it has an effect.
+    fn obey(&mut self) -> anyhow::Result<()> {
+        for index in 0..self.links.len() {
+            for minutes in self.links[index].take_commands() {
+                let irrigation = Irrigation {
+                    at: self.farm.now(),
+                    station: self.recorders[index].station.clone(),
+                    minutes,
+                };
+                self.store.append(&[Record::Irrigation(irrigation)])?;
+                self.farm.irrigate(index, minutes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the farm to a moment, and hands over the reports that are due on the way.
+    fn go_on(&mut self, target: Timestamp) -> anyhow::Result<()> {
+        let mut reports = Vec::new();
+        loop {
+            let command = self
+                .replay
+                .front()
+                .filter(|command| command.at <= target)
+                .cloned();
+            let to = command.as_ref().map_or(target, |command| command.at);
+            let (recorders, boot, off_until, readings) = (
+                &mut self.recorders,
+                self.boot,
+                self.off_until,
+                &mut self.readings,
+            );
+            self.farm.advance(to, |sample| {
+                if sample.time > off_until {
+                    record(
+                        &mut recorders[sample.station],
+                        sample,
+                        boot,
+                        readings,
+                        &mut reports,
+                    );
+                }
+            });
+            let Some(command) = command else { break };
+            if let Some(&index) = self.indexes.get(&command.station) {
+                self.farm.irrigate(index, command.minutes);
+            }
+            self.replay.pop_front();
+        }
+        self.note_faults()?;
+        self.hand_over(reports)?;
+        if self.farm.now().millis_since(self.kept) >= KEEP_MS
+            || self.store.journal_bytes() > JOURNAL_BYTES
+        {
+            self.keep()?;
+            tracing::info!(
+                farm_time = %self.farm.now(),
+                readings = self.readings,
+                lost = self.lost,
+                waiting = self.waiting(),
+                "the farm goes on"
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes the faults that have begun to the truth log, but for those that were over before the nodes were on.
+    fn note_faults(&mut self) -> anyhow::Result<()> {
+        while let Some((_, end, event)) = self
+            .faults
+            .pop_front_if(|(start, ..)| *start <= self.farm.now())
+        {
+            if end > self.off_until {
+                self.note(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, event: Event) -> anyhow::Result<()> {
+        match &mut self.truth {
+            Some(truth) => truth.write_event(event).context("truth log"),
+            None => Ok(()),
+        }
+    }
+
+    /// Journal, truth log, node: in this order, so that what is published is known to both.
+    fn hand_over(&mut self, reports: Vec<Report>) -> anyhow::Result<()> {
+        if reports.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<Record> = reports.into_iter().map(Record::Made).collect();
+        self.store.append(&records)?;
+        if let Some(truth) = &mut self.truth {
+            truth
+                .write_reports(records.iter().filter_map(Record::made))
+                .context("truth log")?;
+        }
+        for report in records.iter().filter_map(Record::made) {
+            if let Some(&index) = self.indexes.get(&report.station) {
+                self.give(index, entry(report)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a node a report, and notes what it lost for it.
+    fn give(&mut self, index: usize, entry: Entry) -> anyhow::Result<()> {
+        for lost in self.links[index].push(entry) {
+            let station = &self.recorders[index].station;
+            if self.lost == 0 {
+                tracing::warn!(%station, "a full ring loses its oldest readings");
+            }
+            self.lost += lost.readings;
+            self.note(Event::lost(&self.recorders[index].station.clone(), &lost))?;
+        }
+        Ok(())
+    }
+
+    /// How many reports wait for an acknowledgement.
+    fn waiting(&self) -> usize {
+        self.links.iter().map(|link| link.waiting()).sum()
+    }
+
+    /// Keeps the farm as it is.
+    fn keep(&mut self) -> anyhow::Result<()> {
+        let mut records = Vec::new();
+        for (recorder, link) in self.recorders.iter().zip(&self.links) {
+            let station = &recorder.station;
+            records.extend(
+                link.entries()
+                    .into_iter()
+                    .map(|entry| Record::Waiting(station.clone(), entry)),
+            );
+            if !recorder.open.is_empty() {
+                let readings = recorder.open.clone();
+                records.push(Record::Open(Report {
+                    station: station.clone(),
+                    boot: self.boot,
+                    sequence: 0,
+                    readings,
+                }));
+            }
+        }
+        records.extend(self.replay.iter().cloned().map(Record::Irrigation));
+        self.store.keep(Keep {
+            boot: self.boot,
+            truth_length: self.truth.as_ref().and_then(TruthLog::length),
+            sealed: self
+                .recorders
+                .iter()
+                .map(|recorder| (recorder.station.clone(), recorder.sealed))
+                .collect(),
+            farm: self.farm.state(),
+            records,
+        })?;
+        self.kept = self.farm.now();
+        Ok(())
+    }
+
+    /// Keeps the farm for the last time.
+    fn close(mut self) -> anyhow::Result<()> {
+        self.keep()?;
+        match &self.truth {
+            Some(truth) => truth.sync().context("truth log"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Takes a sample, unless it is in a report already (the farm has gone back to where it was kept), and makes the report
+/// that is due after it.
+fn record(
+    recorder: &mut Recorder,
+    sample: &Sample<'_>,
+    boot: u32,
+    readings: &mut u64,
+    reports: &mut Vec<Report>,
+) {
+    if sample.time <= recorder.sealed {
+        return;
+    }
+    recorder.open.extend_from_slice(sample.readings);
+    *readings += sample.readings.len() as u64;
+    if sample.reports {
+        reports.extend(recorder.seal(boot));
+    }
+}
+
+/// The report as the node sends it.
+fn entry(report: &Report) -> anyhow::Result<Entry> {
+    let readings: Vec<Reading> = report
+        .readings
+        .iter()
+        .map(|measured| measured.reading)
+        .collect();
+    let batch = Batch {
+        boot: report.boot,
+        sequence: report.sequence,
+        readings,
+    };
+    let payload = batch
+        .encode()
+        .with_context(|| format!("report {} of station {}", report.sequence, report.station))?;
+    Ok(Entry {
+        boot: report.boot,
+        sequence: report.sequence,
+        readings: batch.readings.len() as u32,
+        payload: Bytes::from(payload),
+    })
+}

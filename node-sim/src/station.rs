@@ -1,0 +1,448 @@
+//! A station: the soil under it, its probes, its battery, and the readings that it takes.
+//!
+//! A station's numbers come from the seed and its own name alone. It shares with the others the weather and its field's
+//! irrigation, and nothing else.
+
+use std::collections::BTreeMap;
+
+use proto::{Channel, FieldId, Quantity, Reading, StationId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::chance::{Chance, hash};
+use crate::faults::{Effect, Fault, FaultKind, spike};
+use crate::field::{CropFacts, FieldConfig, demand};
+use crate::sensor::{MOST_HUMIDITY_PCT, Sensor, TIP_MM, sent};
+use crate::soil::heat::{DIFFUSIVITY_M2_S, HeatState, surface_c};
+use crate::soil::water::{PROBED, WaterState};
+use crate::soil::{HeatColumn, WaterColumn, bulk_ec_ds_m};
+use crate::sun::Place;
+use crate::weather::{AnnualTemperature, Conditions};
+
+/// What every station measures, in the order of its readings.
+pub const CHANNELS: [Channel; 13] = [
+    Channel::at(Quantity::SoilMoisture, 10),
+    Channel::at(Quantity::SoilMoisture, 20),
+    Channel::at(Quantity::SoilMoisture, 40),
+    Channel::at(Quantity::SoilTemperature, 10),
+    Channel::at(Quantity::SoilTemperature, 30),
+    Channel::at(Quantity::SoilEc, 20),
+    Channel::at(Quantity::AirTemperature, 200),
+    Channel::at(Quantity::RelativeHumidity, 200),
+    Channel::at(Quantity::WindSpeed, 200),
+    Channel::of(Quantity::SolarRadiation),
+    Channel::of(Quantity::Rain),
+    Channel::of(Quantity::Battery),
+    Channel::of(Quantity::Rssi),
+];
+
+/// A reading, and the fault that is in it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// The reading as it is sent.
+    pub reading: Reading,
+    /// What was wrong with it. A spike fault that left this reading alone is none.
+    pub fault: Option<FaultKind>,
+}
+
+/// How a station differs from its field's nominal one.
+#[derive(Debug, Clone, Copy)]
+struct Variation {
+    rain: f64,
+    irrigation: f64,
+    wind: f64,
+    air_c: f64,
+    cover: f64,
+    water_ec: f64,
+    panel: f64,
+    signal_dbm: f64,
+}
+
+/// Where a station stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// The index of its field in the farm.
+    pub field: usize,
+    /// Its field.
+    pub config: &'a FieldConfig,
+    /// Where the gateway is, for the radio.
+    pub gateway: &'a Place,
+    /// The farm's seed.
+    pub seed: u64,
+    /// The year's course of the air temperature.
+    pub annual: AnnualTemperature,
+}
+
+/// A station as it is simulated.
+#[derive(Debug, Clone)]
+pub struct Station {
+    id: StationId,
+    field: usize,
+    field_id: FieldId,
+    latitude: f64,
+    longitude: f64,
+    water_ec_ds_m: f64,
+    variation: Variation,
+    offsets: [f64; CHANNELS.len()],
+    noise: Chance,
+    faults: Vec<(Fault, Chance)>,
+    water: WaterColumn,
+    heat: HeatColumn,
+    /// Charge of the battery, 0 to 1.
+    charge: f64,
+    /// Rain in the gauge's bucket that has not tipped yet, mm.
+    bucket_mm: f64,
+    /// The values at which stuck probes hang.
+    held: BTreeMap<Channel, f64>,
+}
+
+/// What changes in a station.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StationState {
+    charge: f64,
+    bucket_mm: f64,
+    heat: HeatState,
+    held: BTreeMap<Channel, f64>,
+    water: WaterState,
+}
+
+impl Station {
+    /// A station at field capacity and with the year's heat in its soil at `start`. `faults` are its own.
+    #[must_use]
+    pub fn new(id: StationId, site: &Site<'_>, start: Timestamp, faults: Vec<Fault>) -> Self {
+        let Site {
+            field,
+            config,
+            gateway,
+            seed,
+            annual,
+        } = *site;
+        let mut draw = Chance::new(seed, &format!("station/{id}/variation")).at(0);
+        // The soil's contents vary by 4 %, its conductivity by a third, within a field.
+        let soil = config.soil.hydraulics().scaled(
+            (1.0 + 0.04 * draw.normal()).clamp(0.88, 1.12),
+            (0.3 * draw.normal()).exp().clamp(0.5, 2.0),
+        );
+        let diffusivity = DIFFUSIVITY_M2_S * (1.0 + 0.08 * draw.normal()).clamp(0.8, 1.2);
+        let latitude = config.latitude + 0.0032 * (draw.uniform() - 0.5);
+        let longitude = config.longitude + 0.0040 * (draw.uniform() - 0.5);
+        let metres = distance_m(latitude, longitude, gateway).max(10.0);
+        let variation = Variation {
+            rain: (1.0 + 0.03 * draw.normal()).clamp(0.9, 1.1),
+            irrigation: (1.0 + 0.06 * draw.normal()).clamp(0.8, 1.2),
+            wind: (1.0 + 0.06 * draw.normal()).clamp(0.8, 1.2),
+            air_c: 0.2 * draw.normal(),
+            cover: (config.crop.facts().cover + 0.04 * draw.normal()).clamp(0.3, 0.97),
+            water_ec: (0.12 * draw.normal()).exp(),
+            panel: (1.0 + 0.1 * draw.normal()).clamp(0.7, 1.3),
+            // Log-distance path loss with an exponent of 2.7, as measured over crops; -50 dBm at ten metres.
+            signal_dbm: -50.0 - 27.0 * (metres / 10.0).log10() + 2.0 * draw.normal(),
+        };
+        let mut draw = Chance::new(seed, &format!("station/{id}/probes")).at(0);
+        let offsets = CHANNELS
+            .map(|channel| Sensor::of(channel.quantity).offset * draw.normal().clamp(-2.5, 2.5));
+        let noise = Chance::new(seed, &format!("station/{id}/noise"));
+        let faults = faults
+            .into_iter()
+            .map(|fault| (fault.clone(), fault.chance(seed)))
+            .collect();
+        Self {
+            water: WaterColumn::new(soil, soil.field_capacity),
+            heat: HeatColumn::new(diffusivity, annual, start),
+            charge: 0.85,
+            bucket_mm: 0.0,
+            held: BTreeMap::new(),
+            water_ec_ds_m: config.water_ec_ds_m,
+            field_id: config.id.clone(),
+            id,
+            field,
+            latitude,
+            longitude,
+            variation,
+            offsets,
+            noise,
+            faults,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &StationId {
+        &self.id
+    }
+
+    /// The index of its field in the farm.
+    #[must_use]
+    pub fn field(&self) -> usize {
+        self.field
+    }
+
+    /// The name of its field.
+    #[must_use]
+    pub fn field_id(&self) -> &FieldId {
+        &self.field_id
+    }
+
+    /// Degrees north and east.
+    #[must_use]
+    pub fn position(&self) -> (f64, f64) {
+        (self.latitude, self.longitude)
+    }
+
+    /// The water under it.
+    #[must_use]
+    pub fn water(&self) -> &WaterColumn {
+        &self.water
+    }
+
+    /// What changes, to keep.
+    #[must_use]
+    pub fn state(&self) -> StationState {
+        StationState {
+            charge: self.charge,
+            bucket_mm: self.bucket_mm,
+            heat: self.heat.state().clone(),
+            held: self.held.clone(),
+            water: self.water.state().clone(),
+        }
+    }
+
+    /// Puts back what was kept.
+    pub fn restore(&mut self, state: StationState) {
+        self.charge = state.charge;
+        self.bucket_mm = state.bucket_mm;
+        self.heat.restore(state.heat);
+        self.held = state.held;
+        self.water.restore(state.water);
+    }
+
+    /// Goes on by a step that begins at `start`, with its field's irrigation.
+    pub fn step(
+        &mut self,
+        start: Timestamp,
+        hours: f64,
+        conditions: &Conditions,
+        crop: &CropFacts,
+        irrigation_mm_h: f64,
+    ) {
+        let irrigation = irrigation_mm_h * self.variation.irrigation;
+        let supply = conditions.rain_mm_h * self.variation.rain + irrigation;
+        self.water.step(
+            hours,
+            &demand(crop, self.variation.cover, conditions, supply),
+        );
+        let surface = surface_c(
+            conditions.air_temperature_c,
+            conditions.solar_radiation_w_m2,
+            self.variation.cover,
+        );
+        self.heat.step(hours * 3600.0, surface, start);
+        // A full sun charges 3 % an hour, less as the battery fills; the node takes 3 % a day.
+        let charging = 0.03 * conditions.solar_radiation_w_m2 / 1000.0
+            * self.variation.panel
+            * (1.0 - self.charge);
+        self.charge = (self.charge + hours * (charging - 0.03 / 24.0)).clamp(0.0, 1.0);
+    }
+
+    /// Takes the sample with this number at a time; `rain_mm` fell since the one before.
+    pub fn sample(
+        &mut self,
+        number: i64,
+        time: Timestamp,
+        conditions: &Conditions,
+        rain_mm: f64,
+        out: &mut Vec<Measured>,
+    ) {
+        self.bucket_mm += rain_mm * self.variation.rain;
+        let tips = (self.bucket_mm / TIP_MM).floor();
+        self.bucket_mm -= tips * TIP_MM;
+        let mut draw = self.noise.at(number);
+        for (index, channel) in CHANNELS.into_iter().enumerate() {
+            let quantity = channel.quantity;
+            let truth = match quantity {
+                Quantity::Rain => tips * TIP_MM,
+                _ => self.truth(index, conditions) + self.offsets[index],
+            };
+            let mut value = Sensor::of(quantity).noisy(truth, draw.normal());
+            if quantity == Quantity::WindSpeed {
+                // In a calm, turbulence is all that there is, and its mean speed is above zero.
+                value = value.abs();
+            }
+            if let Some((value, fault)) = self.with_faults(channel, number, time, value) {
+                out.push(Measured {
+                    reading: Reading {
+                        channel,
+                        time,
+                        value,
+                    },
+                    fault,
+                });
+            }
+        }
+    }
+
+    /// The value that the channel with this index would have without noise and offset.
+    fn truth(&self, index: usize, conditions: &Conditions) -> f64 {
+        let channel = CHANNELS[index];
+        match channel.quantity {
+            Quantity::SoilMoisture => self.water.water_content(PROBED[index]),
+            Quantity::SoilTemperature => self
+                .heat
+                .temperature_c(f64::from(channel.level_cm.unwrap_or(0)) / 100.0),
+            Quantity::SoilEc => bulk_ec_ds_m(
+                self.water.water_content(PROBED[1]),
+                self.water_ec_ds_m * self.variation.water_ec,
+            ),
+            Quantity::AirTemperature => conditions.air_temperature_c + self.variation.air_c,
+            Quantity::RelativeHumidity => conditions.relative_humidity_pct.min(MOST_HUMIDITY_PCT),
+            Quantity::WindSpeed => conditions.wind_speed_m_s * self.variation.wind,
+            Quantity::SolarRadiation => conditions.solar_radiation_w_m2,
+            // A lithium cell by its charge, a little higher while it is charged, lower in the cold.
+            Quantity::Battery => {
+                3.45 + 0.65 * self.charge + 0.04 * conditions.solar_radiation_w_m2 / 1000.0
+                    - 0.002 * (20.0 - conditions.air_temperature_c).max(0.0)
+            }
+            Quantity::Rssi => {
+                let wet = if conditions.rain_mm_h > 0.0 { 2.0 } else { 0.0 };
+                self.variation.signal_dbm - 0.03 * (conditions.relative_humidity_pct - 50.0) - wet
+            }
+            // No other quantity is in CHANNELS.
+            _ => 0.0,
+        }
+    }
+
+    /// What a faulty probe makes of the value; none when it says nothing.
+    fn with_faults(
+        &mut self,
+        channel: Channel,
+        number: i64,
+        time: Timestamp,
+        value: f64,
+    ) -> Option<(f64, Option<FaultKind>)> {
+        let quantity = channel.quantity;
+        let Some((fault, chance)) = self
+            .faults
+            .iter_mut()
+            .find(|(fault, _)| fault.channel == channel && fault.is_active(time))
+        else {
+            self.held.remove(&channel);
+            return Some((sent(quantity, value), None));
+        };
+        match fault.effect {
+            Effect::Dropout => None,
+            Effect::Stuck => Some((
+                *self
+                    .held
+                    .entry(channel)
+                    .or_insert_with(|| sent(quantity, value)),
+                Some(FaultKind::Stuck),
+            )),
+            Effect::Drift { per_hour } => {
+                let hours = time.millis_since(fault.start) as f64 / 3_600_000.0;
+                Some((
+                    sent(quantity, value + per_hour * hours),
+                    Some(FaultKind::Drift),
+                ))
+            }
+            Effect::Spike {
+                magnitude,
+                probability,
+            } => {
+                let off = spike(chance, number, magnitude, probability);
+                // An outlier that the range would cut goes the other way.
+                let off = if quantity.range().contains(&(value + off)) {
+                    off
+                } else {
+                    -off
+                };
+                Some((
+                    sent(quantity, value + off),
+                    (off != 0.0).then_some(FaultKind::Spike),
+                ))
+            }
+        }
+    }
+}
+
+/// When a station samples and when it reports: every station at its own moment of the interval, so that a thousand of
+/// them do not speak at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rhythm {
+    interval_ms: i64,
+    phase_ms: i64,
+    per_report: i64,
+    report_phase: i64,
+}
+
+impl Rhythm {
+    /// The rhythm of a station that samples every `sample_s` and reports every `report_s`, a multiple of it.
+    #[must_use]
+    pub fn new(id: &StationId, sample_s: u32, report_s: u32) -> Self {
+        let interval_ms = i64::from(sample_s) * 1000;
+        let per_report = i64::from(report_s / sample_s).max(1);
+        let number = hash(id.as_str());
+        // Whole seconds, as a node's clock has them.
+        let phase_ms = (number % u64::from(sample_s)) as i64 * 1000;
+        Self {
+            interval_ms,
+            phase_ms,
+            per_report,
+            report_phase: ((number >> 32) % per_report as u64) as i64,
+        }
+    }
+
+    /// The number of the first sample after a time.
+    #[must_use]
+    pub fn next_after(&self, time: Timestamp) -> i64 {
+        (time.as_millis() - self.phase_ms).div_euclid(self.interval_ms) + 1
+    }
+
+    /// When the sample with a number is taken.
+    #[must_use]
+    pub fn time(&self, number: i64) -> Timestamp {
+        Timestamp::from_millis(number * self.interval_ms + self.phase_ms)
+    }
+
+    /// Whether a report goes out after this sample.
+    #[must_use]
+    pub fn reports_after(&self, number: i64) -> bool {
+        (number + self.report_phase).rem_euclid(self.per_report) == self.per_report - 1
+    }
+}
+
+/// Distance on the ground; good for a farm.
+fn distance_m(latitude: f64, longitude: f64, from: &Place) -> f64 {
+    const METRES_PER_DEGREE: f64 = 111_320.0;
+    let north = (latitude - from.latitude) * METRES_PER_DEGREE;
+    let east = (longitude - from.longitude) * METRES_PER_DEGREE * from.latitude.to_radians().cos();
+    north.hypot(east)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stations_sample_at_their_own_moments_and_report_every_few_samples() {
+        let start: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+        let rhythms: Vec<Rhythm> = (1..=8)
+            .map(|n| Rhythm::new(&StationId::try_from(format!("n{n}")).unwrap(), 300, 900))
+            .collect();
+        for rhythm in &rhythms {
+            let first = rhythm.next_after(start);
+            assert!(rhythm.time(first) > start && rhythm.time(first - 1) <= start);
+            assert_eq!(rhythm.next_after(rhythm.time(first)), first + 1);
+            assert_eq!(
+                (first..first + 30)
+                    .filter(|&n| rhythm.reports_after(n))
+                    .count(),
+                10
+            );
+        }
+        assert!(
+            rhythms
+                .windows(2)
+                .any(|pair| pair[0].phase_ms != pair[1].phase_ms)
+        );
+    }
+}

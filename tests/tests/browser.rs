@@ -1,0 +1,60 @@
+//! The dashboard of a running farm in a real Chromium; the tests themselves are in `tests/browser`.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tests::farm::{PATIENCE, free_address};
+use tests::{project, tilth};
+
+struct Farm(Child);
+
+impl Drop for Farm {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_shows_a_running_farm_in_a_real_browser() {
+    let browser = project().join("tests/browser");
+    assert!(browser.join("node_modules").exists(), "run `npm ci` in tests/browser first (tests/run does)");
+    let dir = TempDir::with_prefix("tilth-browser-").unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let listen = free_address();
+    let log = fs::File::create(dir.path().join("up.log")).unwrap();
+    let farm = Command::new(tilth())
+        .args(["up", "--listen", &listen.to_string(), "--data-dir"])
+        .arg(dir.path())
+        .arg("--scenario")
+        .arg(project().join("deploy/scenarios/faults.toml"))
+        .env_remove("DATABASE_URL")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let _farm = Farm(farm);
+    let began = Instant::now();
+    let introduced = || fs::read_to_string(dir.path().join("up.log")).unwrap();
+    while !introduced().contains("Ctrl-C ends it") {
+        assert!(began.elapsed() < PATIENCE, "the farm did not start: {}", introduced());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let secrets: tilth::farm::Secrets = toml::from_str(&fs::read_to_string(dir.path().join("secrets.toml")).unwrap()).unwrap();
+    let status = Command::new("npm")
+        .args(["test", "--silent"])
+        .current_dir(&browser)
+        .env("TILTH_URL", format!("http://{listen}"))
+        .env("TILTH_EMAIL", tilth::farm::USER)
+        .env("TILTH_PASSWORD", secrets.user)
+        .status()
+        .unwrap();
+    assert!(status.success(), "the browser tests failed; their output is above");
+}
