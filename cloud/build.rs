@@ -51,24 +51,16 @@ fn watch(folder: &Path) {
 }
 
 fn build() -> Result<(), String> {
-    let out =
-        PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo gives no OUT_DIR")?).join("dashboard");
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo gives no OUT_DIR")?).join("dashboard");
     let dashboard = Path::new("dashboard");
     install(dashboard)?;
     // What an earlier build left must not go into the binary.
     if out.exists() {
-        fs::remove_dir_all(&out)
-            .map_err(|error| format!("cannot remove {}: {error}", out.display()))?;
+        fs::remove_dir_all(&out).map_err(|error| format!("cannot remove {}: {error}", out.display()))?;
     }
-    npm(
-        dashboard,
-        &["run", "build", "--", "--outDir", &out.display().to_string()],
-    )?;
+    npm(dashboard, &["run", "build", "--", "--outDir", &out.display().to_string()])?;
     if !out.join("index.html").exists() {
-        return Err(format!(
-            "npm run build made no index.html in {}",
-            out.display()
-        ));
+        return Err(format!("npm run build made no index.html in {}", out.display()));
     }
     Ok(())
 }
@@ -76,37 +68,23 @@ fn build() -> Result<(), String> {
 /// Installs the packages that package-lock.json names, unless just these are installed.
 fn install(dashboard: &Path) -> Result<(), String> {
     let lock = dashboard.join("package-lock.json");
-    let wanted =
-        fs::read(&lock).map_err(|error| format!("cannot read {}: {error}", lock.display()))?;
+    let wanted = fs::read(&lock).map_err(|error| format!("cannot read {}: {error}", lock.display()))?;
     let installed = dashboard.join("node_modules/.installed-package-lock.json");
     if fs::read(&installed).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     npm(dashboard, &["ci", "--no-audit", "--no-fund"])?;
-    fs::write(&installed, wanted)
-        .map_err(|error| format!("cannot write {}: {error}", installed.display()))
+    fs::write(&installed, wanted).map_err(|error| format!("cannot write {}: {error}", installed.display()))
 }
 
 fn npm(directory: &Path, arguments: &[&str]) -> Result<(), String> {
     let shown = format!("npm {}", arguments.join(" "));
-    let output = Command::new("npm")
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .output();
-    let output =
-        output.map_err(|error| format!("cannot run npm ({error}); install Node.js 20 or later"))?;
+    let output = Command::new("npm").args(arguments).current_dir(directory).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("cannot run npm ({error}); install Node.js 20 or later"))?;
     if output.status.success() {
         return Ok(());
     }
     // Cargo shows a build script's output only when it fails; stderr is where npm and vite complain.
-    eprint!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Err(format!(
-        "{shown} failed with {}; its output is above",
-        output.status
-    ))
+    eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Err(format!("{shown} failed with {}; its output is above", output.status))
 }

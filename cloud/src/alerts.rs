@@ -60,10 +60,7 @@ impl FromStr for Cursor {
         if id.is_empty() || id.len() > proto::alert::MAX_TEXT || id.contains('\0') {
             return Err(WRONG);
         }
-        Ok(Self {
-            opened: Timestamp::from_millis(opened.parse().map_err(|_| WRONG)?),
-            id: id.to_owned(),
-        })
+        Ok(Self { opened: Timestamp::from_millis(opened.parse().map_err(|_| WRONG)?), id: id.to_owned() })
     }
 }
 
@@ -95,17 +92,9 @@ impl TryFrom<AlertRow> for Alert {
     type Error = sqlx::Error;
 
     fn try_from(row: AlertRow) -> Result<Self, sqlx::Error> {
-        let kind = proto::AlertKind::ALL
-            .into_iter()
-            .find(|kind| kind.name() == row.kind);
-        let kind = kind.ok_or_else(|| {
-            sqlx::Error::Decode(format!("unknown alert kind {:?}", row.kind).into())
-        })?;
-        let drivers = row
-            .drivers
-            .0
-            .into_iter()
-            .map(|StoredDriver { channel, share }| Driver { channel, share });
+        let kind = proto::AlertKind::ALL.into_iter().find(|kind| kind.name() == row.kind);
+        let kind = kind.ok_or_else(|| sqlx::Error::Decode(format!("unknown alert kind {:?}", row.kind).into()))?;
+        let drivers = row.drivers.0.into_iter().map(|StoredDriver { channel, share }| Driver { channel, share });
         Ok(Self {
             id: row.alert_id,
             station: row.station_id,
@@ -166,13 +155,7 @@ pub async fn page(
     let rows = rows.into_iter().take(limit as usize);
     let items = rows.map(Alert::try_from).collect::<Result<Vec<_>, _>>()?;
     let last = items.last().filter(|_| more);
-    let next = last.map(|alert| {
-        Cursor {
-            opened: alert.opened,
-            id: alert.id.clone(),
-        }
-        .to_string()
-    });
+    let next = last.map(|alert| Cursor { opened: alert.opened, id: alert.id.clone() }.to_string());
     Ok(AlertPage { items, next })
 }
 
@@ -182,10 +165,7 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_as_it_was_written() {
-        let cursor = Cursor {
-            opened: Timestamp::from_millis(-5),
-            id: "n1/-/silent/7~8".to_owned(),
-        };
+        let cursor = Cursor { opened: Timestamp::from_millis(-5), id: "n1/-/silent/7~8".to_owned() };
         assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
         for wrong in ["", "~", "7", "7~", "x~n1", "7~a\0b"] {
             assert!(wrong.parse::<Cursor>().is_err(), "{wrong:?}");

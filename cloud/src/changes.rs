@@ -65,26 +65,10 @@ pub async fn announce(
     until: Timestamp,
 ) -> Result<(), sqlx::Error> {
     let listed = stations.len() <= MOST_STATIONS;
-    let stations = stations
-        .iter()
-        .filter(|_| listed)
-        .map(ToString::to_string)
-        .collect();
-    let notification = Notification {
-        farm: farm.clone(),
-        change: Change {
-            kind,
-            stations,
-            until,
-        },
-    };
-    let payload =
-        serde_json::to_string(&notification).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    sqlx::query(NOTIFY)
-        .bind(CHANNEL)
-        .bind(payload)
-        .execute(connection)
-        .await?;
+    let stations = stations.iter().filter(|_| listed).map(ToString::to_string).collect();
+    let notification = Notification { farm: farm.clone(), change: Change { kind, stations, until } };
+    let payload = serde_json::to_string(&notification).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    sqlx::query(NOTIFY).bind(CHANNEL).bind(payload).execute(connection).await?;
     Ok(())
 }
 
@@ -107,12 +91,7 @@ pub fn channel() -> Changes {
 
 /// Passes on what is heard, until the shutdown. A database that goes away is listened to again when it is back, and the
 /// streams are told so only then, so that nothing falls between what they ask for anew and what they hear next.
-pub async fn pass_on(
-    mut listener: PgListener,
-    pool: PgPool,
-    changes: Changes,
-    shutdown: CancellationToken,
-) {
+pub async fn pass_on(mut listener: PgListener, pool: PgPool, changes: Changes, shutdown: CancellationToken) {
     loop {
         let heard = tokio::select! {
             () = shutdown.cancelled() => return,

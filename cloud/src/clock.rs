@@ -20,12 +20,8 @@ impl FarmClock {
     /// What the farms' clock shows now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let since_1970 = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        self.scale.at(Timestamp::from_millis(
-            i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX),
-        ))
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.scale.at(Timestamp::from_millis(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// Farm seconds per second of the wall clock.

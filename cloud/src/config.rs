@@ -70,31 +70,17 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], which names the file and the line or key.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let config: Self = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| {
-                text[..span.start.min(text.len())].matches('\n').count() + 1
-            });
-            ConfigError::Parse {
-                path: path.to_owned(),
-                line,
-                message: error.message().replace('\n', " "),
-            }
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            ConfigError::Parse { path: path.to_owned(), line, message: error.message().replace('\n', " ") }
         })?;
         config.check(path)?;
         Ok(config)
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let wrong = |key, value: String, reason| ConfigError::Value {
-            path: path.to_owned(),
-            key,
-            value,
-            reason,
-        };
+        let wrong = |key, value: String, reason| ConfigError::Value { path: path.to_owned(), key, value, reason };
         if self.database_connections < 2 {
             let value = self.database_connections.to_string();
             return Err(wrong("database_connections", value, "must be at least 2"));
@@ -102,11 +88,7 @@ impl Config {
         if let Some(time) = self.time
             && !(time.speed.is_finite() && time.speed > 0.0)
         {
-            return Err(wrong(
-                "time.speed",
-                time.speed.to_string(),
-                "must be above 0",
-            ));
+            return Err(wrong("time.speed", time.speed.to_string(), "must be above 0"));
         }
         Ok(())
     }
@@ -125,8 +107,7 @@ mod tests {
 
     #[test]
     fn a_short_file_is_enough() {
-        let config =
-            load("database_url = \"postgres:///tilth\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
+        let config = load("database_url = \"postgres:///tilth\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
         assert_eq!(config.listen, "127.0.0.1:0");
         assert!(config.time.is_none());
         assert_eq!(config.database_connections, 10);
@@ -134,22 +115,14 @@ mod tests {
 
     #[test]
     fn a_wrong_file_names_line_and_key() {
-        let error =
-            load("database_url = \"postgres:///tilth\"\nlisten = \"127.0.0.1:0\"\nlisen = 1\n")
-                .unwrap_err();
-        assert!(
-            error.starts_with("configuration cloud.toml line 3: unknown field `lisen`"),
-            "{error}"
-        );
+        let error = load("database_url = \"postgres:///tilth\"\nlisten = \"127.0.0.1:0\"\nlisen = 1\n").unwrap_err();
+        assert!(error.starts_with("configuration cloud.toml line 3: unknown field `lisen`"), "{error}");
         let error = load("listen = \"127.0.0.1:0\"\n").unwrap_err();
         assert!(error.contains("missing field `database_url`"), "{error}");
         let error = load(
             "database_url = \"\"\nlisten = \"\"\n[time]\nwall = \"2026-01-01T00:00:00Z\"\nfarm = \"2015-01-01T00:00:00Z\"\nspeed = 0.0\n",
         )
         .unwrap_err();
-        assert_eq!(
-            error,
-            "configuration cloud.toml: time.speed = 0: must be above 0"
-        );
+        assert_eq!(error, "configuration cloud.toml: time.speed = 0: must be above 0");
     }
 }

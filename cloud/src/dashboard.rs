@@ -21,10 +21,7 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 
 pub async fn serve(method: Method, uri: Uri) -> Result<Response, ApiError> {
     let path = uri.path().trim_start_matches('/');
     if path == "api" || path.starts_with("api/") {
-        return Err(ApiError::NotFound {
-            what: "path",
-            value: uri.path().to_owned(),
-        });
+        return Err(ApiError::NotFound { what: "path", value: uri.path().to_owned() });
     }
     if method != Method::GET && method != Method::HEAD {
         return Err(ApiError::Method(method.to_string()));
@@ -34,10 +31,7 @@ pub async fn serve(method: Method, uri: Uri) -> Result<Response, ApiError> {
     }
     // A missing file is missing; only paths that look like pages are pages.
     if path.starts_with("assets/") {
-        return Err(ApiError::NotFound {
-            what: "path",
-            value: uri.path().to_owned(),
-        });
+        return Err(ApiError::NotFound { what: "path", value: uri.path().to_owned() });
     }
     let index = Files::get(INDEX).ok_or_else(|| anyhow::anyhow!("the dashboard has no {INDEX}"))?;
     Ok(answer(INDEX, index))
@@ -52,9 +46,6 @@ fn answer(path: &str, file: EmbeddedFile) -> Response {
     };
     let kind = HeaderValue::from_str(file.metadata.mimetype());
     let kind = kind.unwrap_or(HeaderValue::from_static("application/octet-stream"));
-    let headers = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, HeaderValue::from_static(cache)),
-    ];
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, HeaderValue::from_static(cache))];
     (headers, file.data).into_response()
 }

@@ -10,8 +10,7 @@ use proto::Timestamp;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{
-    PgArgumentBuffer, PgConnectOptions, PgHasArrayType, PgPool, PgPoolOptions, PgTypeInfo,
-    PgValueRef,
+    PgArgumentBuffer, PgConnectOptions, PgHasArrayType, PgPool, PgPoolOptions, PgTypeInfo, PgValueRef,
 };
 use sqlx::{Decode, Encode, Postgres, Type};
 
@@ -87,10 +86,7 @@ pub enum DatabaseError {
 /// # Errors
 /// [`DatabaseError`] when the address is wrong or the database does not answer within ten seconds.
 pub async fn connect_with(url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
-    if !["postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme))
-    {
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
         return Err(DatabaseError::Address("another scheme".into()));
     }
     let options = PgConnectOptions::from_str(url)
@@ -101,15 +97,8 @@ pub async fn connect_with(url: &str, connections: u32) -> Result<PgPool, Databas
             ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
             ("timezone", "UTC"),
         ]);
-    let host = options.get_socket().map_or_else(
-        || options.get_host().to_owned(),
-        |path| path.display().to_string(),
-    );
-    let place = format!(
-        "{} at {host} port {}",
-        options.get_database().unwrap_or("of the user"),
-        options.get_port()
-    );
+    let host = options.get_socket().map_or_else(|| options.get_host().to_owned(), |path| path.display().to_string());
+    let place = format!("{} at {host} port {}", options.get_database().unwrap_or("of the user"), options.get_port());
 
     // The pool would try again and again and then say only "timed out"; a connection of our own says why.
     match tokio::time::timeout(CONNECT_TIMEOUT, sqlx::ConnectOptions::connect(&options)).await {
@@ -117,9 +106,7 @@ pub async fn connect_with(url: &str, connections: u32) -> Result<PgPool, Databas
         Ok(Err(source)) => return Err(DatabaseError::Connect { place, source }),
         Err(_) => return Err(DatabaseError::Silent { place }),
     }
-    let pool = PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT);
+    let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
     Ok(pool.connect_lazy_with(options))
 }
 
@@ -137,12 +124,8 @@ pub async fn connect(url: &str) -> Result<PgPool, DatabaseError> {
 /// [`DatabaseError`] when a migration fails, or the tables are of a later version.
 pub async fn migrate(pool: &PgPool) -> Result<(), DatabaseError> {
     let mut connection = pool.acquire().await?;
-    sqlx::query("SET statement_timeout = 0")
-        .execute(&mut *connection)
-        .await?;
-    let outcome = sqlx::migrate!()
-        .run_direct(None, &mut *connection, false)
-        .await;
+    sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
+    let outcome = sqlx::migrate!().run_direct(None, &mut *connection, false).await;
     // The setting must not go back into the pool.
     sqlx::Connection::close(connection.detach()).await?;
     Ok(outcome?)
@@ -177,9 +160,7 @@ impl Encode<'_, Postgres> for SqlTime {
 impl Decode<'_, Postgres> for SqlTime {
     fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
         let micros = <i64 as Decode<Postgres>>::decode(value)?;
-        Ok(Self(Timestamp::from_millis(
-            micros.div_euclid(1000).saturating_add(POSTGRES_EPOCH_MS),
-        )))
+        Ok(Self(Timestamp::from_millis(micros.div_euclid(1000).saturating_add(POSTGRES_EPOCH_MS))))
     }
 }
 
@@ -192,23 +173,11 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let error = connect(&format!("postgres://tilth:secret@127.0.0.1:{port}/tilth"))
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with(&format!("database tilth at 127.0.0.1 port {port}: ")),
-            "{error}"
-        );
-        assert!(
-            !error.contains("secret") && !error.contains('\n'),
-            "{error}"
-        );
+        let error = connect(&format!("postgres://tilth:secret@127.0.0.1:{port}/tilth")).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("database tilth at 127.0.0.1 port {port}: ")), "{error}");
+        assert!(!error.contains("secret") && !error.contains('\n'), "{error}");
 
         let error = connect("mysql:/tilth").await.unwrap_err().to_string();
-        assert!(
-            error.starts_with("database address is not like postgres://"),
-            "{error}"
-        );
+        assert!(error.starts_with("database address is not like postgres://"), "{error}");
     }
 }

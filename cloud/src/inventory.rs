@@ -7,8 +7,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use crate::api::types::{
-    Farm, FarmSummary, Field, Gateway, GatewayStatus, LatestValue, Quantity, RunningModel, Station,
-    StationCounts,
+    Farm, FarmSummary, Field, Gateway, GatewayStatus, LatestValue, Quantity, RunningModel, Station, StationCounts,
 };
 use crate::database::{SqlTime, statements};
 
@@ -48,18 +47,9 @@ const COUNTED_S: i64 = 7 * 24 * 3600;
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn farms_of(
-    connection: &mut PgConnection,
-    user_id: i64,
-) -> Result<Vec<FarmSummary>, sqlx::Error> {
-    let rows: Vec<(String, String, String)> = sqlx::query_as(FARMS_OF_USER)
-        .bind(user_id)
-        .fetch_all(connection)
-        .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(id, name, timezone)| FarmSummary { id, name, timezone })
-        .collect())
+pub async fn farms_of(connection: &mut PgConnection, user_id: i64) -> Result<Vec<FarmSummary>, sqlx::Error> {
+    let rows: Vec<(String, String, String)> = sqlx::query_as(FARMS_OF_USER).bind(user_id).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|(id, name, timezone)| FarmSummary { id, name, timezone }).collect())
 }
 
 /// A farm.
@@ -67,17 +57,9 @@ pub async fn farms_of(
 /// # Errors
 /// When there is none of that name, or the database does not answer.
 pub async fn farm(connection: &mut PgConnection, farm: &FarmId) -> Result<Farm, sqlx::Error> {
-    let (id, name, timezone, latitude, longitude) = sqlx::query_as(FARM)
-        .bind(farm.as_str())
-        .fetch_one(connection)
-        .await?;
-    Ok(Farm {
-        id,
-        name,
-        timezone,
-        latitude,
-        longitude,
-    })
+    let (id, name, timezone, latitude, longitude) =
+        sqlx::query_as(FARM).bind(farm.as_str()).fetch_one(connection).await?;
+    Ok(Farm { id, name, timezone, latitude, longitude })
 }
 
 #[derive(sqlx::FromRow)]
@@ -96,14 +78,8 @@ struct FieldRow {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn fields(
-    connection: &mut PgConnection,
-    farm: &FarmId,
-) -> Result<Vec<Field>, sqlx::Error> {
-    let rows: Vec<FieldRow> = sqlx::query_as(FIELDS)
-        .bind(farm.as_str())
-        .fetch_all(connection)
-        .await?;
+pub async fn fields(connection: &mut PgConnection, farm: &FarmId) -> Result<Vec<Field>, sqlx::Error> {
+    let rows: Vec<FieldRow> = sqlx::query_as(FIELDS).bind(farm.as_str()).fetch_all(connection).await?;
     let field = |row: FieldRow| Field {
         id: row.field_id,
         name: row.name,
@@ -139,16 +115,10 @@ pub async fn stations(
     station: Option<&StationId>,
 ) -> Result<Vec<Station>, sqlx::Error> {
     let station = station.map(StationId::as_str);
-    let rows: Vec<StationRow> = sqlx::query_as(STATIONS)
-        .bind(farm.as_str())
-        .bind(station)
-        .fetch_all(&mut *connection)
-        .await?;
-    let values: Vec<(String, String, f64, SqlTime)> = sqlx::query_as(LATEST_VALUES)
-        .bind(farm.as_str())
-        .bind(station)
-        .fetch_all(connection)
-        .await?;
+    let rows: Vec<StationRow> =
+        sqlx::query_as(STATIONS).bind(farm.as_str()).bind(station).fetch_all(&mut *connection).await?;
+    let values: Vec<(String, String, f64, SqlTime)> =
+        sqlx::query_as(LATEST_VALUES).bind(farm.as_str()).bind(station).fetch_all(connection).await?;
 
     let mut latest: HashMap<String, Vec<LatestValue>> = HashMap::with_capacity(rows.len());
     for (station, channel, value, SqlTime(time)) in values {
@@ -162,9 +132,7 @@ pub async fn stations(
             time,
         });
     }
-    latest
-        .values_mut()
-        .for_each(|values| values.sort_by_key(|value| value.channel));
+    latest.values_mut().for_each(|values| values.sort_by_key(|value| value.channel));
 
     let seconds = |value: Option<i64>| value.and_then(|s| u32::try_from(s).ok());
     let station = |row: StationRow| Station {
@@ -186,8 +154,7 @@ pub async fn stations(
 /// # Errors
 /// When it is none, which only a mistake of ours can bring about.
 pub fn stored_channel(text: &str) -> Result<Channel, sqlx::Error> {
-    text.parse()
-        .map_err(|error: proto::channel::InvalidChannel| sqlx::Error::Decode(error.into()))
+    text.parse().map_err(|error: proto::channel::InvalidChannel| sqlx::Error::Decode(error.into()))
 }
 
 /// What a station has delivered in the seven days before `now`.
@@ -206,31 +173,17 @@ pub async fn counts(
         .bind(SqlTime(now.plus_secs(-COUNTED_S)))
         .fetch_one(connection)
         .await?;
-    Ok(StationCounts {
-        readings_7d: readings.unsigned_abs(),
-        rejected_7d: rejected.unsigned_abs(),
-    })
+    Ok(StationCounts { readings_7d: readings.unsigned_abs(), rejected_7d: rejected.unsigned_abs() })
 }
 
-type GatewayRow = (
-    String,
-    String,
-    Option<SqlTime>,
-    Option<Json<proto::GatewayStatus>>,
-);
+type GatewayRow = (String, String, Option<SqlTime>, Option<Json<proto::GatewayStatus>>);
 
 /// The gateways of a farm, by id.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn gateways(
-    connection: &mut PgConnection,
-    farm: &FarmId,
-) -> Result<Vec<Gateway>, sqlx::Error> {
-    let rows: Vec<GatewayRow> = sqlx::query_as(GATEWAYS)
-        .bind(farm.as_str())
-        .fetch_all(connection)
-        .await?;
+pub async fn gateways(connection: &mut PgConnection, farm: &FarmId) -> Result<Vec<Gateway>, sqlx::Error> {
+    let rows: Vec<GatewayRow> = sqlx::query_as(GATEWAYS).bind(farm.as_str()).fetch_all(connection).await?;
     let gateway = |(id, name, last_seen, status): GatewayRow| Gateway {
         id,
         name,
@@ -274,19 +227,7 @@ impl From<proto::GatewayStatus> for GatewayStatus {
 
 impl From<proto::RunningModel> for RunningModel {
     fn from(model: proto::RunningModel) -> Self {
-        let proto::RunningModel {
-            name,
-            version,
-            task,
-            since,
-            digest,
-        } = model;
-        Self {
-            name,
-            version,
-            task: task.to_string(),
-            since,
-            digest,
-        }
+        let proto::RunningModel { name, version, task, since, digest } = model;
+        Self { name, version, task: task.to_string(), since, digest }
     }
 }

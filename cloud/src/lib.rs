@@ -40,17 +40,11 @@ use crate::metrics::Metrics;
 /// # Errors
 /// When the address is taken, or the database does not answer at the start.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(&config.listen)
-        .await
-        .with_context(|| format!("listen = {:?}", config.listen))?;
-    let address = listener
-        .local_addr()
-        .with_context(|| format!("listen = {:?}", config.listen))?;
+    let listener = TcpListener::bind(&config.listen).await.with_context(|| format!("listen = {:?}", config.listen))?;
+    let address = listener.local_addr().with_context(|| format!("listen = {:?}", config.listen))?;
     let pool = database::connect_with(&config.database_url, config.database_connections).await?;
     database::migrate(&pool).await?;
-    let heard = changes::listen(&pool)
-        .await
-        .context("listening for changes")?;
+    let heard = changes::listen(&pool).await.context("listening for changes")?;
     let changes = changes::channel();
 
     // However one of the two tasks ends, by a panic too, the other ends as well.
@@ -62,13 +56,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         passing_on.await;
     });
     let clock = FarmClock::new(config.time.unwrap_or_default());
-    let app = App::new(
-        pool.clone(),
-        clock,
-        Metrics::default(),
-        changes,
-        shutdown.clone(),
-    );
+    let app = App::new(pool.clone(), clock, Metrics::default(), changes, shutdown.clone());
     if let Some(path) = &config.ready_file {
         write_ready_file(path, &serde_json::json!({ "http": address.to_string() }))?;
     }
@@ -76,9 +64,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let served = server::serve(listener, app).await;
 
     shutdown.cancel();
-    passing_on
-        .await
-        .context("the task that passes on changes")?;
+    passing_on.await.context("the task that passes on changes")?;
     pool.close().await;
     served
 }

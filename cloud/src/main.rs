@@ -43,10 +43,7 @@ async fn main() -> ExitCode {
         None => arguments.config,
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let config = match cloud::Config::load(&path) {
         Ok(config) => config,
         Err(error) => return failed(&error.into(), 2),

@@ -16,9 +16,7 @@ use sqlx::PgPool;
 use crate::ingest::Receipt;
 
 /// Upper bounds of the latency histogram, seconds.
-const LATENCY_BOUNDS_S: [f64; 11] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
-];
+const LATENCY_BOUNDS_S: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// A request's method, route and status. Routes, not paths, so that the number of label sets is bounded.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -73,47 +71,15 @@ impl Default for Metrics {
             streams: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("tilth_cloud");
-        registry.register(
-            "http_requests",
-            "Requests answered, by route and status",
-            metrics.requests.clone(),
-        );
-        registry.register(
-            "http_latency_seconds",
-            "From request to the answer's head",
-            metrics.latency.clone(),
-        );
+        registry.register("http_requests", "Requests answered, by route and status", metrics.requests.clone());
+        registry.register("http_latency_seconds", "From request to the answer's head", metrics.latency.clone());
         registry.register("ingest_batches", "Batches stored", metrics.batches.clone());
-        registry.register(
-            "ingest_repeated_batches",
-            "Batches that were stored before",
-            metrics.repeated.clone(),
-        );
-        registry.register(
-            "ingest_records",
-            "Records stored, each once",
-            metrics.records.clone(),
-        );
-        registry.register(
-            "ingest_rows",
-            "Rows written, roll-ups not counted",
-            metrics.rows.clone(),
-        );
-        registry.register(
-            "ingest_refusals",
-            "Batches refused, by reason",
-            metrics.refusals.clone(),
-        );
-        registry.register(
-            "database_connections",
-            "Connections to the database",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "event_streams",
-            "Streams that listen for changes",
-            metrics.streams.clone(),
-        );
+        registry.register("ingest_repeated_batches", "Batches that were stored before", metrics.repeated.clone());
+        registry.register("ingest_records", "Records stored, each once", metrics.records.clone());
+        registry.register("ingest_rows", "Rows written, roll-ups not counted", metrics.rows.clone());
+        registry.register("ingest_refusals", "Batches refused, by reason", metrics.refusals.clone());
+        registry.register("database_connections", "Connections to the database", metrics.connections.clone());
+        registry.register("event_streams", "Streams that listen for changes", metrics.streams.clone());
         metrics.registry = Arc::new(Mutex::new(registry));
         metrics
     }
@@ -123,28 +89,14 @@ impl Metrics {
     /// Counts an answered request.
     pub fn answered(&self, method: &str, route: &str, status: u16, took: Duration) {
         let route = route.to_owned();
-        self.latency
-            .get_or_create(&Route {
-                route: route.clone(),
-            })
-            .observe(took.as_secs_f64());
-        self.requests
-            .get_or_create(&Request {
-                method: method.to_owned(),
-                route,
-                status,
-            })
-            .inc();
+        self.latency.get_or_create(&Route { route: route.clone() }).observe(took.as_secs_f64());
+        self.requests.get_or_create(&Request { method: method.to_owned(), route, status }).inc();
     }
 
     /// Counts a stored batch.
     pub fn ingested(&self, lane: Lane, receipt: &Receipt) {
         let label = Label("lane", lane.name());
-        let batches = if receipt.records == 0 {
-            &self.repeated
-        } else {
-            &self.batches
-        };
+        let batches = if receipt.records == 0 { &self.repeated } else { &self.batches };
         batches.get_or_create(&label).inc();
         self.records.get_or_create(&label).inc_by(receipt.records);
         self.rows.get_or_create(&label).inc_by(receipt.rows);
@@ -163,16 +115,11 @@ impl Metrics {
         let idle = pool.num_idle();
         let used = (pool.size() as usize).saturating_sub(idle);
         for (state, number) in [("idle", idle), ("used", used)] {
-            self.connections
-                .get_or_create(&Label("state", state))
-                .set(i64::try_from(number).unwrap_or(i64::MAX));
+            self.connections.get_or_create(&Label("state", state)).set(i64::try_from(number).unwrap_or(i64::MAX));
         }
         self.streams.set(i64::try_from(streams).unwrap_or(i64::MAX));
         let mut text = String::new();
-        encode(
-            &mut text,
-            &self.registry.lock().unwrap_or_else(PoisonError::into_inner),
-        )?;
+        encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
         Ok(text)
     }
 }

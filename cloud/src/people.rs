@@ -93,25 +93,19 @@ impl TryFrom<String> for Role {
 pub fn hash_password(password: &str) -> anyhow::Result<String> {
     let mut salt = [0_u8; 16];
     rand::rng().fill_bytes(&mut salt);
-    let hash = SaltString::encode_b64(&salt).and_then(|salt| {
-        Ok(Argon2::default()
-            .hash_password(password.as_bytes(), &salt)?
-            .to_string())
-    });
+    let hash = SaltString::encode_b64(&salt)
+        .and_then(|salt| Ok(Argon2::default().hash_password(password.as_bytes(), &salt)?.to_string()));
     hash.map_err(|error| anyhow::anyhow!("argon2: {error}"))
 }
 
 /// Whether a password is the one of a hash. Takes as long when there is no hash, so that nobody learns from the time
 /// which accounts there are.
 fn verify_password(password: &str, hash: Option<&str>) -> bool {
-    static OF_NOBODY: LazyLock<String> =
-        LazyLock::new(|| hash_password("nobody's").unwrap_or_default());
+    static OF_NOBODY: LazyLock<String> = LazyLock::new(|| hash_password("nobody's").unwrap_or_default());
     let Ok(parsed) = PasswordHash::new(hash.unwrap_or(&OF_NOBODY)) else {
         return false;
     };
-    let right = Argon2::default()
-        .verify_password(password.as_bytes(), &parsed)
-        .is_ok();
+    let right = Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok();
     right && hash.is_some()
 }
 
@@ -125,18 +119,10 @@ pub fn normal_email(email: &str) -> String {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn log_in(
-    pool: &PgPool,
-    email: &str,
-    password: String,
-) -> Result<Option<Token>, sqlx::Error> {
-    let user: Option<(i64, String)> = sqlx::query_as(FIND_USER)
-        .bind(normal_email(email))
-        .fetch_optional(pool)
-        .await?;
+pub async fn log_in(pool: &PgPool, email: &str, password: String) -> Result<Option<Token>, sqlx::Error> {
+    let user: Option<(i64, String)> = sqlx::query_as(FIND_USER).bind(normal_email(email)).fetch_optional(pool).await?;
     let (user_id, hash) = user.unzip();
-    let right =
-        tokio::task::spawn_blocking(move || verify_password(&password, hash.as_deref())).await;
+    let right = tokio::task::spawn_blocking(move || verify_password(&password, hash.as_deref())).await;
     let (Some(user_id), Ok(true)) = (user_id, right) else {
         return Ok(None);
     };
@@ -155,10 +141,7 @@ pub async fn log_in(
 /// # Errors
 /// When the database does not answer.
 pub async fn log_out(pool: &PgPool, secret: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(END_SESSION)
-        .bind(Token::hash(secret))
-        .execute(pool)
-        .await?;
+    sqlx::query(END_SESSION).bind(Token::hash(secret)).execute(pool).await?;
     Ok(())
 }
 
@@ -167,26 +150,15 @@ pub async fn log_out(pool: &PgPool, secret: &str) -> Result<(), sqlx::Error> {
 /// # Errors
 /// When the database does not answer.
 pub async fn person(pool: &PgPool, secret: &str) -> Result<Option<Person>, sqlx::Error> {
-    sqlx::query_as(FIND_SESSION)
-        .bind(Token::hash(secret))
-        .fetch_optional(pool)
-        .await
+    sqlx::query_as(FIND_SESSION).bind(Token::hash(secret)).fetch_optional(pool).await
 }
 
 /// Whether the bearer of a token may see a farm; `None` when the token is of no session.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn is_member(
-    pool: &PgPool,
-    secret: &str,
-    farm: &str,
-) -> Result<Option<bool>, sqlx::Error> {
-    sqlx::query_scalar(FIND_MEMBER)
-        .bind(Token::hash(secret))
-        .bind(farm)
-        .fetch_optional(pool)
-        .await
+pub async fn is_member(pool: &PgPool, secret: &str, farm: &str) -> Result<Option<bool>, sqlx::Error> {
+    sqlx::query_scalar(FIND_MEMBER).bind(Token::hash(secret)).bind(farm).fetch_optional(pool).await
 }
 
 /// How many wrong passwords an account takes in [`LoginGuard::PERIOD`].
@@ -212,23 +184,18 @@ impl LoginGuard {
     #[must_use]
     pub fn admits(&self, email: &str, from: std::net::IpAddr, now: Instant) -> bool {
         let key = (normal_email(email), from);
-        self.failures.get(&key).is_none_or(|(count, since)| {
-            *count < MOST_FAILURES || now.duration_since(*since) >= Self::PERIOD
-        })
+        self.failures
+            .get(&key)
+            .is_none_or(|(count, since)| *count < MOST_FAILURES || now.duration_since(*since) >= Self::PERIOD)
     }
 
     /// Counts a wrong password.
     pub fn failed(&mut self, email: &str, from: std::net::IpAddr, now: Instant) {
         let key = (normal_email(email), from);
         if self.failures.len() >= MOST_REMEMBERED && !self.failures.contains_key(&key) {
-            self.failures
-                .retain(|_, (_, since)| now.duration_since(*since) < Self::PERIOD);
+            self.failures.retain(|_, (_, since)| now.duration_since(*since) < Self::PERIOD);
             if self.failures.len() >= MOST_REMEMBERED {
-                let oldest = self
-                    .failures
-                    .iter()
-                    .min_by_key(|(_, (_, since))| *since)
-                    .map(|(key, _)| key.clone());
+                let oldest = self.failures.iter().min_by_key(|(_, (_, since))| *since).map(|(key, _)| key.clone());
                 oldest.map(|key| self.failures.remove(&key));
             }
         }
@@ -261,10 +228,7 @@ mod tests {
 
     #[test]
     fn ten_wrong_passwords_close_the_account_for_a_while_and_for_that_address() {
-        let (here, there) = (
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V4(Ipv4Addr::BROADCAST),
-        );
+        let (here, there) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::BROADCAST));
         let start = Instant::now();
         let mut guard = LoginGuard::default();
         for _ in 0..MOST_FAILURES {
@@ -286,11 +250,7 @@ mod tests {
         let start = Instant::now();
         let mut guard = LoginGuard::default();
         for n in 0..MOST_REMEMBERED + 10 {
-            guard.failed(
-                &format!("{n}@b.c"),
-                IpAddr::V4(Ipv4Addr::LOCALHOST),
-                start + Duration::from_millis(n as u64),
-            );
+            guard.failed(&format!("{n}@b.c"), IpAddr::V4(Ipv4Addr::LOCALHOST), start + Duration::from_millis(n as u64));
         }
         assert_eq!(guard.failures.len(), MOST_REMEMBERED);
     }

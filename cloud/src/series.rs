@@ -63,11 +63,7 @@ pub async fn station_exists(
     farm: &FarmId,
     station: &StationId,
 ) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(STATION_EXISTS)
-        .bind(farm.as_str())
-        .bind(station.as_str())
-        .fetch_one(connection)
-        .await
+    sqlx::query_scalar(STATION_EXISTS).bind(farm.as_str()).bind(station.as_str()).fetch_one(connection).await
 }
 
 /// The channels that were ever heard from a station, in their order.
@@ -79,15 +75,9 @@ pub async fn channels(
     farm: &FarmId,
     station: &StationId,
 ) -> Result<Vec<Channel>, sqlx::Error> {
-    let names: Vec<String> = sqlx::query_scalar(CHANNELS)
-        .bind(farm.as_str())
-        .bind(station.as_str())
-        .fetch_all(connection)
-        .await?;
-    let mut channels = names
-        .iter()
-        .map(|name| stored_channel(name))
-        .collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<String> =
+        sqlx::query_scalar(CHANNELS).bind(farm.as_str()).bind(station.as_str()).fetch_all(connection).await?;
+    let mut channels = names.iter().map(|name| stored_channel(name)).collect::<Result<Vec<_>, _>>()?;
     channels.sort_unstable();
     Ok(channels)
 }
@@ -211,22 +201,11 @@ pub async fn sparklines(
         .await?;
     let mut stations: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
     for (station, start, mean) in rows {
-        let values = stations
-            .entry(station)
-            .or_insert_with(|| vec![None; hours as usize]);
-        let step =
-            start.map(|SqlTime(start)| start.millis_since(from) / (i64::from(HOUR_S) * 1000));
-        if let Some(value) = step
-            .and_then(|step| usize::try_from(step).ok())
-            .and_then(|step| values.get_mut(step))
-        {
+        let values = stations.entry(station).or_insert_with(|| vec![None; hours as usize]);
+        let step = start.map(|SqlTime(start)| start.millis_since(from) / (i64::from(HOUR_S) * 1000));
+        if let Some(value) = step.and_then(|step| usize::try_from(step).ok()).and_then(|step| values.get_mut(step)) {
             *value = mean;
         }
     }
-    Ok(Sparklines {
-        from,
-        to,
-        step_s: HOUR_S,
-        stations,
-    })
+    Ok(Sparklines { from, to, step_s: HOUR_S, stations })
 }

@@ -49,10 +49,7 @@ pub fn routes(app: App) -> Router {
         .fallback(dashboard::serve)
         .layer(DefaultBodyLimit::max(MOST_BODY))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            ANSWER_TIMEOUT,
-        ))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_TIMEOUT))
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn(secure))
         .layer(middleware::from_fn_with_state(app.clone(), count))
@@ -67,8 +64,7 @@ pub fn routes(app: App) -> Router {
 pub async fn serve(listener: TcpListener, app: App) -> anyhow::Result<()> {
     let shutdown = app.shutdown.clone();
     let service = routes(app).into_make_service_with_connect_info::<SocketAddr>();
-    let serving =
-        axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let serving = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN_TIMEOUT).await;
@@ -87,10 +83,7 @@ async fn secure(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in [
-        (
-            header::CONTENT_SECURITY_POLICY,
-            dashboard::CONTENT_SECURITY_POLICY,
-        ),
+        (header::CONTENT_SECURITY_POLICY, dashboard::CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "same-origin"),
@@ -98,9 +91,7 @@ async fn secure(request: Request, next: Next) -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     // What people may see of their farms is nobody's to keep.
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
@@ -115,8 +106,7 @@ async fn count(State(app): State<App>, request: Request, next: Next) -> Response
         Method::GET | Method::HEAD | Method::POST => method.as_str(),
         _ => "other",
     };
-    app.metrics
-        .answered(method, route, response.status().as_u16(), began.elapsed());
+    app.metrics.answered(method, route, response.status().as_u16(), began.elapsed());
     response
 }
 
@@ -131,14 +121,9 @@ async fn metrics(State(app): State<App>) -> Response {
 }
 
 async fn ready(State(app): State<App>) -> Response {
-    let answer =
-        tokio::time::timeout(READY_TIMEOUT, sqlx::query("SELECT 1").execute(&app.pool)).await;
+    let answer = tokio::time::timeout(READY_TIMEOUT, sqlx::query("SELECT 1").execute(&app.pool)).await;
     match answer {
         Ok(Ok(_)) => "ready\n".into_response(),
-        _ => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the database does not answer\n",
-        )
-            .into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
     }
 }

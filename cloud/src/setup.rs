@@ -84,16 +84,8 @@ pub struct FieldSpec {
 /// # Errors
 /// When the time zone is not known, a number is outside what it can be, or the database does not answer.
 pub async fn create_or_update_farm(pool: &PgPool, farm: &FarmSpec) -> anyhow::Result<()> {
-    let known: bool = sqlx::query_scalar(KNOWS_TIMEZONE)
-        .bind(&farm.timezone)
-        .fetch_one(pool)
-        .await?;
-    ensure!(
-        known,
-        "farm {:?}: time zone {:?} is not known",
-        farm.id.as_str(),
-        farm.timezone
-    );
+    let known: bool = sqlx::query_scalar(KNOWS_TIMEZONE).bind(&farm.timezone).fetch_one(pool).await?;
+    ensure!(known, "farm {:?}: time zone {:?} is not known", farm.id.as_str(), farm.timezone);
     let mut transaction = pool.begin().await?;
     sqlx::query(UPSERT_FARM)
         .bind(farm.id.as_str())
@@ -116,9 +108,7 @@ pub async fn create_or_update_farm(pool: &PgPool, farm: &FarmSpec) -> anyhow::Re
             .bind(field.refill_point)
             .execute(&mut *transaction)
             .await
-            .with_context(|| {
-                format!("farm {:?}: field {:?}", farm.id.as_str(), field.id.as_str())
-            })?;
+            .with_context(|| format!("farm {:?}: field {:?}", farm.id.as_str(), field.id.as_str()))?;
     }
     transaction.commit().await?;
     Ok(())
@@ -184,8 +174,5 @@ pub async fn create_user(
 /// # Errors
 /// When the database does not answer.
 pub async fn user_exists(pool: &PgPool, email: &str) -> anyhow::Result<bool> {
-    Ok(sqlx::query_scalar(USER_EXISTS)
-        .bind(normal_email(email))
-        .fetch_one(pool)
-        .await?)
+    Ok(sqlx::query_scalar(USER_EXISTS).bind(normal_email(email)).fetch_one(pool).await?)
 }

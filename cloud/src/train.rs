@@ -148,11 +148,7 @@ const LEAST_SAMPLES: usize = 64;
 pub const fn is_predictable(quantity: Quantity) -> bool {
     !matches!(
         quantity,
-        Quantity::WindSpeed
-            | Quantity::SolarRadiation
-            | Quantity::Rain
-            | Quantity::Rssi
-            | Quantity::LeafWetness
+        Quantity::WindSpeed | Quantity::SolarRadiation | Quantity::Rain | Quantity::Rssi | Quantity::LeafWetness
     )
 }
 
@@ -170,11 +166,7 @@ pub fn train(
     mut progress: impl FnMut(u32, f64),
 ) -> Result<Trained, TrainError> {
     let channels = training.common_channels();
-    let targets: Vec<Channel> = channels
-        .iter()
-        .copied()
-        .filter(|c| is_predictable(c.quantity))
-        .collect();
+    let targets: Vec<Channel> = channels.iter().copied().filter(|c| is_predictable(c.quantity)).collect();
     let input = encode::input(&channels, training.window_s());
     let encoder = Encoder::fit(input, &targets, training);
     let samples = encoder.samples(training, options.stride);
@@ -189,14 +181,7 @@ pub fn train(
     }
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let network = Network::new(&encoder, options.hidden, &mut rng)?;
-    let training_losses = fit::fit(
-        &network,
-        &encoder,
-        &samples,
-        options,
-        &mut rng,
-        &mut progress,
-    )?;
+    let training_losses = fit::fit(&network, &encoder, &samples, options, &mut rng, &mut progress)?;
     let (errors, held_out_loss) = fit::errors(&network, &checks)?;
     let calibration = calibrate::calibrate(&targets, &checks, &errors, training.window_s());
 
@@ -212,11 +197,7 @@ pub fn train(
         parent: options.parent.clone(),
         input: encoder.input().clone(),
         output: Output { scores: targets },
-        limits: Limits {
-            max_bytes: 1 << 20,
-            max_latency_ms: 50,
-            max_memory_bytes: 64 << 20,
-        },
+        limits: Limits { max_bytes: 1 << 20, max_latency_ms: 50, max_memory_bytes: 64 << 20 },
         golden: golden(&encoder, &network, &calibration.scales, held_out)?,
     };
     let wrong = manifest.check();
@@ -232,48 +213,24 @@ pub fn train(
         false_alerts_per_100_station_days: calibration.false_alerts_per_100_station_days(),
         channels: calibration.channels,
     };
-    Ok(Trained {
-        onnx,
-        manifest,
-        report,
-    })
+    Ok(Trained { onnx, manifest, report })
 }
 
 /// Three samples with the trainer's own answers: a whole one, one with a channel missing, one with windows missing.
-fn golden(
-    encoder: &Encoder,
-    network: &Network,
-    scales: &[f32],
-    corpus: &Corpus,
-) -> Result<Vec<Golden>, TrainError> {
+fn golden(encoder: &Encoder, network: &Network, scales: &[f32], corpus: &Corpus) -> Result<Vec<Golden>, TrainError> {
     let input = encoder.input();
     let (features, steps) = (input.features.len(), input.steps as usize);
     let Some(whole) = encoder.fullest(corpus) else {
         return Ok(Vec::new());
     };
-    let whole: Vec<f32> = whole
-        .iter()
-        .map(|v| (f64::from(*v) * 1e4).round() as f32 / 1e4)
-        .collect();
+    let whole: Vec<f32> = whole.iter().map(|v| (f64::from(*v) * 1e4).round() as f32 / 1e4).collect();
     let keep = |kept: &dyn Fn(usize, usize) -> bool| -> Vec<f32> {
-        whole
-            .iter()
-            .enumerate()
-            .map(|(i, v)| {
-                if kept(i / features, i % features) {
-                    *v
-                } else {
-                    f32::NAN
-                }
-            })
-            .collect()
+        whole.iter().enumerate().map(|(i, v)| if kept(i / features, i % features) { *v } else { f32::NAN }).collect()
     };
     let samples = [
         keep(&|_, _| true),
         keep(&|_, feature| feature != 0),
-        keep(&|step, feature| {
-            !(step * 7 + feature * 3).is_multiple_of(5) && (step < steps / 4 || step > steps / 3)
-        }),
+        keep(&|step, feature| !(step * 7 + feature * 3).is_multiple_of(5) && (step < steps / 4 || step > steps / 3)),
     ];
     let mut golden = Vec::with_capacity(samples.len());
     for sample in samples {
@@ -289,10 +246,7 @@ fn golden(
 
 /// The double with the fewest digits that is this single again.
 fn shortest(value: f32) -> f64 {
-    value
-        .to_string()
-        .parse()
-        .unwrap_or_else(|_| f64::from(value))
+    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
 }
 
 fn hex(bytes: &[u8]) -> String {

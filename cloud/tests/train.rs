@@ -18,8 +18,7 @@ fn world(stations: u32, days: u32, seed: u32) -> Corpus {
         let level = 0.2 + 0.05 * noise.next();
         let (mut shallow, mut deep) = (level, level + 0.03);
         for number in 0..days * 96 {
-            let sun = (900.0 * (f64::from(number % 96) / 96.0 * std::f64::consts::TAU).sin())
-                .max(0.0)
+            let sun = (900.0 * (f64::from(number % 96) / 96.0 * std::f64::consts::TAU).sin()).max(0.0)
                 * (0.6 + 0.4 * noise.next());
             shallow -= sun * 2e-7;
             deep += (shallow + 0.03 - deep) * 0.02;
@@ -30,13 +29,7 @@ fn world(stations: u32, days: u32, seed: u32) -> Corpus {
                 let mean = value + noise;
                 Aggregate {
                     channel,
-                    accepted: Some(Stats {
-                        count: 3,
-                        min: mean,
-                        mean,
-                        max: mean,
-                        stddev: 0.0,
-                    }),
+                    accepted: Some(Stats { count: 3, min: mean, mean, max: mean, stddev: 0.0 }),
                     rejected: None,
                 }
             };
@@ -83,11 +76,7 @@ fn trained() -> Trained {
 }
 
 fn run(onnx: &[u8], manifest: &Manifest, samples: &[f32]) -> Vec<f32> {
-    let shape = [
-        samples.len() / manifest.input.len(),
-        manifest.input.steps as usize,
-        manifest.input.features.len(),
-    ];
+    let shape = [samples.len() / manifest.input.len(), manifest.input.steps as usize, manifest.input.features.len()];
     let model = tract_onnx::onnx().model_for_read(&mut &*onnx).unwrap();
     let model = model
         .with_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), shape))
@@ -96,45 +85,20 @@ fn run(onnx: &[u8], manifest: &Manifest, samples: &[f32]) -> Vec<f32> {
         .unwrap()
         .into_runnable()
         .unwrap();
-    let output = model
-        .run(tvec!(
-            Tensor::from_shape(&shape, samples).unwrap().into_tvalue()
-        ))
-        .unwrap();
-    output[0]
-        .try_as_plain_ram()
-        .unwrap()
-        .as_slice::<f32>()
-        .unwrap()
-        .to_vec()
+    let output = model.run(tvec!(Tensor::from_shape(&shape, samples).unwrap().into_tvalue())).unwrap();
+    output[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()
 }
 
 #[test]
 fn training_lowers_the_loss_and_the_graph_gives_what_the_trainer_computed() {
-    let Trained {
-        onnx,
-        manifest,
-        report,
-    } = trained();
-    let (first, last) = (
-        report.training_losses[0],
-        *report.training_losses.last().unwrap(),
-    );
+    let Trained { onnx, manifest, report } = trained();
+    let (first, last) = (report.training_losses[0], *report.training_losses.last().unwrap());
     assert!(last < first - 0.3, "{:?}", report.training_losses);
     assert!(report.held_out_loss < first, "{report:?}");
     assert_eq!(report.false_alerts_per_100_station_days, 0.0);
-    assert_eq!(
-        manifest.output.scores,
-        [SHALLOW, DEEP],
-        "the sun is a cause, and not judged"
-    );
+    assert_eq!(manifest.output.scores, [SHALLOW, DEEP], "the sun is a cause, and not judged");
     assert_eq!(manifest.check(), Vec::<String>::new());
-    assert_eq!(
-        Manifest::parse(&manifest.to_toml().unwrap())
-            .unwrap()
-            .golden[0],
-        manifest.golden[0]
-    );
+    assert_eq!(Manifest::parse(&manifest.to_toml().unwrap()).unwrap().golden[0], manifest.golden[0]);
 
     // Golden outputs come from the trainer's own arithmetic, the graph's from tract.
     for (n, golden) in manifest.golden.iter().enumerate() {
@@ -148,12 +112,7 @@ fn training_lowers_the_loss_and_the_graph_gives_what_the_trainer_computed() {
             );
         }
     }
-    assert!(
-        manifest
-            .golden
-            .iter()
-            .any(|g| g.input.iter().any(|v| v.is_nan()))
-    );
+    assert!(manifest.golden.iter().any(|g| g.input.iter().any(|v| v.is_nan())));
 }
 
 #[test]
@@ -161,27 +120,14 @@ fn a_drifting_channel_scores_higher_than_a_healthy_one() {
     let Trained { onnx, manifest, .. } = trained();
     let healthy: Vec<f32> = manifest.golden[0].input.iter().map(|v| *v as f32).collect();
     let features = manifest.input.features.len();
-    let place = manifest
-        .input
-        .features
-        .iter()
-        .position(|f| f.channel == DEEP)
-        .unwrap();
+    let place = manifest.input.features.iter().position(|f| f.channel == DEEP).unwrap();
     let mut drifting = healthy.clone();
     for (step, row) in drifting.chunks_mut(features).enumerate() {
         // 0.004 m3/m3 an hour for the last eight hours.
         row[place] += 0.001 * step.saturating_sub(64) as f32;
     }
-    let deep = manifest
-        .output
-        .scores
-        .iter()
-        .position(|c| *c == DEEP)
-        .unwrap();
-    let (before, after) = (
-        run(&onnx, &manifest, &healthy)[deep],
-        run(&onnx, &manifest, &drifting)[deep],
-    );
+    let deep = manifest.output.scores.iter().position(|c| *c == DEEP).unwrap();
+    let (before, after) = (run(&onnx, &manifest, &healthy)[deep], run(&onnx, &manifest, &drifting)[deep]);
     assert!(before < 0.8 && after > 1.5, "{before} became {after}");
 }
 
@@ -190,13 +136,7 @@ fn the_same_arguments_give_the_same_bytes() {
     let (one, two) = (trained(), trained());
     assert_eq!(one.onnx, two.onnx);
     assert_eq!(one.manifest.sha256, two.manifest.sha256);
-    let other = train(
-        &Options { seed: 2, ..small() },
-        &world(4, 12, 11),
-        &world(2, 12, 12),
-        |_, _| {},
-    )
-    .unwrap();
+    let other = train(&Options { seed: 2, ..small() }, &world(4, 12, 11), &world(2, 12, 12), |_, _| {}).unwrap();
     assert_ne!(one.onnx, other.onnx);
 }
 
@@ -204,12 +144,6 @@ fn the_same_arguments_give_the_same_bytes() {
 fn too_little_is_an_error_that_says_so() {
     let error = train(&small(), &world(1, 1, 3), &world(1, 1, 4), |_, _| {}).unwrap_err();
     assert!(matches!(error, TrainError::TooLittle { .. }), "{error}");
-    assert!(
-        error.to_string().starts_with("the windows give "),
-        "{error}"
-    );
-    assert_eq!(
-        Corpus::new([]).unwrap_err().to_string(),
-        "there are no windows to learn from"
-    );
+    assert!(error.to_string().starts_with("the windows give "), "{error}");
+    assert_eq!(Corpus::new([]).unwrap_err().to_string(), "there are no windows to learn from");
 }

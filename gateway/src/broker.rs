@@ -247,7 +247,8 @@ impl Broker {
     /// Publishes at the broker with QoS 0. Never waits: when the broker is behind, the message is dropped and counted.
     pub(crate) fn hand_on(&self, topic: Bytes, payload: Bytes) {
         let metrics = &self.shared.metrics;
-        let counter = if self.instance().publish(topic, payload) { &metrics.handed_on } else { &metrics.hand_on_dropped };
+        let counter =
+            if self.instance().publish(topic, payload) { &metrics.handed_on } else { &metrics.hand_on_dropped };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -297,12 +298,7 @@ impl Instance {
         timeout(START_TIMEOUT, listening).await.map_err(|_| {
             io::Error::new(io::ErrorKind::TimedOut, format!("nobody listens on {address} after {START_TIMEOUT:?}"))
         })?;
-        Ok(Self {
-            address,
-            given_up: CancellationToken::new(),
-            hand_on: Mutex::new(hand_on),
-            _receiver: receiver,
-        })
+        Ok(Self { address, given_up: CancellationToken::new(), hand_on: Mutex::new(hand_on), _receiver: receiver })
     }
 
     /// Hands a message to the router, if it is there and not too far behind.
@@ -315,5 +311,54 @@ impl Instance {
         // what stands in the queue brings it along. When the router has gone, the watchdog's connection ends with it.
         let _ = link.try_publish(topic, payload);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> BrokerConfig {
+        BrokerConfig { probe_interval_ms: 10, probe_timeout_ms: 200, ..BrokerConfig::default() }
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_hangs_is_noticed() {
+        let broker = Broker::start(config()).await.unwrap();
+        // It accepts, and never answers.
+        let silent = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut hung = Instance::start(&config()).await.unwrap();
+        hung.address = silent.local_addr().unwrap();
+        let failure = broker.watch(&hung).await;
+        assert_eq!(failure, "no answer within 200ms");
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_answers_is_left_alone() {
+        let broker = Broker::start(BrokerConfig { probe_timeout_ms: 60_000, ..config() }).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let watching = tokio::spawn({
+            let (broker, shutdown) = (broker.clone(), shutdown.clone());
+            async move { broker.run(shutdown).await }
+        });
+        while broker.metrics().probes_answered.load(Ordering::Relaxed) < 5 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(broker.metrics().restarts.load(Ordering::Relaxed), 0);
+        shutdown.cancel();
+        watching.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_broker_cannot_take_is_dropped_and_counted() {
+        let broker = Broker::start(config()).await.unwrap();
+        let instance = broker.instance();
+        // As if the router had taken in nothing for long.
+        let filler = rumqttd::protocol::Packet::PingReq(rumqttd::protocol::PingReq);
+        let waiting = instance.hand_on.lock().unwrap();
+        waiting.buffer().extend(std::iter::repeat_n(filler, MAX_HANDED_ON));
+        drop(waiting);
+        broker.hand_on(Bytes::from_static(b"a"), Bytes::from_static(b"b"));
+        assert_eq!(broker.metrics().hand_on_dropped.load(Ordering::Relaxed), 1);
     }
 }

@@ -137,12 +137,14 @@ impl Config {
     /// Names the file, the key and the value of everything that is wrong.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let shown = path.display();
-        let text = fs::read_to_string(path).map_err(|error| ConfigError(vec![format!("configuration {shown}: {error}")]))?;
+        let text =
+            fs::read_to_string(path).map_err(|error| ConfigError(vec![format!("configuration {shown}: {error}")]))?;
         let config: Self = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             ConfigError(vec![format!("configuration {shown} line {line}: {}", error.message().replace('\n', " "))])
         })?;
-        let wrong: Vec<String> = config.check().into_iter().map(|wrong| format!("configuration {shown}: {wrong}")).collect();
+        let wrong: Vec<String> =
+            config.check().into_iter().map(|wrong| format!("configuration {shown}: {wrong}")).collect();
         if wrong.is_empty() { Ok(config) } else { Err(ConfigError(wrong)) }
     }
 
@@ -164,7 +166,12 @@ impl Config {
         expect(self.time.speed > 0.0 && self.time.speed.is_finite(), "time.speed", &self.time.speed, "above 0");
         expect(self.retention.raw_days > 0, "retention.raw_days", &self.retention.raw_days, "above 0 days");
         expect(self.retention.raw_bytes >= 1 << 20, "retention.raw_bytes", &self.retention.raw_bytes, "at least 1 MiB");
-        expect(self.retention.spool_bytes >= 1 << 20, "retention.spool_bytes", &self.retention.spool_bytes, "at least 1 MiB");
+        expect(
+            self.retention.spool_bytes >= 1 << 20,
+            "retention.spool_bytes",
+            &self.retention.spool_bytes,
+            "at least 1 MiB",
+        );
         if let Some(cloud) = &self.cloud {
             let http = cloud.url.starts_with("http://") || cloud.url.starts_with("https://");
             expect(http, "cloud.url", &format!("{:?}", cloud.url), "an address with http:// or https://");

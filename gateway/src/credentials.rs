@@ -140,7 +140,11 @@ impl Credentials {
                 problems.push(format!("client {name:?} is there twice"));
             }
         }
-        if problems.is_empty() { Ok(credentials) } else { Err(CredentialsError::Invalid { path: path.to_owned(), problems }) }
+        if problems.is_empty() {
+            Ok(credentials)
+        } else {
+            Err(CredentialsError::Invalid { path: path.to_owned(), problems })
+        }
     }
 
     /// Adds a client, or replaces the one of that name.

@@ -36,7 +36,13 @@ impl Progress {
 
     /// Judges a batch against what is on disk and what `group` is about to bring there.
     #[must_use]
-    pub fn judge(&self, group: &BTreeMap<(StationId, u32), u64>, station: &StationId, boot: u32, sequence: u64) -> Verdict {
+    pub fn judge(
+        &self,
+        group: &BTreeMap<(StationId, u32), u64>,
+        station: &StationId,
+        boot: u32,
+        sequence: u64,
+    ) -> Verdict {
         if self.lost.contains(station) {
             return Verdict::AfterALoss;
         }

@@ -101,7 +101,8 @@ impl Detector {
         let watching_since = *self.watching_since.get_or_insert(now);
         let mut changed = Vec::new();
         for Heard { station: id, last, report_s } in heard {
-            let patience_ms = i64::from(self.rules.silent_min_s.max(report_s.saturating_mul(self.rules.silent_reports))) * 1000;
+            let patience_ms =
+                i64::from(self.rules.silent_min_s.max(report_s.saturating_mul(self.rules.silent_reports))) * 1000;
             let silent = now.millis_since(last.max(watching_since)) >= patience_ms;
             if let Some(station) = self.stations.get_mut(id) {
                 station.hear(id, silent, last, patience_ms, now, &mut changed);
@@ -196,7 +197,8 @@ impl Detector {
             }
         }
         let mut scores: BTreeMap<StationId, Scores> = BTreeMap::new();
-        for (request, result) in requests.iter().zip(attribution::run(&mut self.models, &self.stations, &requests, end)) {
+        for (request, result) in requests.iter().zip(attribution::run(&mut self.models, &self.stations, &requests, end))
+        {
             let merged = scores.entry(request.station.clone()).or_default();
             match request.only {
                 None => merged.extend(result),
@@ -216,7 +218,8 @@ impl Detector {
                 *high += usize::from(station.was_raised(*channel, end));
             }
         }
-        let is_common = |scored: usize, high: usize| high >= FEWEST_COMMON && high as f64 > self.rules.common_share * scored as f64;
+        let is_common =
+            |scored: usize, high: usize| high >= FEWEST_COMMON && high as f64 > self.rules.common_share * scored as f64;
         counts.into_iter().filter(|(_, (scored, high))| is_common(*scored, *high)).map(|(channel, _)| channel).collect()
     }
 
@@ -235,11 +238,21 @@ impl Detector {
         }
         let requests: Vec<Request<'_>> = suspects
             .iter()
-            .map(|(channel, _)| Request { station: id, hidden: open.iter().copied().chain([*channel]).collect(), only: None })
+            .map(|(channel, _)| Request {
+                station: id,
+                hidden: open.iter().copied().chain([*channel]).collect(),
+                only: None,
+            })
             .collect();
         let results = attribution::run(&mut self.models, &self.stations, &requests, end);
-        let left = |scores: &Scores| scores.iter().filter(|(c, _)| !open.contains(c)).map(|(_, s)| s.value).fold(0.0, f64::max);
-        suspects.iter().zip(&results).min_by(|(_, a), (_, b)| left(a).total_cmp(&left(b))).map(|((channel, _), _)| *channel)
+        let left = |scores: &Scores| {
+            scores.iter().filter(|(c, _)| !open.contains(c)).map(|(_, s)| s.value).fold(0.0, f64::max)
+        };
+        suspects
+            .iter()
+            .zip(&results)
+            .min_by(|(_, a), (_, b)| left(a).total_cmp(&left(b)))
+            .map(|((channel, _), _)| *channel)
     }
 }
 

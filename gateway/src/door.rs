@@ -232,8 +232,15 @@ async fn accept_tls(shared: &Arc<Shared>, connections: &TaskTracker, tls: Option
 }
 
 /// Accepts connections for ever; without a listener it only waits.
-async fn accept(shared: &Arc<Shared>, connections: &TaskTracker, listener: Option<TcpListener>, tls: Option<TlsAcceptor>) {
-    let Some(listener) = listener else { return std::future::pending().await };
+async fn accept(
+    shared: &Arc<Shared>,
+    connections: &TaskTracker,
+    listener: Option<TcpListener>,
+    tls: Option<TlsAcceptor>,
+) {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use proto::{Alert, Batch, Birth, GatewayStatus, Reading, Record, RunningModel, StationBirth, StationId, TimeScale, Timestamp};
+use proto::{
+    Alert, Batch, Birth, GatewayStatus, Reading, Record, RunningModel, StationBirth, StationId, TimeScale, Timestamp,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
@@ -95,7 +97,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the store cannot be opened or read.
-    pub fn open(config: &Config, models: Vec<LoadedModel>, now: Timestamp) -> Result<(Self, watch::Receiver<Snapshot>), StoreError> {
+    pub fn open(
+        config: &Config,
+        models: Vec<LoadedModel>,
+        now: Timestamp,
+    ) -> Result<(Self, watch::Receiver<Snapshot>), StoreError> {
         let store = Store::open(&config.data_dir)?;
         let mut windows = Windows::new(config.windows.shape(), |quantity| config.limits(quantity));
         let mut births = BTreeMap::new();
@@ -112,8 +118,16 @@ impl Pipeline {
         store.replay(|commit, message| {
             let at = Timestamp::from_millis(message.at_ms);
             let station = message.station.parse::<StationId>();
-            if let (Ok(station), true, Ok(batch)) = (station, message.kind == kind_code(DeliveryKind::Data), Batch::decode(&message.payload)) {
-                windows.insert(&station, Origin { boot: batch.boot, sequence: batch.sequence }, &batch.readings, at, commit);
+            if let (Ok(station), true, Ok(batch)) =
+                (station, message.kind == kind_code(DeliveryKind::Data), Batch::decode(&message.payload))
+            {
+                windows.insert(
+                    &station,
+                    Origin { boot: batch.boot, sequence: batch.sequence },
+                    &batch.readings,
+                    at,
+                    commit,
+                );
             }
         })?;
         windows.resume(now);
@@ -148,7 +162,12 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the store fails in a way that waiting does not heal.
-    pub fn run(mut self, mut deliveries: mpsc::Receiver<Delivery>, outbox: &Outbox, runtime: &Handle) -> anyhow::Result<()> {
+    pub fn run(
+        mut self,
+        mut deliveries: mpsc::Receiver<Delivery>,
+        outbox: &Outbox,
+        runtime: &Handle,
+    ) -> anyhow::Result<()> {
         let (mut tick, mut snapshot, mut trim) = (Instant::now(), Instant::now(), Instant::now());
         let closed = self.windows.close();
         self.emit(closed)?;
@@ -214,7 +233,10 @@ impl Pipeline {
                 }
                 Message::Birth(birth) => {
                     self.progress.connected(&station);
-                    group.stations.entry(station.clone()).or_insert(Seen { heard: now, watermark: self.windows.watermark(&station) });
+                    group
+                        .stations
+                        .entry(station.clone())
+                        .or_insert(Seen { heard: now, watermark: self.windows.watermark(&station) });
                     group.births.insert(station.clone(), (now, payload.to_vec()));
                     if self.births.get(&station) != Some(&birth) {
                         let record = StationBirth { station: station.clone(), at: now, birth: birth.clone() };
@@ -286,7 +308,8 @@ impl Pipeline {
         self.emit(closed)?;
         let heard: Vec<(StationId, Rhythm, Timestamp)> =
             self.windows.heard().map(|(station, rhythm, last)| (station.clone(), rhythm, last)).collect();
-        let heard = heard.iter().map(|(station, rhythm, last)| Heard { station, last: *last, report_s: rhythm.report_s });
+        let heard =
+            heard.iter().map(|(station, rhythm, last)| Heard { station, last: *last, report_s: rhythm.report_s });
         let alerts = self.detector.tick(now, heard);
         if alerts.is_empty() && self.uncounted.is_empty() {
             return Ok(());
@@ -315,7 +338,8 @@ impl Pipeline {
         let shape = self.config.windows.shape();
         let final_ms = shape.tolerance.lateness_ms + shape.context_ms + i64::from(shape.length_s) * 1000;
         let stations: BTreeSet<&StationId> = closed.iter().map(|c| &c.window.station).collect();
-        let final_before = stations.into_iter().filter_map(|s| Some((s.clone(), self.windows.watermark(s)?.plus_millis(-final_ms))));
+        let final_before =
+            stations.into_iter().filter_map(|s| Some((s.clone(), self.windows.watermark(s)?.plus_millis(-final_ms))));
         let newest = closed.iter().map(|c| c.window.start).max();
         let emission = Emission {
             windows: closed,
@@ -385,7 +409,13 @@ impl Pipeline {
             rejected: rejected.collect(),
         };
         let failed_models = self.detector.failed();
-        self.snapshot.send_replace(Snapshot { status, stations, alerts, failed_models, counters: self.counters.clone() });
+        self.snapshot.send_replace(Snapshot {
+            status,
+            stations,
+            alerts,
+            failed_models,
+            counters: self.counters.clone(),
+        });
     }
 
     fn now(&self) -> Timestamp {

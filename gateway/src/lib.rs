@@ -53,7 +53,8 @@ const BACKLOG: Duration = Duration::from_secs(1);
 /// # Errors
 /// When something cannot be opened, listened on or read at the start, or a part fails while it runs.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    fs::create_dir_all(&config.data_dir).with_context(|| format!("cannot make data_dir {}", config.data_dir.display()))?;
+    fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot make data_dir {}", config.data_dir.display()))?;
     let now = config.time.at(wall_clock());
     let credentials = match &config.door.credentials {
         Some(path) => Credentials::load(path)?,
@@ -158,9 +159,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 fn models(dir: Option<&Path>, now: Timestamp) -> anyhow::Result<Vec<LoadedModel>> {
     let Some(dir) = dir else { return Ok(vec![LoadedModel::base(now)?]) };
     let entries = fs::read_dir(dir).with_context(|| format!("cannot read models_dir {}", dir.display()))?;
-    let mut folders: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    let mut folders: Vec<_> =
+        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     folders.sort();
-    folders.iter().map(|folder| LoadedModel::load(folder, now).with_context(|| format!("model {}", folder.display()))).collect()
+    folders
+        .iter()
+        .map(|folder| LoadedModel::load(folder, now).with_context(|| format!("model {}", folder.display())))
+        .collect()
 }
 
 /// Completes the pipeline's state with what waits for the cloud, and holds the spool within its limit.
@@ -194,7 +199,9 @@ async fn watch_backlog(
 /// Writes a file whole or not at all.
 fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let making = path.with_extension("making");
-    fs::write(&making, bytes).and_then(|()| fs::rename(&making, path)).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&making, bytes)
+        .and_then(|()| fs::rename(&making, path))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// What the wall clock shows. The only place where the gateway looks.

@@ -36,23 +36,39 @@ type Labelled = Family<[(&'static str, String); 1], Counter>;
 /// Never in practice: writing into a string does not fail.
 pub fn render(snapshot: &Snapshot, sources: &Sources) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("tilth_gateway");
-    let add = |name: &'static str, help: &str, label: &'static str, values: Vec<(String, u64)>, registry: &mut Registry| {
-        let family = Labelled::default();
-        for (value, count) in values {
-            family.get_or_create(&[(label, value)]).inc_by(count);
-        }
-        registry.register(name, help, family);
+    let add =
+        |name: &'static str, help: &str, label: &'static str, values: Vec<(String, u64)>, registry: &mut Registry| {
+            let family = Labelled::default();
+            for (value, count) in values {
+                family.get_or_create(&[(label, value)]).inc_by(count);
+            }
+            registry.register(name, help, family);
+        };
+    let named = |values: Vec<(&'static str, u64)>| {
+        values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Vec<_>>()
     };
-    let named = |values: Vec<(&'static str, u64)>| values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Vec<_>>();
     let under = |prefix: &str| -> Vec<(String, u64)> {
         let counters = snapshot.counters.iter();
         counters.filter_map(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), *value))).collect()
     };
-    add("door", "What the front door counted since it was opened", "event", named(sources.door.snapshot()), &mut registry);
-    add("broker", "What the broker counted since it was started", "event", named(sources.broker.metrics().snapshot()), &mut registry);
+    add(
+        "door",
+        "What the front door counted since it was opened",
+        "event",
+        named(sources.door.snapshot()),
+        &mut registry,
+    );
+    add(
+        "broker",
+        "What the broker counted since it was started",
+        "event",
+        named(sources.broker.metrics().snapshot()),
+        &mut registry,
+    );
     add("rejected_readings", "Readings that were not accepted, by reason", "reason", under("rejected."), &mut registry);
     add("refused_messages", "Messages that could not be read, by reason", "reason", under("refused."), &mut registry);
-    let others = snapshot.counters.iter().filter(|(name, _)| !name.contains('.')).map(|(name, value)| (name.clone(), *value));
+    let others =
+        snapshot.counters.iter().filter(|(name, _)| !name.contains('.')).map(|(name, value)| (name.clone(), *value));
     add("events", "What else was counted since the gateway was set up", "event", others.collect(), &mut registry);
     if let Some(uplink) = &sources.uplink {
         let load = |counter: &AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);

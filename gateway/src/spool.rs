@@ -56,17 +56,23 @@ impl Spool {
     pub fn next(&mut self, lane: Lane, most: usize, now: Timestamp) -> Result<Option<Sending>, StoreError> {
         let transaction = self.connection().transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let (acknowledged, sending): (i64, Option<i64>) =
-            transaction.query_row("SELECT acknowledged, sending FROM lane WHERE lane = ?1", [lane as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            transaction.query_row("SELECT acknowledged, sending FROM lane WHERE lane = ?1", [lane as i64], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
         let mut records = Vec::new();
         let mut unreadable = Vec::new();
         {
-            let mut statement = transaction.prepare_cached("SELECT id, body FROM spool WHERE lane = ?1 AND id <= ?2 ORDER BY id")?;
+            let mut statement =
+                transaction.prepare_cached("SELECT id, body FROM spool WHERE lane = ?1 AND id <= ?2 ORDER BY id")?;
             let mut rows = statement.query(params![lane as i64, sending.unwrap_or(i64::MAX)])?;
             let mut bytes = 0;
             while let Some(row) = rows.next()? {
                 let (id, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
                 bytes += body.len();
-                if sending.is_none() && !records.is_empty() && (records.len() >= most.min(MAX_RECORDS) || bytes > MAX_BYTES) {
+                if sending.is_none()
+                    && !records.is_empty()
+                    && (records.len() >= most.min(MAX_RECORDS) || bytes > MAX_BYTES)
+                {
                     break;
                 }
                 match Record::decode(&body) {
@@ -111,7 +117,10 @@ impl Spool {
     /// # Errors
     /// When SQLite refuses.
     pub fn resume_at(&mut self, lane: Lane, acknowledged: u64) -> Result<(), StoreError> {
-        self.connection().execute("UPDATE lane SET acknowledged = ?2 WHERE lane = ?1", params![lane as i64, acknowledged.cast_signed()])?;
+        self.connection().execute(
+            "UPDATE lane SET acknowledged = ?2 WHERE lane = ?1",
+            params![lane as i64, acknowledged.cast_signed()],
+        )?;
         Ok(())
     }
 
@@ -160,12 +169,16 @@ impl Spool {
     /// When SQLite refuses.
     pub fn trim(&mut self, most: u64) -> Result<u64, StoreError> {
         let lane = Lane::Aggregates as i64;
-        let bytes: i64 = self.connection().query_row("SELECT coalesce(sum(length(body)), 0) FROM spool", [], |row| row.get(0))?;
+        let bytes: i64 =
+            self.connection().query_row("SELECT coalesce(sum(length(body)), 0) FROM spool", [], |row| row.get(0))?;
         if bytes.cast_unsigned() <= most {
             return Ok(0);
         }
-        let sending: Option<i64> =
-            self.connection().query_row("SELECT sending FROM lane WHERE lane = ?1", [lane], |row| row.get(0)).optional()?.flatten();
+        let sending: Option<i64> = self
+            .connection()
+            .query_row("SELECT sending FROM lane WHERE lane = ?1", [lane], |row| row.get(0))
+            .optional()?
+            .flatten();
         let dropped = self.connection().execute(
             "DELETE FROM spool WHERE id IN (SELECT id FROM spool WHERE lane = ?1 AND id > ?2 ORDER BY id LIMIT ?3)",
             params![lane, sending.unwrap_or(0), DROP_AT_ONCE],
@@ -178,7 +191,13 @@ impl Spool {
     }
 }
 
-fn set_aside(transaction: &rusqlite::Transaction<'_>, row: i64, lane: Lane, reason: &str, now: Timestamp) -> Result<(), StoreError> {
+fn set_aside(
+    transaction: &rusqlite::Transaction<'_>,
+    row: i64,
+    lane: Lane,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     transaction.execute(
         "INSERT INTO quarantine (at_ms, source, reason, body) SELECT ?2, ?3, ?4, body FROM spool WHERE id = ?1",
         params![row, now.as_millis(), format!("uplink {}", lane.name()), reason],

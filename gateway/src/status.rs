@@ -56,7 +56,8 @@ async fn show_metrics(State(page): State<Page>) -> impl IntoResponse {
     let mut snapshot = page.snapshot.borrow().clone();
     snapshot.status = page.status.borrow().clone();
     match metrics::render(&snapshot, &page.sources) {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            .into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
@@ -198,6 +199,9 @@ mod tests {
     fn an_age_is_said_in_its_largest_units() {
         let now = Timestamp::from_secs(1_000_000);
         let ago = |seconds: i64| age(now, now.plus_secs(-seconds));
-        assert_eq!([ago(5), ago(125), ago(20_400), ago(200_000), ago(-9)], ["5 s", "2 min", "5 h 40 min", "2 d 7 h", "0 s"]);
+        assert_eq!(
+            [ago(5), ago(125), ago(20_400), ago(200_000), ago(-9)],
+            ["5 s", "2 min", "5 h 40 min", "2 d 7 h", "0 s"]
+        );
     }
 }

@@ -60,7 +60,9 @@ pub enum StoreError {
     #[error("store: {0}")]
     Sqlite(#[from] rusqlite::Error),
     /// Another version made it.
-    #[error("store {path}: layout {found}, but this gateway reads layout {LAYOUT}; use the version that made it, or another data_dir")]
+    #[error(
+        "store {path}: layout {found}, but this gateway reads layout {LAYOUT}; use the version that made it, or another data_dir"
+    )]
     Layout {
         /// The file.
         path: String,
@@ -261,21 +263,25 @@ impl Store {
         let transaction = self.connection.transaction()?;
         for closed in emission.windows {
             let (window, emitted) = (&closed.window, &closed.emitted);
-            transaction.prepare_cached("INSERT OR REPLACE INTO emitted VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
-                window.station.as_str(),
-                window.start.as_millis(),
-                emitted.revision,
-                emitted.digest,
-                emitted.rejected.range,
-                emitted.rejected.rate,
-                emitted.rejected.hampel,
-                emitted.rejected.duplicate,
-            ])?;
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO emitted VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+                .execute(params![
+                    window.station.as_str(),
+                    window.start.as_millis(),
+                    emitted.revision,
+                    emitted.digest,
+                    emitted.rejected.range,
+                    emitted.rejected.rate,
+                    emitted.rejected.hampel,
+                    emitted.rejected.duplicate,
+                ])?;
             let record = Record::Window(window.clone());
             let body = record.encode();
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO history VALUES (?1, ?2, ?3)")?
-                .execute(params![window.start.as_millis(), window.station.as_str(), body])?;
+            transaction.prepare_cached("INSERT OR REPLACE INTO history VALUES (?1, ?2, ?3)")?.execute(params![
+                window.start.as_millis(),
+                window.station.as_str(),
+                body
+            ])?;
             spool_one(&transaction, &record, &body, now)?;
         }
         for alert in emission.alerts {
@@ -284,13 +290,17 @@ impl Store {
             if alert.closed.is_some() {
                 transaction.prepare_cached("DELETE FROM alert WHERE id = ?1")?.execute([&alert.id])?;
             } else {
-                transaction.prepare_cached("INSERT OR REPLACE INTO alert VALUES (?1, ?2)")?.execute(params![alert.id, body])?;
+                transaction
+                    .prepare_cached("INSERT OR REPLACE INTO alert VALUES (?1, ?2)")?
+                    .execute(params![alert.id, body])?;
             }
             spool_one(&transaction, &record, &body, now)?;
         }
         count(&transaction, &emission.counters)?;
         if let Some(id) = emission.replay_from {
-            transaction.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('replay_from', ?1)")?.execute([id.cast_signed()])?;
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('replay_from', ?1)")?
+                .execute([id.cast_signed()])?;
         }
         for (station, before) in &emission.final_before {
             transaction
@@ -311,7 +321,12 @@ impl Store {
     pub fn stations(&self) -> Result<BTreeMap<StationId, Known>, StoreError> {
         let mut statement = self.connection.prepare("SELECT station, heard_ms, watermark_ms, birth FROM station")?;
         let rows = statement.query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?, row.get::<_, Option<Vec<u8>>>(3)?))
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get::<_, Option<i64>>(2)?,
+                row.get::<_, Option<Vec<u8>>>(3)?,
+            ))
         })?;
         rows.map(|row| {
             let (station, heard, watermark, birth) = row?;
@@ -327,7 +342,8 @@ impl Store {
     /// When a row cannot be read.
     pub fn progress(&self) -> Result<BTreeMap<(StationId, u32), u64>, StoreError> {
         let mut statement = self.connection.prepare("SELECT station, boot, sequence FROM progress")?;
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?, row.get::<_, i64>(2)?)))?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?, row.get::<_, i64>(2)?)))?;
         rows.map(|row| {
             let (station, boot, sequence) = row?;
             Ok(((station_id(&station)?, boot), sequence.cast_unsigned()))
@@ -342,7 +358,8 @@ impl Store {
     pub fn emitted(&self) -> Result<BTreeMap<StationId, BTreeMap<Timestamp, Emitted>>, StoreError> {
         let mut statement = self.connection.prepare("SELECT * FROM emitted")?;
         let rows = statement.query_map([], |row| {
-            let rejected = RejectCounts { range: row.get(4)?, rate: row.get(5)?, hampel: row.get(6)?, duplicate: row.get(7)? };
+            let rejected =
+                RejectCounts { range: row.get(4)?, rate: row.get(5)?, hampel: row.get(6)?, duplicate: row.get(7)? };
             let emitted = Emitted { revision: row.get(2)?, digest: row.get(3)?, rejected };
             Ok((row.get::<_, String>(0)?, Timestamp::from_millis(row.get(1)?), emitted))
         })?;
@@ -396,8 +413,10 @@ impl Store {
     /// # Errors
     /// When a row cannot be read.
     pub fn replay(&self, mut take: impl FnMut(u64, RawMessage)) -> Result<(), StoreError> {
-        let from: Option<i64> =
-            self.connection.query_row("SELECT value FROM meta WHERE key = 'replay_from'", [], |row| row.get(0)).optional()?;
+        let from: Option<i64> = self
+            .connection
+            .query_row("SELECT value FROM meta WHERE key = 'replay_from'", [], |row| row.get(0))
+            .optional()?;
         let mut statement = self.connection.prepare("SELECT id, body FROM raw WHERE id >= ?1 ORDER BY id")?;
         let mut rows = statement.query([from.unwrap_or(0)])?;
         while let Some(row) = rows.next()? {
@@ -418,7 +437,8 @@ impl Store {
     /// When a row cannot be read.
     pub fn counters(&self) -> Result<BTreeMap<String, u64>, StoreError> {
         let mut statement = self.connection.prepare("SELECT name, value FROM counter")?;
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+        let rows =
+            statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 }
@@ -432,19 +452,28 @@ fn damaged(what: String, detail: impl ToString) -> StoreError {
 }
 
 fn count(transaction: &Transaction<'_>, counters: &BTreeMap<String, u64>) -> Result<(), StoreError> {
-    let mut statement =
-        transaction.prepare_cached("INSERT INTO counter VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = value + excluded.value")?;
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO counter VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+    )?;
     for (name, by) in counters {
         statement.execute(params![name, by.cast_signed()])?;
     }
     Ok(())
 }
 
-fn quarantine(transaction: &Transaction<'_>, now: Timestamp, source: &str, reason: &str, body: &[u8]) -> Result<(), StoreError> {
+fn quarantine(
+    transaction: &Transaction<'_>,
+    now: Timestamp,
+    source: &str,
+    reason: &str,
+    body: &[u8],
+) -> Result<(), StoreError> {
     transaction
         .prepare_cached("INSERT INTO quarantine (at_ms, source, reason, body) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![now.as_millis(), source, reason, body])?;
-    transaction.prepare_cached("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - 10000")?.execute([])?;
+    transaction
+        .prepare_cached("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - 10000")?
+        .execute([])?;
     Ok(())
 }
 
@@ -453,9 +482,11 @@ fn spool(transaction: &Transaction<'_>, records: &[Record], now: Timestamp) -> R
 }
 
 fn spool_one(transaction: &Transaction<'_>, record: &Record, body: &[u8], now: Timestamp) -> Result<(), StoreError> {
-    transaction
-        .prepare_cached("INSERT INTO spool (lane, at_ms, body) VALUES (?1, ?2, ?3)")?
-        .execute(params![record.lane() as i64, now.as_millis(), body])?;
+    transaction.prepare_cached("INSERT INTO spool (lane, at_ms, body) VALUES (?1, ?2, ?3)")?.execute(params![
+        record.lane() as i64,
+        now.as_millis(),
+        body
+    ])?;
     Ok(())
 }
 
@@ -492,7 +523,8 @@ impl Store {
 
     fn raw_bytes(&self) -> Result<u64, StoreError> {
         let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        Ok((pragma("page_count")? - pragma("freelist_count")?).max(0).cast_unsigned() * pragma("page_size")?.cast_unsigned())
+        Ok((pragma("page_count")? - pragma("freelist_count")?).max(0).cast_unsigned()
+            * pragma("page_size")?.cast_unsigned())
     }
 
     /// Bytes that the store takes on disk.

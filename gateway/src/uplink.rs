@@ -176,7 +176,12 @@ impl Uplink {
                     spool.resume_at(lane, acknowledged)?;
                 }
                 Outcome::Refused(why) if batch.records.len() > 1 => {
-                    tracing::warn!(lane = lane.name(), records = batch.records.len(), why, "the cloud refuses a batch: halving it");
+                    tracing::warn!(
+                        lane = lane.name(),
+                        records = batch.records.len(),
+                        why,
+                        "the cloud refuses a batch: halving it"
+                    );
                     spool.break_up(lane)?;
                 }
                 Outcome::Refused(why) => {

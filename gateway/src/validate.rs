@@ -39,7 +39,11 @@ impl Limits {
             Quantity::RelativeHumidity => (Some(600.0), Some(15.0)),
             Quantity::Pressure => (Some(120.0), Some(3.0)),
             Quantity::Battery => (Some(30.0), Some(0.5)),
-            Quantity::WindSpeed | Quantity::SolarRadiation | Quantity::Rain | Quantity::LeafWetness | Quantity::Rssi => (None, None),
+            Quantity::WindSpeed
+            | Quantity::SolarRadiation
+            | Quantity::Rain
+            | Quantity::LeafWetness
+            | Quantity::Rssi => (None, None),
         };
         Self { range: quantity.range(), max_rate_per_hour, hampel: floor.map(|floor| Hampel { sigmas: 6.0, floor }) }
     }
@@ -91,7 +95,9 @@ pub struct Tolerance {
 pub fn timing(time: Timestamp, watermark: Option<Timestamp>, now: Timestamp, tolerance: &Tolerance) -> Timing {
     if time.millis_since(now) > tolerance.future_ms {
         Timing::Future
-    } else if now.millis_since(time) > tolerance.oldest_ms || watermark.is_some_and(|w| w.millis_since(time) > tolerance.lateness_ms) {
+    } else if now.millis_since(time) > tolerance.oldest_ms
+        || watermark.is_some_and(|w| w.millis_since(time) > tolerance.lateness_ms)
+    {
         Timing::Late
     } else {
         Timing::Believed
@@ -125,7 +131,8 @@ mod tests {
 
     #[test]
     fn times_are_held_against_the_station_and_the_clock() {
-        let tolerance = Tolerance { future_ms: 5 * MINUTE, lateness_ms: 120 * MINUTE, oldest_ms: 90 * 24 * 60 * MINUTE };
+        let tolerance =
+            Tolerance { future_ms: 5 * MINUTE, lateness_ms: 120 * MINUTE, oldest_ms: 90 * 24 * 60 * MINUTE };
         let now = Timestamp::from_secs(1_500_000_000);
         let judge = |ago_min: i64, watermark: Option<i64>| {
             timing(now.plus_millis(-ago_min * MINUTE), watermark.map(|w| now.plus_millis(-w * MINUTE)), now, &tolerance)
@@ -136,6 +143,10 @@ mod tests {
         assert_eq!(judge(120, Some(0)), Timing::Believed);
         assert_eq!(judge(121, Some(0)), Timing::Late);
         assert_eq!(judge(7 * 24 * 60, Some(7 * 24 * 60 + 15)), Timing::Believed, "replayed in order after a week");
-        assert_eq!(timing(Timestamp::from_secs(0), None, now, &tolerance), Timing::Late, "a clock that restarted in 1970");
+        assert_eq!(
+            timing(Timestamp::from_secs(0), None, now, &tolerance),
+            Timing::Late,
+            "a clock that restarted in 1970"
+        );
     }
 }

@@ -170,7 +170,12 @@ impl Windows {
     /// No windows yet. `limits` gives what is expected of each quantity.
     #[must_use]
     pub fn new(shape: Shape, limits: impl Fn(Quantity) -> Limits) -> Self {
-        Self { shape, limits: Quantity::ALL.into_iter().map(limits).collect(), stations: BTreeMap::new(), touched: BTreeSet::new() }
+        Self {
+            shape,
+            limits: Quantity::ALL.into_iter().map(limits).collect(),
+            stations: BTreeMap::new(),
+            touched: BTreeSet::new(),
+        }
     }
 
     /// Sets what `station` has said about its rhythm.
@@ -185,7 +190,14 @@ impl Windows {
 
     /// Takes in a batch, and says where its readings went. `commit` is the raw store's row that holds it. A reading that
     /// is there already, of the same origin, changes nothing.
-    pub fn insert(&mut self, id: &StationId, origin: Origin, readings: &[Reading], now: Timestamp, commit: u64) -> Placed {
+    pub fn insert(
+        &mut self,
+        id: &StationId,
+        origin: Origin,
+        readings: &[Reading],
+        now: Timestamp,
+        commit: u64,
+    ) -> Placed {
         let shape = self.shape;
         if !self.touched.contains(id) {
             self.touched.insert(id.clone());
@@ -270,7 +282,13 @@ impl Windows {
     }
 
     /// Begins the replay of a station's raw readings after a restart: it had come as far as `reached`, and had `emitted`.
-    pub fn restore(&mut self, id: &StationId, rhythm: Rhythm, reached: Option<Timestamp>, emitted: BTreeMap<Timestamp, Emitted>) {
+    pub fn restore(
+        &mut self,
+        id: &StationId,
+        rhythm: Rhythm,
+        reached: Option<Timestamp>,
+        emitted: BTreeMap<Timestamp, Emitted>,
+    ) {
         let station = self.station(id);
         (station.rhythm, station.reached, station.emitted) = (rhythm, reached, emitted);
     }
@@ -354,7 +372,8 @@ impl Station {
             let emitted = Emitted { revision: last.map_or(0, |l| l.revision.saturating_add(1)), digest, rejected };
             self.emitted.insert(start, emitted);
             let newly_rejected = rejected.beyond(&last.map_or_else(RejectCounts::default, |l| l.rejected));
-            let window = Window { station: id.clone(), start, length_s: shape.length_s, revision: emitted.revision, aggregates };
+            let window =
+                Window { station: id.clone(), start, length_s: shape.length_s, revision: emitted.revision, aggregates };
             closed.push(Closed { window, emitted, newly_rejected });
         }
         self.let_go(shape, watermark);
@@ -386,7 +405,8 @@ impl Station {
             let context = shape.context_ms;
             let low = entries.partition_point(|e| e.time < start.plus_millis(-context));
             let high = entries.partition_point(|e| e.time < end.plus_millis(context));
-            let judged = judge(entries.range(low..high), &limits[usize::from(channel.quantity.code())], context, start, end);
+            let judged =
+                judge(entries.range(low..high), &limits[usize::from(channel.quantity.code())], context, start, end);
             aggregates.push(aggregate(*channel, &judged));
         }
         aggregates

@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use gateway::detect::{Detector, Heard, LoadedModel, ModelError, RulesConfig};
-use proto::{Aggregate, Alert, AlertKind, Channel, Quantity, RejectReason, Rejected, StationId, Stats, Timestamp, Window};
+use proto::{
+    Aggregate, Alert, AlertKind, Channel, Quantity, RejectReason, Rejected, StationId, Stats, Timestamp, Window,
+};
 
 const WINDOW_S: u32 = 900;
 const MOISTURE: Channel = Channel::at(Quantity::SoilMoisture, 20);
@@ -32,7 +34,11 @@ fn moving(channel: Channel, mean: f64) -> Aggregate {
 
 /// A channel whose readings are all the same.
 fn still(channel: Channel, value: f64) -> Aggregate {
-    Aggregate { channel, accepted: Some(Stats { count: 3, min: value, mean: value, max: value, stddev: 0.0 }), rejected: None }
+    Aggregate {
+        channel,
+        accepted: Some(Stats { count: 3, min: value, mean: value, max: value, stddev: 0.0 }),
+        rejected: None,
+    }
 }
 
 fn window_of(name: &str, number: i64, mut aggregates: Vec<Aggregate>) -> Window {
@@ -96,7 +102,9 @@ fn what_rests_by_nature_is_not_stuck() {
 fn a_coarse_channel_must_rest_longer_than_it_usually_does() {
     let mut detector = rules_only();
     // A whole-degree thermometer that shows the same value for up to two hours.
-    let coarse = |n: i64| window_of("n1", n, vec![if n % 9 == 0 { moving(AIR, 20.5) } else { still(AIR, 20.0 + (n / 9 % 5) as f64) }]);
+    let coarse = |n: i64| {
+        window_of("n1", n, vec![if n % 9 == 0 { moving(AIR, 20.5) } else { still(AIR, 20.0 + (n / 9 % 5) as f64) }])
+    };
     assert_eq!(observe(&mut detector, (0..96).map(coarse)), []);
     let told = observe(&mut detector, (96..150).map(|n| window_of("n1", n, vec![still(AIR, 31.0)])));
     assert_eq!(told.first().map(|a| a.kind), None, "so flat a channel is never called stuck within half a day");
@@ -118,11 +126,17 @@ fn a_spike_returns_and_rain_stays() {
     assert_eq!(observe(&mut detector, [spike]), [], "it is not known yet whether it stays");
     let told = observe(&mut detector, [rain(24, 0.36, 0.35)]);
     assert_eq!(told.len(), 1);
-    assert_eq!((told[0].kind, told[0].channel, told[0].value.map(|v| (v * 100.0).round())), (AlertKind::Spike, Some(MOISTURE), Some(52.0)));
+    assert_eq!(
+        (told[0].kind, told[0].channel, told[0].value.map(|v| (v * 100.0).round())),
+        (AlertKind::Spike, Some(MOISTURE), Some(52.0))
+    );
     assert_eq!(told[0].message, "Soil moisture 20 cm jumped to 0.520 m³/m³ from 0.360 m³/m³, and back");
 
     let closed = observe(&mut detector, (25..50).map(|n| rain(n, 0.36, 0.35)));
-    assert_eq!(closed.iter().filter(|a| a.kind == AlertKind::Spike).map(|a| a.closed).collect::<Vec<_>>(), [Some(end(24 + 16))]);
+    assert_eq!(
+        closed.iter().filter(|a| a.kind == AlertKind::Spike).map(|a| a.closed).collect::<Vec<_>>(),
+        [Some(end(24 + 16))]
+    );
 }
 
 #[test]
@@ -217,10 +231,16 @@ mod models {
         let base = LoadedModel::base(start(0)).unwrap();
         assert_eq!(base.label(), "soil-anomaly 1.0.0");
         assert!(base.manifest().golden.len() >= 2);
-        assert!(base.manifest().golden.iter().any(|g| g.input.iter().any(|v| v.is_nan())), "one golden sample has missing values");
+        assert!(
+            base.manifest().golden.iter().any(|g| g.input.iter().any(|v| v.is_nan())),
+            "one golden sample has missing values"
+        );
         let detector = Detector::new(vec![base], RulesConfig::default(), Vec::new());
         let running = detector.running();
-        assert_eq!((running[0].name.as_str(), running[0].task.as_str(), running[0].since), ("soil-anomaly", "anomaly", start(0)));
+        assert_eq!(
+            (running[0].name.as_str(), running[0].task.as_str(), running[0].since),
+            ("soil-anomaly", "anomaly", start(0))
+        );
         assert!(std::fs::metadata(base_dir().join("model.onnx")).unwrap().len() < 300_000);
     }
 
@@ -229,7 +249,10 @@ mod models {
     }
 
     fn base_files() -> (Vec<u8>, String) {
-        (std::fs::read(base_dir().join("model.onnx")).unwrap(), std::fs::read_to_string(base_dir().join("manifest.toml")).unwrap())
+        (
+            std::fs::read(base_dir().join("model.onnx")).unwrap(),
+            std::fs::read_to_string(base_dir().join("manifest.toml")).unwrap(),
+        )
     }
 
     #[test]
@@ -324,9 +347,12 @@ mod models {
         let mut model = ModelProto::decode(onnx.as_slice()).unwrap();
         let tensor = &mut model.graph.as_mut().unwrap().initializer[0];
         tensor.data_location = Some(1);
-        tensor.external_data = vec![StringStringEntryProto { key: "location".into(), value: "../../etc/passwd".into() }];
+        tensor.external_data =
+            vec![StringStringEntryProto { key: "location".into(), value: "../../etc/passwd".into() }];
         let bytes = model.encode_to_vec();
-        let error = LoadedModel::verify(&bytes, &changed(&manifest, "sha256", &format!("{:?}", digest(&bytes))), start(0)).unwrap_err();
+        let error =
+            LoadedModel::verify(&bytes, &changed(&manifest, "sha256", &format!("{:?}", digest(&bytes))), start(0))
+                .unwrap_err();
         assert!(matches!(error, ModelError::ExternalData { .. }), "{error}");
     }
 

@@ -61,7 +61,9 @@ impl Gateway {
 
     async fn with(config: DoorConfig, room: usize, broker: BrokerConfig) -> Self {
         let mut credentials = Credentials::default();
-        for (name, role) in [("n1", Role::Station), ("n2", Role::Station), ("viewer", Role::Subscriber), ("node-red", Role::Subscriber)] {
+        for (name, role) in
+            [("n1", Role::Station), ("n2", Role::Station), ("viewer", Role::Subscriber), ("node-red", Role::Subscriber)]
+        {
             credentials.insert(name, role, &password(name));
         }
         let (sender, deliveries) = mpsc::channel(room);
@@ -239,8 +241,20 @@ impl Mosquitto {
 }
 
 fn mosquitto(program: &str, address: SocketAddr, name: &str) -> Command {
-    let mut command = Command::new(program);
-    command.args(["-h", "127.0.0.1", "-p", &address.port().to_string(), "-u", name, "-P", &password(name)]);
+    // It writes a line when the line is complete, not when there are four kilobytes of them.
+    let mut command = Command::new("stdbuf");
+    command.args([
+        "-oL",
+        program,
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &address.port().to_string(),
+        "-u",
+        name,
+        "-P",
+        &password(name),
+    ]);
     command.kill_on_drop(true);
     command
 }
@@ -384,7 +398,8 @@ async fn strangers_are_refused_and_counted() {
 
 #[tokio::test]
 async fn a_client_that_publishes_what_it_may_not_is_closed() {
-    let mut gateway = Gateway::with(DoorConfig { max_payload_bytes: 1_000, ..config() }, 100, BrokerConfig::default()).await;
+    let mut gateway =
+        Gateway::with(DoorConfig { max_payload_bytes: 1_000, ..config() }, 100, BrokerConfig::default()).await;
     let mut qos_2 = publish("tilth/v1/f/n1/data", 1, b"x");
     qos_2[0] = 0x34;
     for (name, bytes) in [
@@ -404,7 +419,8 @@ async fn a_client_that_publishes_what_it_may_not_is_closed() {
     }
     let metrics = &gateway.metrics;
     until("every client's end", || read(&metrics.connections_open_now) == 0).await;
-    let counted = [&metrics.publishes_refused_topic, &metrics.publishes_refused_size, &metrics.publishes_refused_qos].map(read);
+    let counted =
+        [&metrics.publishes_refused_topic, &metrics.publishes_refused_size, &metrics.publishes_refused_qos].map(read);
     assert_eq!(counted, [6, 2, 1]);
     assert!(gateway.deliveries.try_recv().is_err(), "none of it came through");
 
@@ -430,13 +446,18 @@ async fn silent_and_slow_strangers_are_sent_away_while_others_go_on() {
     }
     let mut station = Raw::connect(gateway.mqtt(), "n1").await;
     let (mut id, metrics) = (0, Arc::clone(&gateway.metrics));
-    while read(&metrics.handshake_timeouts) + read(&metrics.connections_refused_tls) + read(&metrics.connections_refused_not_mqtt) < 6 {
+    while read(&metrics.handshake_timeouts)
+        + read(&metrics.connections_refused_tls)
+        + read(&metrics.connections_refused_not_mqtt)
+        < 6
+    {
         id = id % 60_000 + 1;
         station.send(&publish("tilth/v1/f/n1/data", id, b"x")).await;
         station.expect_puback(id).await;
     }
     for mut stranger in strangers {
-        stranger.expect_end().await;
+        // Some get a TLS alert first; a reset is an end, too.
+        let _ = within("a stranger's end", stranger.stream.read_to_end(&mut Vec::new())).await;
     }
     assert!(read(&metrics.handshake_timeouts) >= 4);
 }
@@ -487,7 +508,10 @@ async fn a_station_that_goes_without_a_word_is_offline() {
     assert_eq!(gateway.outbox.stations(), ["n1".parse::<StationId>().unwrap()]);
     drop(station);
     let delivery = gateway.next().await;
-    assert_eq!((delivery.station.as_str(), delivery.kind, &delivery.payload[..]), ("n1", DeliveryKind::Status, &b"gone"[..]));
+    assert_eq!(
+        (delivery.station.as_str(), delivery.kind, &delivery.payload[..]),
+        ("n1", DeliveryKind::Status, &b"gone"[..])
+    );
     delivery.ticket.commit();
     assert_eq!(gateway.outbox.connected(), 0);
 
@@ -499,7 +523,7 @@ async fn a_station_that_goes_without_a_word_is_offline() {
     assert!(gateway.deliveries.try_recv().is_err(), "a goodbye takes the will back");
 }
 
-#[tokio::test(start_paused = false)]
+#[tokio::test]
 async fn a_station_that_falls_silent_is_closed() {
     let mut gateway = Gateway::open().await;
     let mut connect = hello("n1");
@@ -519,7 +543,9 @@ async fn acks_and_commands_reach_the_station_that_subscribed() {
     assert!(!gateway.outbox.publish(&n1, TopicKind::Ack, b"0"), "not connected");
     let mut station = Raw::connect(gateway.mqtt(), "n1").await;
     assert!(!gateway.outbox.publish(&n1, TopicKind::Ack, b"1"), "not subscribed");
-    let granted = station.subscribe(&["tilth/v1/f/n1/ack", "tilth/v1/f/n1/command", "tilth/v1/f/n2/ack", "tilth/v1/f/n1/#"]).await;
+    let granted = station
+        .subscribe(&["tilth/v1/f/n1/ack", "tilth/v1/f/n1/command", "tilth/v1/f/n2/ack", "tilth/v1/f/n1/#"])
+        .await;
     let door = SubscribeReasonCode::Success(QoS::AtMostOnce);
     assert_eq!(granted, [door, door, SubscribeReasonCode::Failure, SubscribeReasonCode::Failure]);
 
@@ -576,12 +602,14 @@ async fn mosquitto_sees_what_stations_send() {
 async fn other_topics_go_through_the_broker() {
     let gateway = Gateway::open().await;
     let mut sub = Mosquitto::subscribe(gateway.mqtt(), "viewer", "lamp/+").await;
-    let status = mosquitto("mosquitto_pub", gateway.mqtt(), "node-red").args(["-q", "1", "-t", "lamp/1", "-m", "on"]).status();
+    let status =
+        mosquitto("mosquitto_pub", gateway.mqtt(), "node-red").args(["-q", "1", "-t", "lamp/1", "-m", "on"]).status();
     assert!(within("mosquitto_pub", status).await.unwrap().success());
     assert_eq!(sub.message().await, ("lamp/1".to_owned(), b"on".to_vec()));
 
     let mut station = Raw::connect(gateway.mqtt(), "n1").await;
-    let granted = station.subscribe(&["$share/g/lamp/1", "lamp/+", "tilth/v1/f/n1/ack", "tilth/v1/f/n2/data", "#"]).await;
+    let granted =
+        station.subscribe(&["$share/g/lamp/1", "lamp/+", "tilth/v1/f/n1/ack", "tilth/v1/f/n2/data", "#"]).await;
     let (failure, broker) = (SubscribeReasonCode::Failure, SubscribeReasonCode::Success(QoS::AtLeastOnce));
     assert_eq!(granted, [failure, broker, SubscribeReasonCode::Success(QoS::AtMostOnce), failure, failure]);
     station.send(&publish("lamp/2", 5, b"off")).await;
@@ -601,9 +629,10 @@ async fn other_topics_go_through_the_broker() {
 #[tokio::test]
 async fn shared_subscriptions_and_mqtt_5_are_refused_to_mosquitto() {
     let gateway = Gateway::open().await;
-    let shared = mosquitto("mosquitto_sub", gateway.mqtt(), "viewer").args(["-t", "$share/g/tilth/v1/f/n1/data"]).output();
+    let shared =
+        mosquitto("mosquitto_sub", gateway.mqtt(), "viewer").args(["-t", "$share/g/tilth/v1/f/n1/data"]).output();
     let shared = within("mosquitto_sub", shared).await.unwrap();
-    assert!(!shared.status.success(), "{shared:?}");
+    assert!(String::from_utf8_lossy(&shared.stderr).contains("denied"), "{shared:?}");
     assert_eq!(read(&gateway.metrics.subscriptions_refused), 1);
     let version_5 = mosquitto("mosquitto_sub", gateway.mqtt(), "viewer").args(["-V", "5", "-t", "lamp/#"]).output();
     let version_5 = within("mosquitto_sub", version_5).await.unwrap();
@@ -685,7 +714,7 @@ async fn hostile_bytes_close_only_their_own_connection() {
 #[tokio::test]
 async fn a_slow_store_slows_its_stations_and_loses_nothing() {
     let mut gateway = Gateway::with(config(), 4, BrokerConfig::default()).await;
-    let mut station = Raw::connect(gateway.mqtt(), "n1").await;
+    let station = Raw::connect(gateway.mqtt(), "n1").await;
     let (mut reader, mut writer) = station.stream.into_split();
     let sending = tokio::spawn(async move {
         for id in 1..=5_000_u16 {
@@ -735,7 +764,8 @@ async fn a_shutdown_waits_for_what_is_being_stored() {
 
 #[tokio::test]
 async fn caps_hold_and_free_again() {
-    let mut gateway = Gateway::with(DoorConfig { max_connections_per_address: 3, ..config() }, 100, BrokerConfig::default()).await;
+    let mut gateway =
+        Gateway::with(DoorConfig { max_connections_per_address: 3, ..config() }, 100, BrokerConfig::default()).await;
     gateway.store_everything();
     let mut held = Vec::new();
     for _ in 0..3 {
@@ -763,7 +793,8 @@ impl Pki {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
         let authority_pem = params.self_signed(&key).unwrap().pem();
-        let pki = Self { directory: tempfile::tempdir().unwrap(), authority: rcgen::Issuer::new(params, key), authority_pem };
+        let pki =
+            Self { directory: tempfile::tempdir().unwrap(), authority: rcgen::Issuer::new(params, key), authority_pem };
         let (certificate, key) = pki.issue("door", &["localhost"]);
         for (file, pem) in [("door.pem", &certificate), ("door.key", &key), ("ca.pem", &pki.authority_pem)] {
             std::fs::write(pki.directory.path().join(file), pem).unwrap();
@@ -773,7 +804,8 @@ impl Pki {
 
     /// A certificate and its key as PEM; `common` may be empty.
     fn issue(&self, common: &str, dns: &[&str]) -> (String, String) {
-        let mut params = rcgen::CertificateParams::new(dns.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
+        let mut params =
+            rcgen::CertificateParams::new(dns.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         if !common.is_empty() {
             params.distinguished_name.push(rcgen::DnType::CommonName, common);
@@ -795,7 +827,8 @@ impl Pki {
     /// A TLS client that trusts this authority and shows `identity`.
     fn client(&self, gateway: &Gateway, id: &str, identity: Option<&(String, String)>) -> (AsyncClient, EventLoop) {
         let mut options = MqttOptions::new(id, "localhost", gateway.addresses.mqtts.unwrap().port());
-        let client_auth = identity.map(|(certificate, key)| (certificate.clone().into_bytes(), key.clone().into_bytes()));
+        let client_auth =
+            identity.map(|(certificate, key)| (certificate.clone().into_bytes(), key.clone().into_bytes()));
         let tls = TlsConfiguration::Simple { ca: self.authority_pem.clone().into_bytes(), alpn: None, client_auth };
         options.set_transport(Transport::tls_with_config(tls));
         AsyncClient::new(options, 10)
@@ -805,7 +838,8 @@ impl Pki {
 #[tokio::test]
 async fn a_certificate_of_our_authority_lets_in_and_no_other() {
     let pki = Pki::new();
-    let mut gateway = Gateway::with(DoorConfig { tls: Some(pki.door()), ..config() }, 100, BrokerConfig::default()).await;
+    let mut gateway =
+        Gateway::with(DoorConfig { tls: Some(pki.door()), ..config() }, 100, BrokerConfig::default()).await;
 
     for (id, identity) in [("n7", pki.issue("n7", &["else.example"])), ("n8", pki.issue("", &["n8"]))] {
         let (client, mut events) = pki.client(&gateway, id, Some(&identity));

@@ -41,11 +41,7 @@ impl Chance {
         self.rng.set_word_pos(position * WORDS as u128);
         let mut words = [0; WORDS * 4];
         self.rng.fill_bytes(&mut words);
-        Draw {
-            words,
-            next: 0,
-            spare: None,
-        }
+        Draw { words, next: 0, spare: None }
     }
 }
 
@@ -53,12 +49,7 @@ impl Draw {
     fn word(&mut self) -> u32 {
         let at = self.next;
         self.next += 4;
-        u32::from_le_bytes([
-            self.words[at],
-            self.words[at + 1],
-            self.words[at + 2],
-            self.words[at + 3],
-        ])
+        u32::from_le_bytes([self.words[at], self.words[at + 1], self.words[at + 2], self.words[at + 3]])
     }
 
     /// Uniform in `[0, 1)`.
@@ -81,9 +72,7 @@ impl Draw {
 /// FNV-1a, 64 bits: the same number for a label for ever.
 #[must_use]
 pub fn hash(label: &str) -> u64 {
-    label.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    label.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use proto::{Ack, Birth, Command, CommandMessage, FarmId, StationId, Status, Topic, TopicKind};
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, LastWill, MqttOptions, Packet, Publish,
-    QoS, SubscribeFilter, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, LastWill, MqttOptions, Packet, Publish, QoS,
+    SubscribeFilter, Transport,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -69,9 +69,7 @@ pub struct Tls {
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls")
-            .field("client", &self.client.is_some())
-            .finish_non_exhaustive()
+        f.debug_struct("Tls").field("client", &self.client.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -91,12 +89,7 @@ impl Link {
     /// A link to a node.
     #[must_use]
     pub fn new(node: Node, progress: Arc<Notify>) -> Self {
-        Self {
-            node: Mutex::new(node),
-            commands: Mutex::new(VecDeque::new()),
-            wake: Notify::new(),
-            progress,
-        }
+        Self { node: Mutex::new(node), commands: Mutex::new(VecDeque::new()), wake: Notify::new(), progress }
     }
 
     /// Gives the node a report to keep and to send.
@@ -137,12 +130,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Keeps a station connected until `finish`, then says goodbye.
 pub async fn serve(identity: Identity, link: Arc<Link>, seed: u64, finish: CancellationToken) {
     let mut chance = Chance::new(seed, &format!("client/{}", identity.station));
-    let mut station = Connection {
-        identity,
-        link,
-        begun: Instant::now(),
-        last_command: 0,
-    };
+    let mut station = Connection { identity, link, begun: Instant::now(), last_command: 0 };
     let mut failures: u32 = 0;
     for attempt in 0.. {
         let lived = Instant::now();
@@ -156,11 +144,7 @@ pub async fn serve(identity: Identity, link: Arc<Link>, seed: u64, finish: Cance
             End::Failed(error) => log_failure(&station.identity, &error, failures),
         }
         // A connection that lived was a good one.
-        failures = if lived.elapsed() > MOST_BACKOFF {
-            0
-        } else {
-            failures + 1
-        };
+        failures = if lived.elapsed() > MOST_BACKOFF { 0 } else { failures + 1 };
         let wait = FIRST_BACKOFF
             .saturating_mul(1 << failures.min(8))
             .min(MOST_BACKOFF)
@@ -212,9 +196,8 @@ impl Connection {
         network.set_tcp_nodelay(true);
         eventloop.set_network_options(network);
         // As a stream, so that a poll in progress is never cut off by another branch of the select.
-        let mut events = pin!(unfold(eventloop, |mut eventloop| async move {
-            Some((eventloop.poll().await, eventloop))
-        }));
+        let mut events =
+            pin!(unfold(eventloop, |mut eventloop| async move { Some((eventloop.poll().await, eventloop)) }));
         loop {
             let deadline = self.link.node().deadline();
             let begun = self.begun;
@@ -244,15 +227,7 @@ impl Connection {
             self.send(&client);
         }
         let goodbye = async {
-            self.publish(
-                &client,
-                TopicKind::Status,
-                Status {
-                    online: false,
-                    boot: self.identity.birth.boot,
-                }
-                .encode(),
-            );
+            self.publish(&client, TopicKind::Status, Status { online: false, boot: self.identity.birth.boot }.encode());
             // When the queue is full the connection is simply dropped, and the broker publishes the will.
             if client.try_disconnect().is_ok() {
                 while let Some(Ok(event)) = events.next().await {
@@ -268,14 +243,7 @@ impl Connection {
     }
 
     fn options(&self) -> MqttOptions {
-        let Identity {
-            station,
-            broker: (host, port),
-            password,
-            tls,
-            birth,
-            ..
-        } = &self.identity;
+        let Identity { station, broker: (host, port), password, tls, birth, .. } = &self.identity;
         let mut options = MqttOptions::new(station.as_str(), host.as_str(), *port);
         options.set_clean_session(true);
         options.set_keep_alive(KEEP_ALIVE);
@@ -286,17 +254,8 @@ impl Connection {
         if let Some(tls) = tls {
             options.set_transport(Transport::tls(tls.ca.clone(), tls.client.clone(), None));
         }
-        let will = Status {
-            online: false,
-            boot: birth.boot,
-        }
-        .encode();
-        options.set_last_will(LastWill::new(
-            self.topic(TopicKind::Status),
-            will,
-            QoS::AtLeastOnce,
-            false,
-        ));
+        let will = Status { online: false, boot: birth.boot }.encode();
+        options.set_last_will(LastWill::new(self.topic(TopicKind::Status), will, QoS::AtLeastOnce, false));
         options
     }
 
@@ -304,8 +263,7 @@ impl Connection {
         match event {
             Event::Incoming(Packet::ConnAck(_)) => {
                 let topics = [TopicKind::Ack, TopicKind::Command];
-                let filters =
-                    topics.map(|kind| SubscribeFilter::new(self.topic(kind), QoS::AtLeastOnce));
+                let filters = topics.map(|kind| SubscribeFilter::new(self.topic(kind), QoS::AtLeastOnce));
                 // The queue is empty: there is room for the beginning. Were there none, nothing would be acknowledged, and the
                 // connection would be made anew.
                 if client.try_subscribe_many(filters).is_err() {
@@ -315,11 +273,7 @@ impl Connection {
                 self.publish(
                     client,
                     TopicKind::Status,
-                    Status {
-                        online: true,
-                        boot: self.identity.birth.boot,
-                    }
-                    .encode(),
+                    Status { online: true, boot: self.identity.birth.boot }.encode(),
                 );
                 self.link.node().connected();
                 tracing::debug!(station = %self.identity.station, "connected");
@@ -385,15 +339,7 @@ impl Connection {
             let Some(entry) = self.link.node().next_to_send(now) else {
                 return;
             };
-            if client
-                .try_publish(
-                    self.topic(TopicKind::Data),
-                    QoS::AtLeastOnce,
-                    false,
-                    entry.payload,
-                )
-                .is_err()
-            {
+            if client.try_publish(self.topic(TopicKind::Data), QoS::AtLeastOnce, false, entry.payload).is_err() {
                 // Full: each message that goes out is an event, after which this is tried again.
                 self.link.node().not_sent();
                 return;
@@ -402,20 +348,12 @@ impl Connection {
     }
 
     fn publish(&self, client: &AsyncClient, kind: TopicKind, payload: Vec<u8>) {
-        if client
-            .try_publish(self.topic(kind), QoS::AtLeastOnce, false, payload)
-            .is_err()
-        {
+        if client.try_publish(self.topic(kind), QoS::AtLeastOnce, false, payload).is_err() {
             tracing::debug!(station = %self.identity.station, ?kind, "no room to publish");
         }
     }
 
     fn topic(&self, kind: TopicKind) -> String {
-        Topic {
-            farm: self.identity.farm.clone(),
-            station: self.identity.station.clone(),
-            kind,
-        }
-        .to_string()
+        Topic { farm: self.identity.farm.clone(), station: self.identity.station.clone(), kind }.to_string()
     }
 }

@@ -45,34 +45,19 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) fn new(file: &Path, key: &str, problem: impl Into<String>) -> Self {
-        Self {
-            file: Some(file.to_owned()),
-            key: key.to_owned(),
-            problem: problem.into(),
-        }
+        Self { file: Some(file.to_owned()), key: key.to_owned(), problem: problem.into() }
     }
 
     fn of(key: &str, problem: impl Into<String>) -> Self {
-        Self {
-            file: None,
-            key: key.to_owned(),
-            problem: problem.into(),
-        }
+        Self { file: None, key: key.to_owned(), problem: problem.into() }
     }
 
     /// A text that is not the TOML that it should be: the line, and what the parser says, without the line's text, which
     /// may hold a password.
     pub(crate) fn toml(file: &Path, text: &str, error: &toml::de::Error) -> Self {
-        let before = error
-            .span()
-            .and_then(|span| text.get(..span.start))
-            .unwrap_or("");
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
         let line = before.matches('\n').count() + 1;
-        Self::new(
-            file,
-            "",
-            format!("line {line}: {}", error.message().replace('\n', ", ")),
-        )
+        Self::new(file, "", format!("line {line}: {}", error.message().replace('\n', ", ")))
     }
 }
 
@@ -178,21 +163,13 @@ impl FarmConfig {
     /// Where the gateway stands.
     #[must_use]
     pub fn place(&self) -> Place {
-        Place {
-            latitude: self.latitude,
-            longitude: self.longitude,
-            elevation_m: self.elevation_m,
-        }
+        Place { latitude: self.latitude, longitude: self.longitude, elevation_m: self.elevation_m }
     }
 
     /// The configured fields, or the three that there are without.
     #[must_use]
     pub fn fields(&self) -> Vec<FieldConfig> {
-        if self.fields.is_empty() {
-            FieldConfig::defaults(&self.place())
-        } else {
-            self.fields.clone()
-        }
+        if self.fields.is_empty() { FieldConfig::defaults(&self.place()) } else { self.fields.clone() }
     }
 
     /// The stations' names and the index of each one's field, in the order in which they were added.
@@ -224,13 +201,7 @@ impl FarmConfig {
                     if !file.ignored.is_empty() || file.filled > 0 {
                         tracing::info!(file = %path.display(), filled = file.filled, ignored = ?file.ignored, "weather has gaps or columns without a use");
                     }
-                    Some(Weather::measured(
-                        file,
-                        self.wind_height_m,
-                        self.climate,
-                        self.place(),
-                        self.seed,
-                    ))
+                    Some(Weather::measured(file, self.wind_height_m, self.climate, self.place(), self.seed))
                 }
                 Err(error) => {
                     problems.push(Problem::of("farm.weather", error.to_string()));
@@ -256,56 +227,22 @@ impl FarmConfig {
         let mut problems = Vec::new();
         let mut check = |key: &str, holds: bool, value: &dyn fmt::Display, allowed: &str| {
             if !holds {
-                problems.push(Problem::of(
-                    &format!("farm.{key}"),
-                    format!("{value} is not {allowed}"),
-                ));
+                problems.push(Problem::of(&format!("farm.{key}"), format!("{value} is not {allowed}")));
             }
         };
-        check(
-            "stations",
-            (1..=MAX_STATIONS).contains(&self.stations),
-            &self.stations,
-            "1 to 10000",
-        );
-        check(
-            "sample_s",
-            (1..=86_400).contains(&self.sample_s),
-            &self.sample_s,
-            "1 to 86400 s",
-        );
-        let multiple =
-            self.sample_s > 0 && self.report_s > 0 && self.report_s.is_multiple_of(self.sample_s);
-        check(
-            "report_s",
-            multiple && self.report_s <= 86_400,
-            &self.report_s,
-            "a multiple of sample_s up to 86400 s",
-        );
+        check("stations", (1..=MAX_STATIONS).contains(&self.stations), &self.stations, "1 to 10000");
+        check("sample_s", (1..=86_400).contains(&self.sample_s), &self.sample_s, "1 to 86400 s");
+        let multiple = self.sample_s > 0 && self.report_s > 0 && self.report_s.is_multiple_of(self.sample_s);
+        check("report_s", multiple && self.report_s <= 86_400, &self.report_s, "a multiple of sample_s up to 86400 s");
         check(
             "latitude",
             (-66.0..=66.0).contains(&self.latitude),
             &self.latitude,
             "-66 to 66 degrees, where each day has a night",
         );
-        check(
-            "longitude",
-            (-180.0..=180.0).contains(&self.longitude),
-            &self.longitude,
-            "-180 to 180 degrees",
-        );
-        check(
-            "elevation_m",
-            (-430.0..=6000.0).contains(&self.elevation_m),
-            &self.elevation_m,
-            "-430 to 6000 m",
-        );
-        check(
-            "wind_height_m",
-            (0.5..=100.0).contains(&self.wind_height_m),
-            &self.wind_height_m,
-            "0.5 to 100 m",
-        );
+        check("longitude", (-180.0..=180.0).contains(&self.longitude), &self.longitude, "-180 to 180 degrees");
+        check("elevation_m", (-430.0..=6000.0).contains(&self.elevation_m), &self.elevation_m, "-430 to 6000 m");
+        check("wind_height_m", (0.5..=100.0).contains(&self.wind_height_m), &self.wind_height_m, "0.5 to 100 m");
         let climate = &self.climate;
         for (key, value, low, high) in [
             ("mean_c", climate.mean_c, -20.0, 35.0),
@@ -316,34 +253,16 @@ impl FarmConfig {
             ("dryness_c", climate.dryness_c, 0.0, 20.0),
             ("wind_m_s", climate.wind_m_s, 0.0, 15.0),
             ("wet_day_share", climate.wet_day_share, 0.0, 0.9),
-            (
-                "rain_per_wet_day_mm",
-                climate.rain_per_wet_day_mm,
-                0.0,
-                50.0,
-            ),
+            ("rain_per_wet_day_mm", climate.rain_per_wet_day_mm, 0.0, 50.0),
         ] {
-            check(
-                &format!("climate.{key}"),
-                (low..=high).contains(&value),
-                &value,
-                &format!("{low} to {high}"),
-            );
+            check(&format!("climate.{key}"), (low..=high).contains(&value), &value, &format!("{low} to {high}"));
         }
         for (index, field) in self.fields.iter().enumerate() {
             let key = |name: &str| format!("fields[{index}].{name}");
             let earlier = &self.fields[..index];
-            check(
-                &key("id"),
-                earlier.iter().all(|other| other.id != field.id),
-                &field.id,
-                "another field's name",
-            );
+            check(&key("id"), earlier.iter().all(|other| other.id != field.id), &field.id, "another field's name");
             let prefix_fits = (1..=32).contains(&field.prefix.len())
-                && field
-                    .prefix
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b == b'-' || b == b'_')
+                && field.prefix.bytes().all(|b| b.is_ascii_lowercase() || b == b'-' || b == b'_')
                 && earlier.iter().all(|other| other.prefix != field.prefix);
             check(
                 &key("prefix"),
@@ -489,14 +408,10 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, each with file, key and value.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let whole = |problem: String| ConfigError {
-            problems: vec![Problem::new(path, "", problem)],
-        };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| whole(format!("cannot be read: {error}")))?;
-        let config: Self = toml::from_str(&text).map_err(|error| ConfigError {
-            problems: vec![Problem::toml(path, &text, &error)],
-        })?;
+        let whole = |problem: String| ConfigError { problems: vec![Problem::new(path, "", problem)] };
+        let text = std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
+        let config: Self = toml::from_str(&text)
+            .map_err(|error| ConfigError { problems: vec![Problem::toml(path, &text, &error)] })?;
         config.check().map_err(|mut error| {
             for problem in &mut error.problems {
                 problem.file.get_or_insert_with(|| path.to_owned());
@@ -511,40 +426,25 @@ impl Config {
     /// # Errors
     /// Everything that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let mut problems = self
-            .farm
-            .open()
-            .map_or_else(|error| error.problems, |_| Vec::new());
+        let mut problems = self.farm.open().map_or_else(|error| error.problems, |_| Vec::new());
         let mut refuse = |key: &str, problem: String| problems.push(Problem::of(key, problem));
         if self.broker_address().is_none() {
             refuse("broker", format!("{:?} is not host:port", self.broker));
         }
         if !(self.time.speed.is_finite() && self.time.speed > 0.0 && self.time.speed <= 1e6) {
-            refuse(
-                "time.speed",
-                format!("{} is not above 0 and up to 1000000", self.time.speed),
-            );
+            refuse("time.speed", format!("{} is not above 0 and up to 1000000", self.time.speed));
         }
         if let Some(until) = self.until.filter(|until| *until <= self.farm.start) {
-            refuse(
-                "until",
-                format!("{until} is not after farm.start, {}", self.farm.start),
-            );
+            refuse("until", format!("{until} is not after farm.start, {}", self.farm.start));
         }
         if self.pace == Pace::Acknowledged && self.until.is_none() {
-            refuse(
-                "until",
-                "is missing; pace = \"acknowledged\" needs an end".to_owned(),
-            );
+            refuse("until", "is missing; pace = \"acknowledged\" needs an end".to_owned());
         }
         if !(1..=1000).contains(&self.ahead) {
             refuse("ahead", format!("{} is not 1 to 1000", self.ahead));
         }
         if !(1000..=10_000_000).contains(&self.ring_readings) {
-            refuse(
-                "ring_readings",
-                format!("{} is not 1000 to 10000000", self.ring_readings),
-            );
+            refuse("ring_readings", format!("{} is not 1000 to 10000000", self.ring_readings));
         }
         if self.truth_readings && self.truth_dir.is_none() {
             refuse("truth_readings", "is set, but truth_dir is not".to_owned());
@@ -553,16 +453,9 @@ impl Config {
             if let Err(error) = std::fs::metadata(&tls.ca) {
                 refuse("tls.ca", format!("{:?}: {error}", tls.ca));
             }
-            let missing: Vec<String> = tls
-                .certificates
-                .iter()
-                .flat_map(|dir| self.missing_certificates(dir))
-                .collect();
+            let missing: Vec<String> = tls.certificates.iter().flat_map(|dir| self.missing_certificates(dir)).collect();
             if !missing.is_empty() {
-                refuse(
-                    "tls.certificates",
-                    format!("these are missing: {}", shorten(&missing)),
-                );
+                refuse("tls.certificates", format!("these are missing: {}", shorten(&missing)));
             }
         }
         match self.all_passwords() {
@@ -584,11 +477,7 @@ impl Config {
                 }
             }
         }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError { problems })
-        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
 
     /// The broker's host and port.
@@ -608,8 +497,7 @@ impl Config {
         if let Some(path) = &self.credentials {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Problem::new(path, "", format!("cannot be read: {error}")))?;
-            passwords =
-                toml::from_str(&text).map_err(|error| Problem::toml(path, &text, &error))?;
+            passwords = toml::from_str(&text).map_err(|error| Problem::toml(path, &text, &error))?;
         }
         passwords.extend(self.passwords.clone());
         Ok(passwords)
@@ -621,10 +509,7 @@ impl Config {
             .station_names()
             .into_iter()
             .flat_map(|(id, _)| ["crt", "key"].map(|ext| dir.join(format!("{id}.{ext}"))));
-        files
-            .filter(|file| !file.exists())
-            .map(|file| file.display().to_string())
-            .collect()
+        files.filter(|file| !file.exists()).map(|file| file.display().to_string()).collect()
     }
 }
 
@@ -633,11 +518,7 @@ fn shorten(items: &[String]) -> String {
     const MOST: usize = 12;
     let more = items.len().saturating_sub(MOST);
     let shown = items[..items.len() - more].join(", ");
-    if more > 0 {
-        format!("{shown} and {more} more")
-    } else {
-        shown
-    }
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 #[cfg(test)]
@@ -647,35 +528,21 @@ mod tests {
     #[test]
     fn stations_keep_their_names_when_there_are_more() {
         let names = |stations| {
-            FarmConfig {
-                stations,
-                ..FarmConfig::default()
-            }
-            .station_names()
-            .into_iter()
-            .map(|(id, field)| (id.to_string(), field))
-            .collect::<Vec<_>>()
+            FarmConfig { stations, ..FarmConfig::default() }
+                .station_names()
+                .into_iter()
+                .map(|(id, field)| (id.to_string(), field))
+                .collect::<Vec<_>>()
         };
         let (few, many) = (names(24), names(300));
-        assert_eq!(
-            few[..4],
-            [
-                ("n1".to_owned(), 0),
-                ("e1".to_owned(), 1),
-                ("c1".to_owned(), 2),
-                ("n2".to_owned(), 0)
-            ]
-        );
+        assert_eq!(few[..4], [("n1".to_owned(), 0), ("e1".to_owned(), 1), ("c1".to_owned(), 2), ("n2".to_owned(), 0)]);
         assert_eq!(few[..], many[..24]);
         assert_eq!(many.len(), 300);
     }
 
     #[test]
     fn the_default_start_is_midnight_in_nevada() {
-        assert_eq!(
-            FarmConfig::default().start.to_string(),
-            "2026-06-01T07:00:00Z"
-        );
+        assert_eq!(FarmConfig::default().start.to_string(), "2026-06-01T07:00:00Z");
     }
 
     #[test]
@@ -690,9 +557,7 @@ mod tests {
         let lines = Config::load(&path).unwrap_err().to_string();
         let at = format!("{path:?}, ");
         for expected in [
-            format!(
-                "{at}farm.weather: weather file \"/no/such/weather.csv\": cannot be opened: No such file"
-            ),
+            format!("{at}farm.weather: weather file \"/no/such/weather.csv\": cannot be opened: No such file"),
             "\"/no/such/scenario.toml\": cannot be read: No such file".to_owned(),
             format!("{at}broker: \"nowhere\" is not host:port"),
             format!("{at}time.speed: -1 is not above 0"),
@@ -701,10 +566,7 @@ mod tests {
             format!("{at}truth_readings: is set, but truth_dir is not"),
             format!("{at}credentials: these stations have no password: e1, c1, n2, "),
         ] {
-            assert!(
-                lines.lines().any(|line| line.starts_with(&expected)),
-                "{expected}\nin\n{lines}"
-            );
+            assert!(lines.lines().any(|line| line.starts_with(&expected)), "{expected}\nin\n{lines}");
         }
         assert_eq!(lines.lines().count(), 8, "{lines}");
         assert!(!lines.contains("secret"));
@@ -712,12 +574,7 @@ mod tests {
 
     #[test]
     fn wrong_farm_values_and_unknown_keys_are_named() {
-        let farm = FarmConfig {
-            stations: 0,
-            report_s: 1000,
-            latitude: 80.0,
-            ..FarmConfig::default()
-        };
+        let farm = FarmConfig { stations: 0, report_s: 1000, latitude: 80.0, ..FarmConfig::default() };
         let lines = farm.open().unwrap_err().to_string();
         assert_eq!(
             lines,
@@ -729,23 +586,14 @@ mod tests {
         let path = dir.path().join("c.toml");
         std::fs::write(&path, "broker = \"b:1\"\nstate_dir = \"s\"\nspeeed = 1\n").unwrap();
         let error = Config::load(&path).unwrap_err().to_string();
-        assert!(
-            error.contains("speeed") && error.contains("line 3"),
-            "{error}"
-        );
+        assert!(error.contains("speeed") && error.contains("line 3"), "{error}");
     }
 
     #[test]
     fn a_configuration_is_read_as_it_is_written() {
-        let mut config = Config::new(
-            FarmConfig::default(),
-            "127.0.0.1:1883",
-            "/var/lib/tilth/nodes",
-        );
+        let mut config = Config::new(FarmConfig::default(), "127.0.0.1:1883", "/var/lib/tilth/nodes");
         config.farm.fields = config.farm.fields();
-        config
-            .passwords
-            .insert("n1".parse().unwrap(), "x".to_owned());
+        config.passwords.insert("n1".parse().unwrap(), "x".to_owned());
         let text = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
     }

@@ -48,13 +48,8 @@ pub fn reference_mm_h(air: &Air) -> f64 {
     let rs = air.solar_radiation_w_m2 * 0.0036; // MJ/(m2 h)
     let rso = air.clear_sky_w_m2 * 0.0036;
     // A low sun makes the ratio meaningless; FAO-56 wants 0.3 to 1.
-    let clearness = if rso > 0.1 {
-        (rs / rso).clamp(0.3, 1.0)
-    } else {
-        NIGHT_CLEARNESS
-    };
-    let long_wave =
-        2.043e-10 * (t + 273.16).powi(4) * (0.34 - 0.14 * ea.sqrt()) * (1.35 * clearness - 0.35);
+    let clearness = if rso > 0.1 { (rs / rso).clamp(0.3, 1.0) } else { NIGHT_CLEARNESS };
+    let long_wave = 2.043e-10 * (t + 273.16).powi(4) * (0.34 - 0.14 * ea.sqrt()) * (1.35 * clearness - 0.35);
     let net = 0.77 * rs - long_wave;
     let ground = if rs > 0.0 { 0.1 * net } else { 0.5 * net };
     let u2 = air.wind_speed_m_s;
@@ -77,11 +72,7 @@ mod tests {
             clear_sky_w_m2: 2.658 / 0.0036,
             elevation_m: 8.0,
         };
-        assert!(
-            (reference_mm_h(&day) - 0.63).abs() < 0.005,
-            "{}",
-            reference_mm_h(&day)
-        );
+        assert!((reference_mm_h(&day) - 0.63).abs() < 0.005, "{}", reference_mm_h(&day));
         let night = Air {
             temperature_c: 28.0,
             dew_point_c: dew_point_c(3.402),

@@ -78,12 +78,7 @@ impl Farm {
             .station_names()
             .into_iter()
             .map(|(id, field)| {
-                let faults = inputs
-                    .faults
-                    .iter()
-                    .filter(|fault| fault.station == id)
-                    .cloned()
-                    .collect();
+                let faults = inputs.faults.iter().filter(|fault| fault.station == id).cloned().collect();
                 let site = Site {
                     field,
                     config: &fields[field],
@@ -94,10 +89,8 @@ impl Farm {
                 Station::new(id, &site, begin, faults)
             })
             .collect();
-        let rhythms: Vec<Rhythm> = stations
-            .iter()
-            .map(|station| Rhythm::new(station.id(), config.sample_s, config.report_s))
-            .collect();
+        let rhythms: Vec<Rhythm> =
+            stations.iter().map(|station| Rhythm::new(station.id(), config.sample_s, config.report_s)).collect();
         let mut farm = Self {
             weather: inputs.weather,
             faults: inputs.faults,
@@ -139,12 +132,7 @@ impl Farm {
     /// When the next sample of any station is due.
     #[must_use]
     pub fn next_sample(&self) -> Timestamp {
-        self.rhythms
-            .iter()
-            .zip(&self.next)
-            .map(|(rhythm, &number)| rhythm.time(number))
-            .min()
-            .unwrap_or(self.now)
+        self.rhythms.iter().zip(&self.next).map(|(rhythm, &number)| rhythm.time(number)).min().unwrap_or(self.now)
     }
 
     /// Irrigates a station's field from now on, for a time.
@@ -176,17 +164,8 @@ impl Farm {
         FarmState {
             now: self.now,
             step: self.step,
-            fields: self
-                .field_ids
-                .iter()
-                .cloned()
-                .zip(self.fields.iter().map(Field::state))
-                .collect(),
-            stations: self
-                .stations
-                .iter()
-                .map(|station| (station.id().clone(), station.state()))
-                .collect(),
+            fields: self.field_ids.iter().cloned().zip(self.fields.iter().map(Field::state)).collect(),
+            stations: self.stations.iter().map(|station| (station.id().clone(), station.state())).collect(),
         }
     }
 
@@ -209,11 +188,7 @@ impl Farm {
     }
 
     fn schedule(&mut self) {
-        self.next = self
-            .rhythms
-            .iter()
-            .map(|rhythm| rhythm.next_after(self.now))
-            .collect();
+        self.next = self.rhythms.iter().map(|rhythm| rhythm.next_after(self.now)).collect();
     }
 
     fn step_end(&self, step: i64) -> Timestamp {
@@ -225,20 +200,11 @@ impl Farm {
         let start = Timestamp::from_millis(self.step * STEP_S * 1000);
         let conditions = self.weather.at(start.plus_millis(STEP_S * 500));
         let place = *self.weather.place();
-        let irrigation: Vec<f64> = self
-            .fields
-            .iter_mut()
-            .map(|field| field.step(start, HOURS, &conditions, &place))
-            .collect();
+        let irrigation: Vec<f64> =
+            self.fields.iter_mut().map(|field| field.step(start, HOURS, &conditions, &place)).collect();
         for station in &mut self.stations {
             let field = &self.fields[station.field()];
-            station.step(
-                start,
-                HOURS,
-                &conditions,
-                field.crop(),
-                irrigation[station.field()],
-            );
+            station.step(start, HOURS, &conditions, field.crop(), irrigation[station.field()]);
         }
         self.step += 1;
     }

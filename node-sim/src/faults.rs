@@ -112,15 +112,7 @@ impl Fault {
 
     /// Its stream of chance.
     pub(crate) fn chance(&self, seed: u64) -> Chance {
-        Chance::new(
-            seed,
-            &format!(
-                "fault/{}/{}/{}",
-                self.station,
-                self.channel,
-                self.start.as_millis()
-            ),
-        )
+        Chance::new(seed, &format!("fault/{}/{}/{}", self.station, self.channel, self.start.as_millis()))
     }
 }
 
@@ -137,70 +129,37 @@ pub(crate) fn spike(chance: &mut Chance, sample: i64, magnitude: f64, probabilit
 }
 
 /// The keys of a fault.
-const KEYS: [&str; 7] = [
-    "station",
-    "channel",
-    "kind",
-    "start",
-    "end",
-    "magnitude",
-    "rate",
-];
+const KEYS: [&str; 7] = ["station", "channel", "kind", "start", "end", "magnitude", "rate"];
 
 /// Reads a scenario for a farm that starts at `start` and has these stations.
 ///
 /// # Errors
 /// Everything that is wrong in it.
-pub fn read_scenario(
-    path: &Path,
-    start: Timestamp,
-    stations: &[StationId],
-) -> Result<Vec<Fault>, Vec<Problem>> {
+pub fn read_scenario(path: &Path, start: Timestamp, stations: &[StationId]) -> Result<Vec<Fault>, Vec<Problem>> {
     let whole = |problem: String| vec![Problem::new(path, "", problem)];
-    let text =
-        std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
-    let table: toml::Table = text
-        .parse()
-        .map_err(|error| vec![Problem::toml(path, &text, &error)])?;
+    let text = std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
+    let table: toml::Table = text.parse().map_err(|error| vec![Problem::toml(path, &text, &error)])?;
     let mut problems = Vec::new();
     for key in table.keys().filter(|key| *key != "fault") {
-        problems.push(Problem::new(
-            path,
-            key,
-            "is not known; a scenario has [[fault]] tables",
-        ));
+        problems.push(Problem::new(path, key, "is not known; a scenario has [[fault]] tables"));
     }
     let mut faults: Vec<Fault> = Vec::new();
     match table.get("fault") {
         None => {}
         Some(toml::Value::Array(tables)) => {
             for (index, value) in tables.iter().enumerate() {
-                let reader = Reader {
-                    path,
-                    name: format!("fault {}", index + 1),
-                    problems: &mut problems,
-                };
-                if let Some(fault) = value
-                    .as_table()
-                    .and_then(|table| reader.fault(table, start, stations))
-                {
+                let reader = Reader { path, name: format!("fault {}", index + 1), problems: &mut problems };
+                if let Some(fault) = value.as_table().and_then(|table| reader.fault(table, start, stations)) {
                     faults.push(fault);
                 }
             }
         }
-        Some(_) => problems.push(Problem::new(
-            path,
-            "fault",
-            "must be written as [[fault]] tables",
-        )),
+        Some(_) => problems.push(Problem::new(path, "fault", "must be written as [[fault]] tables")),
     }
     for (index, fault) in faults.iter().enumerate() {
-        let same =
-            |other: &&Fault| other.station == fault.station && other.channel == fault.channel;
-        if let Some(other) = faults[..index]
-            .iter()
-            .filter(same)
-            .find(|other| other.start < fault.end && fault.start < other.end)
+        let same = |other: &&Fault| other.station == fault.station && other.channel == fault.channel;
+        if let Some(other) =
+            faults[..index].iter().filter(same).find(|other| other.start < fault.end && fault.start < other.end)
         {
             let problem = format!(
                 "{} {} has a {} from {} to {} and a {} from {} to {}; one at a time is allowed",
@@ -216,11 +175,7 @@ pub fn read_scenario(
             problems.push(Problem::new(path, "fault", problem));
         }
     }
-    if problems.is_empty() {
-        Ok(faults)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(faults) } else { Err(problems) }
 }
 
 /// Reads one table and collects what is wrong in it.
@@ -232,46 +187,26 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn problem(&mut self, key: &str, problem: impl Into<String>) {
-        self.problems.push(Problem::new(
-            self.path,
-            &format!("{}, {key}", self.name),
-            problem,
-        ));
+        self.problems.push(Problem::new(self.path, &format!("{}, {key}", self.name), problem));
     }
 
-    fn fault(
-        mut self,
-        table: &toml::Table,
-        farm_start: Timestamp,
-        stations: &[StationId],
-    ) -> Option<Fault> {
+    fn fault(mut self, table: &toml::Table, farm_start: Timestamp, stations: &[StationId]) -> Option<Fault> {
         for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
             self.problem(key, format!("is not known; known are {}", KEYS.join(", ")));
         }
         let station = self.text(table, "station").and_then(|name| {
-            let found = stations
-                .iter()
-                .find(|station| station.as_str() == name)
-                .cloned();
+            let found = stations.iter().find(|station| station.as_str() == name).cloned();
             if found.is_none() {
-                self.problem(
-                    "station",
-                    format!("{name:?} is not one of {}", list(stations)),
-                );
+                self.problem("station", format!("{name:?} is not one of {}", list(stations)));
             }
             found
         });
         let channel = self.text(table, "channel").and_then(|name| {
-            let found = CHANNELS
-                .into_iter()
-                .find(|channel| channel.to_string() == name);
+            let found = CHANNELS.into_iter().find(|channel| channel.to_string() == name);
             if found.is_none() {
                 self.problem(
                     "channel",
-                    format!(
-                        "{name:?} is not one of {}",
-                        CHANNELS.map(|c| c.to_string()).join(", ")
-                    ),
+                    format!("{name:?} is not one of {}", CHANNELS.map(|c| c.to_string()).join(", ")),
                 );
             }
             found
@@ -281,10 +216,7 @@ impl Reader<'_> {
             if found.is_none() {
                 self.problem(
                     "kind",
-                    format!(
-                        "{name:?} is not one of {}",
-                        FaultKind::ALL.map(FaultKind::name).join(", ")
-                    ),
+                    format!("{name:?} is not one of {}", FaultKind::ALL.map(FaultKind::name).join(", ")),
                 );
             }
             found
@@ -302,45 +234,25 @@ impl Reader<'_> {
         let span = Sensor::of(channel.quantity).span;
         let given = |value: &Option<Option<f64>>| value.is_some();
         if given(&magnitude) && kind != FaultKind::Spike {
-            self.problem(
-                "magnitude",
-                format!("belongs to spike, not to {}", kind.name()),
-            );
+            self.problem("magnitude", format!("belongs to spike, not to {}", kind.name()));
         }
         if given(&rate) && !matches!(kind, FaultKind::Spike | FaultKind::Drift) {
-            self.problem(
-                "rate",
-                format!("belongs to spike and drift, not to {}", kind.name()),
-            );
+            self.problem("rate", format!("belongs to spike and drift, not to {}", kind.name()));
         }
         let effect = match kind {
             FaultKind::Stuck => Effect::Stuck,
             FaultKind::Dropout => Effect::Dropout,
-            FaultKind::Drift => Effect::Drift {
-                per_hour: rate.flatten().unwrap_or(0.008 * span),
-            },
+            FaultKind::Drift => Effect::Drift { per_hour: rate.flatten().unwrap_or(0.008 * span) },
             FaultKind::Spike => {
                 let magnitude = magnitude.flatten().unwrap_or(0.6 * span);
                 let probability = rate.flatten().unwrap_or(0.05);
                 if !(0.0..=0.5).contains(&probability) {
-                    self.problem(
-                        "rate",
-                        format!("{probability} is not a probability of 0 to 0.5"),
-                    );
+                    self.problem("rate", format!("{probability} is not a probability of 0 to 0.5"));
                 }
-                Effect::Spike {
-                    magnitude,
-                    probability,
-                }
+                Effect::Spike { magnitude, probability }
             }
         };
-        Some(Fault {
-            station: station?,
-            channel,
-            effect,
-            start: start?,
-            end: end?,
-        })
+        Some(Fault { station: station?, channel, effect, start: start?, end: end? })
     }
 
     fn text<'t>(&mut self, table: &'t toml::Table, key: &str) -> Option<&'t str> {
@@ -377,15 +289,10 @@ impl Reader<'_> {
         };
         let offset = || {
             let span: jiff::Span = text.parse().ok()?;
-            let duration = span
-                .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-                .ok()?;
+            let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
             (!duration.is_negative()).then(|| i64::try_from(duration.as_millis()).ok())?
         };
-        let time = text
-            .parse()
-            .ok()
-            .or_else(|| offset().map(|millis| farm_start.plus_millis(millis)));
+        let time = text.parse().ok().or_else(|| offset().map(|millis| farm_start.plus_millis(millis)));
         if time.is_none() {
             self.problem(key, format!("{text:?} is neither a time like 2026-06-03T04:00:00Z nor an offset from the farm's start like \"2d 4h\""));
         }
@@ -398,11 +305,7 @@ fn list(stations: &[StationId]) -> String {
     const MOST: usize = 40;
     let names: Vec<&str> = stations.iter().take(MOST).map(StationId::as_str).collect();
     let more = stations.len().saturating_sub(MOST);
-    if more > 0 {
-        format!("{} and {more} more", names.join(", "))
-    } else {
-        names.join(", ")
-    }
+    if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") }
 }
 
 #[cfg(test)]
@@ -413,21 +316,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.toml");
         std::fs::write(&path, text).unwrap();
-        let stations: Vec<StationId> = ["n1", "n2", "e1"]
-            .map(|name| name.parse().unwrap())
-            .to_vec();
-        read_scenario(&path, "2026-06-01T00:00:00Z".parse().unwrap(), &stations).map_err(
-            |problems| {
-                problems
-                    .iter()
-                    .map(|problem| {
-                        problem
-                            .to_string()
-                            .replace(&format!("{:?}", path), "s.toml")
-                    })
-                    .collect()
-            },
-        )
+        let stations: Vec<StationId> = ["n1", "n2", "e1"].map(|name| name.parse().unwrap()).to_vec();
+        read_scenario(&path, "2026-06-01T00:00:00Z".parse().unwrap(), &stations).map_err(|problems| {
+            problems.iter().map(|problem| problem.to_string().replace(&format!("{:?}", path), "s.toml")).collect()
+        })
     }
 
     #[test]
@@ -438,13 +330,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(faults[0].start.to_string(), "2026-06-03T04:00:00Z");
-        assert_eq!(
-            faults[0].effect,
-            Effect::Spike {
-                magnitude: 0.15,
-                probability: 0.05
-            }
-        );
+        assert_eq!(faults[0].effect, Effect::Spike { magnitude: 0.15, probability: 0.05 });
         assert_eq!(faults[1].start.to_string(), "2026-06-02T00:00:00Z");
         assert_eq!(faults[1].end.to_string(), "2026-06-03T00:00:00Z");
     }
@@ -484,20 +370,14 @@ mod tests {
             )
         };
         assert!(read(&(fault("stuck", "1d", "2d") + &fault("dropout", "2d", "3d"))).is_ok());
-        let problems =
-            read(&(fault("stuck", "1d", "2d") + &fault("dropout", "1d 12h", "3d"))).unwrap_err();
-        assert!(
-            problems[0].contains("one at a time is allowed"),
-            "{problems:?}"
-        );
+        let problems = read(&(fault("stuck", "1d", "2d") + &fault("dropout", "1d 12h", "3d"))).unwrap_err();
+        assert!(problems[0].contains("one at a time is allowed"), "{problems:?}");
     }
 
     #[test]
     fn spikes_are_single_and_about_as_many_as_asked_for() {
         let mut chance = Chance::new(1, "test");
-        let offs: Vec<f64> = (0..4000)
-            .map(|sample| spike(&mut chance, sample, 10.0, 0.05))
-            .collect();
+        let offs: Vec<f64> = (0..4000).map(|sample| spike(&mut chance, sample, 10.0, 0.05)).collect();
         let hits = offs.iter().filter(|off| **off != 0.0).count();
         assert!((130..260).contains(&hits), "{hits}");
         assert!(offs.windows(2).all(|pair| pair[0] == 0.0 || pair[1] == 0.0));

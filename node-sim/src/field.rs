@@ -50,12 +50,7 @@ impl Crop {
             Self::Pasture => (0.85, 0.90, 0.60, [0.42, 0.30, 0.22, 0.06]),
             Self::Potato => (1.10, 0.75, 0.35, [0.45, 0.32, 0.20, 0.03]),
         };
-        CropFacts {
-            kcb,
-            cover,
-            depletion_fraction,
-            roots,
-        }
+        CropFacts { kcb, cover, depletion_fraction, roots }
     }
 
     /// Its name, as people write it.
@@ -127,70 +122,28 @@ impl FieldConfig {
     /// Water content at which the crop begins to suffer and irrigation is due, m3/m3 (FAO-56 eq. 83: RAW = p TAW).
     #[must_use]
     pub fn refill_point(&self) -> f64 {
-        self.field_capacity()
-            - self.crop.facts().depletion_fraction * (self.field_capacity() - self.wilting_point())
+        self.field_capacity() - self.crop.facts().depletion_fraction * (self.field_capacity() - self.wilting_point())
     }
 
     /// The three fields of the farm that is simulated when none are configured: about half a kilometre around its gateway.
     #[must_use]
     pub fn defaults(place: &Place) -> Vec<Self> {
-        let field = |id: &str,
-                     name: &str,
-                     crop,
-                     soil,
-                     rate_mm_h,
-                     start_hour,
-                     north: f64,
-                     east: f64,
-                     water_ec_ds_m| Self {
-            id: FieldId::try_from(id.to_owned()).expect("a valid field name"),
-            name: name.to_owned(),
-            prefix: id[..1].to_owned(),
-            crop,
-            soil,
-            irrigation: Irrigation {
-                scheduled: true,
-                rate_mm_h,
-                start_hour,
-            },
-            latitude: place.latitude + north,
-            longitude: place.longitude + east,
-            water_ec_ds_m,
-        };
+        let field =
+            |id: &str, name: &str, crop, soil, rate_mm_h, start_hour, north: f64, east: f64, water_ec_ds_m| Self {
+                id: FieldId::try_from(id.to_owned()).expect("a valid field name"),
+                name: name.to_owned(),
+                prefix: id[..1].to_owned(),
+                crop,
+                soil,
+                irrigation: Irrigation { scheduled: true, rate_mm_h, start_hour },
+                latitude: place.latitude + north,
+                longitude: place.longitude + east,
+                water_ec_ds_m,
+            };
         vec![
-            field(
-                "north",
-                "North field",
-                Crop::Alfalfa,
-                Texture::Loam,
-                6.0,
-                20.0,
-                0.0045,
-                -0.0010,
-                2.0,
-            ),
-            field(
-                "east",
-                "East field",
-                Crop::Maize,
-                Texture::SandyLoam,
-                8.0,
-                22.0,
-                0.0005,
-                0.0060,
-                1.5,
-            ),
-            field(
-                "creek",
-                "Creek meadow",
-                Crop::Pasture,
-                Texture::ClayLoam,
-                3.5,
-                18.0,
-                -0.0045,
-                -0.0015,
-                3.0,
-            ),
+            field("north", "North field", Crop::Alfalfa, Texture::Loam, 6.0, 20.0, 0.0045, -0.0010, 2.0),
+            field("east", "East field", Crop::Maize, Texture::SandyLoam, 8.0, 22.0, 0.0005, 0.0060, 1.5),
+            field("creek", "Creek meadow", Crop::Pasture, Texture::ClayLoam, 3.5, 18.0, -0.0045, -0.0015, 3.0),
         ]
     }
 }
@@ -263,44 +216,22 @@ impl Field {
     }
 
     /// Goes on by a step that begins at `start`, and gives the irrigation during it, mm/h.
-    pub fn step(
-        &mut self,
-        start: Timestamp,
-        hours: f64,
-        conditions: &Conditions,
-        place: &Place,
-    ) -> f64 {
+    pub fn step(&mut self, start: Timestamp, hours: f64, conditions: &Conditions, place: &Place) -> f64 {
         if self.irrigation.scheduled && start >= self.irrigating_until {
             let (_, hour) = place.solar_day(start);
             let due = (hour - self.irrigation.start_hour).rem_euclid(24.0) < hours;
             let depletion_mm = self.reference.depletion_mm();
-            if due
-                && depletion_mm
-                    >= START_SHARE
-                        * self.crop.depletion_fraction
-                        * self.reference.total_available_mm()
-            {
+            if due && depletion_mm >= START_SHARE * self.crop.depletion_fraction * self.reference.total_available_mm() {
                 let duration_h = depletion_mm.min(MOST_MM) / self.irrigation.rate_mm_h;
                 self.irrigating_until = start.plus_millis((duration_h * 3_600_000.0) as i64);
             }
         }
         let commanded_h = self.commanded_h.min(hours);
         self.commanded_h -= commanded_h;
-        let share = if start < self.irrigating_until {
-            1.0
-        } else {
-            commanded_h / hours
-        };
+        let share = if start < self.irrigating_until { 1.0 } else { commanded_h / hours };
         let irrigation_mm_h = self.irrigation.rate_mm_h * share;
-        self.reference.step(
-            hours,
-            &demand(
-                &self.crop,
-                self.crop.cover,
-                conditions,
-                conditions.rain_mm_h + irrigation_mm_h,
-            ),
-        );
+        self.reference
+            .step(hours, &demand(&self.crop, self.crop.cover, conditions, conditions.rain_mm_h + irrigation_mm_h));
         irrigation_mm_h
     }
 }
@@ -325,21 +256,10 @@ mod tests {
 
     #[test]
     fn roots_sum_to_one_and_the_refill_point_lies_between() {
-        let place = Place {
-            latitude: 39.0,
-            longitude: -119.0,
-            elevation_m: 1200.0,
-        };
+        let place = Place { latitude: 39.0, longitude: -119.0, elevation_m: 1200.0 };
         for field in FieldConfig::defaults(&place) {
-            assert!(
-                (field.crop.facts().roots.iter().sum::<f64>() - 1.0).abs() < 1e-12,
-                "{}",
-                field.id
-            );
-            assert!(
-                field.wilting_point() < field.refill_point()
-                    && field.refill_point() < field.field_capacity()
-            );
+            assert!((field.crop.facts().roots.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{}", field.id);
+            assert!(field.wilting_point() < field.refill_point() && field.refill_point() < field.field_capacity());
         }
     }
 }

@@ -110,12 +110,7 @@ impl Node {
                     last.last = oldest.sequence;
                     last.readings += readings;
                 }
-                _ => lost.push(Lost {
-                    boot: oldest.boot,
-                    first: oldest.sequence,
-                    last: oldest.sequence,
-                    readings,
-                }),
+                _ => lost.push(Lost { boot: oldest.boot, first: oldest.sequence, last: oldest.sequence, readings }),
             }
         }
         if self.sent == 0 {
@@ -147,28 +142,15 @@ impl Node {
         }
         // Behind reports of an earlier boot that are still waiting.
         if self.ring.iter().any(covered) {
-            let under_way = self
-                .ring
-                .iter()
-                .take(self.sent)
-                .filter(|entry| covered(entry))
-                .count();
+            let under_way = self.ring.iter().take(self.sent).filter(|entry| covered(entry)).count();
             self.sent -= under_way;
             self.ring.retain(|entry| !covered(entry));
-            self.readings = self
-                .ring
-                .iter()
-                .map(|entry| u64::from(entry.readings))
-                .sum();
+            self.readings = self.ring.iter().map(|entry| u64::from(entry.readings)).sum();
         }
         let news = self.ring.len() < before;
         if news {
             self.in_vain = 0;
-            self.deadline = if self.sent > 0 {
-                Some(now + self.patience())
-            } else {
-                None
-            };
+            self.deadline = if self.sent > 0 { Some(now + self.patience()) } else { None };
         }
         news
     }
@@ -208,11 +190,7 @@ impl Node {
         self.in_vain += 1;
         self.sent = 0;
         self.deadline = None;
-        Some(if self.in_vain.is_multiple_of(RECONNECT_AFTER) {
-            Overdue::Reconnect
-        } else {
-            Overdue::Resend
-        })
+        Some(if self.in_vain.is_multiple_of(RECONNECT_AFTER) { Overdue::Reconnect } else { Overdue::Resend })
     }
 
     /// How many reports wait.
@@ -241,9 +219,7 @@ impl Node {
 
     /// The wait doubles with each time in vain, and is up to a quarter longer by chance.
     fn patience(&mut self) -> Duration {
-        let wait = PATIENCE
-            .saturating_mul(1 << self.in_vain.min(6))
-            .min(MOST_PATIENCE);
+        let wait = PATIENCE.saturating_mul(1 << self.in_vain.min(6)).min(MOST_PATIENCE);
         self.draws += 1;
         wait.mul_f64(1.0 + 0.25 * self.chance.at(self.draws).uniform())
     }
@@ -262,18 +238,11 @@ mod tests {
     }
 
     fn entry(boot: u32, sequence: u64) -> Entry {
-        Entry {
-            boot,
-            sequence,
-            readings: 10,
-            payload: Bytes::new(),
-        }
+        Entry { boot, sequence, readings: 10, payload: Bytes::new() }
     }
 
     fn send_all(node: &mut Node, now: Duration) -> Vec<(u32, u64)> {
-        std::iter::from_fn(|| node.next_to_send(now))
-            .map(|entry| (entry.boot, entry.sequence))
-            .collect()
+        std::iter::from_fn(|| node.next_to_send(now)).map(|entry| (entry.boot, entry.sequence)).collect()
     }
 
     #[test]
@@ -284,32 +253,16 @@ mod tests {
         }
         assert!(send_all(&mut node, Duration::ZERO).is_empty());
         node.connected();
-        assert_eq!(
-            send_all(&mut node, Duration::ZERO),
-            [(1, 1), (1, 2), (1, 3)]
-        );
-        assert!(node.acknowledged(
-            &Ack {
-                boot: 1,
-                sequence: 1
-            },
-            Duration::ZERO
-        ));
-        assert!(!node.acknowledged(
-            &Ack {
-                boot: 1,
-                sequence: 1
-            },
-            Duration::ZERO
-        ));
+        assert_eq!(send_all(&mut node, Duration::ZERO), [(1, 1), (1, 2), (1, 3)]);
+        assert!(node.acknowledged(&Ack { boot: 1, sequence: 1 }, Duration::ZERO));
+        assert!(!node.acknowledged(&Ack { boot: 1, sequence: 1 }, Duration::ZERO));
         node.disconnected();
         node.connected();
         assert_eq!(send_all(&mut node, Duration::ZERO), [(1, 2), (1, 3)]);
     }
 
     #[test]
-    fn an_acknowledgement_that_does_not_come_is_waited_for_longer_each_time_and_then_the_connection_is_doubted()
-     {
+    fn an_acknowledgement_that_does_not_come_is_waited_for_longer_each_time_and_then_the_connection_is_doubted() {
         let mut node = node(1000);
         node.connected();
         node.push(entry(1, 1));
@@ -323,18 +276,9 @@ mod tests {
             waits.push(deadline - now);
             now = deadline;
         }
-        assert!(
-            waits[0] >= PATIENCE && waits[1] >= 2 * PATIENCE && waits[2] >= 4 * PATIENCE,
-            "{waits:?}"
-        );
+        assert!(waits[0] >= PATIENCE && waits[1] >= 2 * PATIENCE && waits[2] >= 4 * PATIENCE, "{waits:?}");
         assert_eq!(send_all(&mut node, now), [(1, 1)]);
-        node.acknowledged(
-            &Ack {
-                boot: 1,
-                sequence: 1,
-            },
-            now,
-        );
+        node.acknowledged(&Ack { boot: 1, sequence: 1 }, now);
         assert!(node.is_empty() && node.deadline().is_none());
     }
 
@@ -346,19 +290,8 @@ mod tests {
         node.push(entry(2, 2));
         node.connected();
         assert_eq!(send_all(&mut node, Duration::ZERO).len(), 3);
-        node.acknowledged(
-            &Ack {
-                boot: 2,
-                sequence: 1,
-            },
-            Duration::ZERO,
-        );
-        assert_eq!(
-            node.entries()
-                .map(|e| (e.boot, e.sequence))
-                .collect::<Vec<_>>(),
-            [(1, 7), (2, 2)]
-        );
+        node.acknowledged(&Ack { boot: 2, sequence: 1 }, Duration::ZERO);
+        assert_eq!(node.entries().map(|e| (e.boot, e.sequence)).collect::<Vec<_>>(), [(1, 7), (2, 2)]);
         node.push(entry(2, 3));
         assert_eq!(send_all(&mut node, Duration::ZERO), [(2, 3)]);
     }
@@ -367,28 +300,9 @@ mod tests {
     fn a_full_ring_loses_the_oldest_and_says_so() {
         let mut node = node(30);
         assert!((1..=3).all(|sequence| node.push(entry(1, sequence)).is_empty()));
-        assert_eq!(
-            node.push(entry(1, 4)),
-            [Lost {
-                boot: 1,
-                first: 1,
-                last: 1,
-                readings: 10
-            }]
-        );
-        let large = Entry {
-            readings: 100,
-            ..entry(2, 1)
-        };
-        assert_eq!(
-            node.push(large),
-            [Lost {
-                boot: 1,
-                first: 2,
-                last: 4,
-                readings: 30
-            }]
-        );
+        assert_eq!(node.push(entry(1, 4)), [Lost { boot: 1, first: 1, last: 1, readings: 10 }]);
+        let large = Entry { readings: 100, ..entry(2, 1) };
+        assert_eq!(node.push(large), [Lost { boot: 1, first: 2, last: 4, readings: 30 }]);
         assert_eq!(node.len(), 1);
     }
 

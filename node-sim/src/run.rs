@@ -71,12 +71,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let finish = CancellationToken::new();
     let mut clients = JoinSet::new();
     for (identity, link) in identities.into_iter().zip(links) {
-        clients.spawn(client::serve(
-            identity,
-            link,
-            config.farm.seed,
-            finish.clone(),
-        ));
+        clients.spawn(client::serve(identity, link, config.farm.seed, finish.clone()));
     }
     let mut farm = tokio::task::spawn_blocking({
         let (stop, handle) = (stop.clone(), Handle::current());
@@ -103,9 +98,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         }
     }
     // What is acknowledged by now need not be kept.
-    let closed = tokio::task::spawn_blocking(move || engine.close())
-        .await
-        .context("the farm could not be closed")?;
+    let closed = tokio::task::spawn_blocking(move || engine.close()).await.context("the farm could not be closed")?;
     result?;
     closed?;
     broken.map_or(Ok(()), Err)
@@ -147,12 +140,7 @@ impl Recorder {
         self.sealed = last.reading.time;
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        Some(Report {
-            station: self.station.clone(),
-            boot,
-            sequence,
-            readings: std::mem::take(&mut self.open),
-        })
+        Some(Report { station: self.station.clone(), boot, sequence, readings: std::mem::take(&mut self.open) })
     }
 }
 
@@ -184,11 +172,7 @@ impl Engine {
     /// Sets the farm up, or takes it up where the state directory has it, and begins a new boot.
     fn open(config: &Config) -> anyhow::Result<Self> {
         let mut farm = Farm::new(&config.farm)?;
-        let identity = Identity {
-            farm: config.farm.id.clone(),
-            seed: config.farm.seed,
-            start: config.farm.start,
-        };
+        let identity = Identity { farm: config.farm.id.clone(), seed: config.farm.seed, start: config.farm.start };
         let (store, kept) = Store::open(&config.state_dir, identity)?;
         let (ended_boot, truth_length, sealed, records) = match kept {
             None => (0, None, BTreeMap::new(), Vec::new()),
@@ -206,47 +190,20 @@ impl Engine {
             None => None,
         };
 
-        let ids: Vec<StationId> = farm
-            .stations()
-            .iter()
-            .map(|station| station.id().clone())
-            .collect();
+        let ids: Vec<StationId> = farm.stations().iter().map(|station| station.id().clone()).collect();
         let progress = Arc::new(Notify::new());
-        let node = |id: &StationId| {
-            Node::new(
-                config.ring_readings,
-                Chance::new(config.farm.seed, &format!("node/{id}")),
-            )
-        };
+        let node =
+            |id: &StationId| Node::new(config.ring_readings, Chance::new(config.farm.seed, &format!("node/{id}")));
         let recorder = |station: StationId| {
             let sealed = sealed.get(&station).copied().unwrap_or(Timestamp::MIN);
-            Recorder {
-                station,
-                open: Vec::new(),
-                next_sequence: 1,
-                sealed,
-            }
+            Recorder { station, open: Vec::new(), next_sequence: 1, sealed }
         };
         let mut engine = Self {
-            boot: ended_boot
-                .checked_add(1)
-                .context("the boot numbers are used up")?,
-            links: ids
-                .iter()
-                .map(|id| Arc::new(Link::new(node(id), progress.clone())))
-                .collect(),
-            indexes: ids
-                .iter()
-                .cloned()
-                .enumerate()
-                .map(|(index, id)| (id, index))
-                .collect(),
+            boot: ended_boot.checked_add(1).context("the boot numbers are used up")?,
+            links: ids.iter().map(|id| Arc::new(Link::new(node(id), progress.clone()))).collect(),
+            indexes: ids.iter().cloned().enumerate().map(|(index, id)| (id, index)).collect(),
             recorders: ids.into_iter().map(recorder).collect(),
-            faults: farm
-                .faults()
-                .iter()
-                .map(|fault| (fault.start, fault.end, Event::fault(fault)))
-                .collect(),
+            faults: farm.faults().iter().map(|fault| (fault.start, fault.end, Event::fault(fault))).collect(),
             off_until: Timestamp::MIN,
             kept: farm.now(),
             replay: VecDeque::new(),
@@ -258,10 +215,7 @@ impl Engine {
             store,
             truth,
         };
-        engine
-            .faults
-            .make_contiguous()
-            .sort_by_key(|(start, ..)| *start);
+        engine.faults.make_contiguous().sort_by_key(|(start, ..)| *start);
         engine.recall(records)?;
         engine.find_pause();
         // The boot number is on disk before anything of it goes out.
@@ -303,9 +257,7 @@ impl Engine {
             }
         }
         for recorder in &mut self.recorders {
-            recorder
-                .open
-                .retain(|measured| measured.reading.time > recorder.sealed);
+            recorder.open.retain(|measured| measured.reading.time > recorder.sealed);
         }
         Ok(())
     }
@@ -316,17 +268,11 @@ impl Engine {
             return;
         }
         let now = self.config.time.at(wall());
-        let been = self
-            .recorders
-            .iter()
-            .map(|recorder| recorder.sealed)
-            .fold(self.farm.now(), Timestamp::max);
+        let been = self.recorders.iter().map(|recorder| recorder.sealed).fold(self.farm.now(), Timestamp::max);
         if now.millis_since(been) > CATCH_UP_MS {
             tracing::info!(from = %been, until = %now, "the nodes were off");
             self.off_until = now;
-            self.recorders
-                .iter_mut()
-                .for_each(|recorder| recorder.open.clear());
+            self.recorders.iter_mut().for_each(|recorder| recorder.open.clear());
         } else if now < been {
             tracing::warn!(clock = %now, farm = %been, "the clock is behind the farm, which waits for it");
         }
@@ -335,38 +281,20 @@ impl Engine {
     /// What each station's connection needs.
     fn identities(&self) -> anyhow::Result<Vec<client::Identity>> {
         let config = &self.config;
-        let broker = config
-            .broker_address()
-            .context("the broker is not host:port")?;
-        let passwords = config
-            .all_passwords()
-            .map_err(|problem| anyhow!("{problem}"))?;
+        let broker = config.broker_address().context("the broker is not host:port")?;
+        let passwords = config.all_passwords().map_err(|problem| anyhow!("{problem}"))?;
         let read = |path: PathBuf| std::fs::read(&path).with_context(|| format!("{path:?}"));
-        let ca = config
-            .tls
-            .as_ref()
-            .map(|tls| read(tls.ca.clone()))
-            .transpose()?;
+        let ca = config.tls.as_ref().map(|tls| read(tls.ca.clone())).transpose()?;
         self.farm
             .stations()
             .iter()
             .map(|station| {
                 let id = station.id();
                 let (latitude, longitude) = station.position();
-                let certificates = config
-                    .tls
-                    .as_ref()
-                    .and_then(|tls| tls.certificates.as_ref());
-                let pair = |dir: &PathBuf| {
-                    Ok((
-                        read(dir.join(format!("{id}.crt")))?,
-                        read(dir.join(format!("{id}.key")))?,
-                    ))
-                };
-                let own = certificates
-                    .map(pair)
-                    .transpose()
-                    .map_err(|error: anyhow::Error| error)?;
+                let certificates = config.tls.as_ref().and_then(|tls| tls.certificates.as_ref());
+                let pair =
+                    |dir: &PathBuf| Ok((read(dir.join(format!("{id}.crt")))?, read(dir.join(format!("{id}.key")))?));
+                let own = certificates.map(pair).transpose().map_err(|error: anyhow::Error| error)?;
                 Ok(client::Identity {
                     farm: config.farm.id.clone(),
                     station: id.clone(),
@@ -397,11 +325,7 @@ impl Engine {
         }
         if self.at_end() {
             let boot = self.boot;
-            let rest = self
-                .recorders
-                .iter_mut()
-                .filter_map(|recorder| recorder.seal(boot))
-                .collect();
+            let rest = self.recorders.iter_mut().filter_map(|recorder| recorder.seal(boot)).collect();
             self.hand_over(rest)?;
             while self.waiting() > 0 && !stop.is_cancelled() {
                 self.wait(LONGEST_SLEEP, stop, handle);
@@ -424,9 +348,7 @@ impl Engine {
     }
 
     fn at_end(&self) -> bool {
-        self.config
-            .until
-            .is_some_and(|until| self.farm.now() >= until)
+        self.config.until.is_some_and(|until| self.farm.now() >= until)
     }
 
     /// Waits until the farm may go on, and says how far; none when it is stopped or at its end.
@@ -440,9 +362,7 @@ impl Engine {
                 let scale = &self.config.time;
                 let due = self.farm.next_sample().millis_since(scale.at(wall()));
                 if due > 0 {
-                    let sleep = scale
-                        .wall_duration(due)
-                        .clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+                    let sleep = scale.wall_duration(due).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
                     handle.block_on(async {
                         tokio::select! {
                             () = stop.cancelled() => {}
@@ -478,11 +398,8 @@ impl Engine {
     fn obey(&mut self) -> anyhow::Result<()> {
         for index in 0..self.links.len() {
             for minutes in self.links[index].take_commands() {
-                let irrigation = Irrigation {
-                    at: self.farm.now(),
-                    station: self.recorders[index].station.clone(),
-                    minutes,
-                };
+                let irrigation =
+                    Irrigation { at: self.farm.now(), station: self.recorders[index].station.clone(), minutes };
                 self.store.append(&[Record::Irrigation(irrigation)])?;
                 self.farm.irrigate(index, minutes);
             }
@@ -494,27 +411,13 @@ impl Engine {
     fn go_on(&mut self, target: Timestamp) -> anyhow::Result<()> {
         let mut reports = Vec::new();
         loop {
-            let command = self
-                .replay
-                .front()
-                .filter(|command| command.at <= target)
-                .cloned();
+            let command = self.replay.front().filter(|command| command.at <= target).cloned();
             let to = command.as_ref().map_or(target, |command| command.at);
-            let (recorders, boot, off_until, readings) = (
-                &mut self.recorders,
-                self.boot,
-                self.off_until,
-                &mut self.readings,
-            );
+            let (recorders, boot, off_until, readings) =
+                (&mut self.recorders, self.boot, self.off_until, &mut self.readings);
             self.farm.advance(to, |sample| {
                 if sample.time > off_until {
-                    record(
-                        &mut recorders[sample.station],
-                        sample,
-                        boot,
-                        readings,
-                        &mut reports,
-                    );
+                    record(&mut recorders[sample.station], sample, boot, readings, &mut reports);
                 }
             });
             let Some(command) = command else { break };
@@ -525,9 +428,7 @@ impl Engine {
         }
         self.note_faults()?;
         self.hand_over(reports)?;
-        if self.farm.now().millis_since(self.kept) >= KEEP_MS
-            || self.store.journal_bytes() > JOURNAL_BYTES
-        {
+        if self.farm.now().millis_since(self.kept) >= KEEP_MS || self.store.journal_bytes() > JOURNAL_BYTES {
             self.keep()?;
             tracing::info!(
                 farm_time = %self.farm.now(),
@@ -542,10 +443,7 @@ impl Engine {
 
     /// Writes the faults that have begun to the truth log, but for those that were over before the nodes were on.
     fn note_faults(&mut self) -> anyhow::Result<()> {
-        while let Some((_, end, event)) = self
-            .faults
-            .pop_front_if(|(start, ..)| *start <= self.farm.now())
-        {
+        while let Some((_, end, event)) = self.faults.pop_front_if(|(start, ..)| *start <= self.farm.now()) {
             if end > self.off_until {
                 self.note(event)?;
             }
@@ -568,9 +466,7 @@ impl Engine {
         let records: Vec<Record> = reports.into_iter().map(Record::Made).collect();
         self.store.append(&records)?;
         if let Some(truth) = &mut self.truth {
-            truth
-                .write_reports(records.iter().filter_map(Record::made))
-                .context("truth log")?;
+            truth.write_reports(records.iter().filter_map(Record::made)).context("truth log")?;
         }
         for report in records.iter().filter_map(Record::made) {
             if let Some(&index) = self.indexes.get(&report.station) {
@@ -603,30 +499,17 @@ impl Engine {
         let mut records = Vec::new();
         for (recorder, link) in self.recorders.iter().zip(&self.links) {
             let station = &recorder.station;
-            records.extend(
-                link.entries()
-                    .into_iter()
-                    .map(|entry| Record::Waiting(station.clone(), entry)),
-            );
+            records.extend(link.entries().into_iter().map(|entry| Record::Waiting(station.clone(), entry)));
             if !recorder.open.is_empty() {
                 let readings = recorder.open.clone();
-                records.push(Record::Open(Report {
-                    station: station.clone(),
-                    boot: self.boot,
-                    sequence: 0,
-                    readings,
-                }));
+                records.push(Record::Open(Report { station: station.clone(), boot: self.boot, sequence: 0, readings }));
             }
         }
         records.extend(self.replay.iter().cloned().map(Record::Irrigation));
         self.store.keep(Keep {
             boot: self.boot,
             truth_length: self.truth.as_ref().and_then(TruthLog::length),
-            sealed: self
-                .recorders
-                .iter()
-                .map(|recorder| (recorder.station.clone(), recorder.sealed))
-                .collect(),
+            sealed: self.recorders.iter().map(|recorder| (recorder.station.clone(), recorder.sealed)).collect(),
             farm: self.farm.state(),
             records,
         })?;
@@ -646,13 +529,7 @@ impl Engine {
 
 /// Takes a sample, unless it is in a report already (the farm has gone back to where it was kept), and makes the report
 /// that is due after it.
-fn record(
-    recorder: &mut Recorder,
-    sample: &Sample<'_>,
-    boot: u32,
-    readings: &mut u64,
-    reports: &mut Vec<Report>,
-) {
+fn record(recorder: &mut Recorder, sample: &Sample<'_>, boot: u32, readings: &mut u64, reports: &mut Vec<Report>) {
     if sample.time <= recorder.sealed {
         return;
     }
@@ -665,19 +542,10 @@ fn record(
 
 /// The report as the node sends it.
 fn entry(report: &Report) -> anyhow::Result<Entry> {
-    let readings: Vec<Reading> = report
-        .readings
-        .iter()
-        .map(|measured| measured.reading)
-        .collect();
-    let batch = Batch {
-        boot: report.boot,
-        sequence: report.sequence,
-        readings,
-    };
-    let payload = batch
-        .encode()
-        .with_context(|| format!("report {} of station {}", report.sequence, report.station))?;
+    let readings: Vec<Reading> = report.readings.iter().map(|measured| measured.reading).collect();
+    let batch = Batch { boot: report.boot, sequence: report.sequence, readings };
+    let payload =
+        batch.encode().with_context(|| format!("report {} of station {}", report.sequence, report.station))?;
     Ok(Entry {
         boot: report.boot,
         sequence: report.sequence,

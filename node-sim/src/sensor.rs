@@ -19,20 +19,8 @@ pub struct Sensor {
     pub span: f64,
 }
 
-const fn sensor(
-    noise: f64,
-    relative_noise: f64,
-    resolution: f64,
-    offset: f64,
-    span: f64,
-) -> Sensor {
-    Sensor {
-        noise,
-        relative_noise,
-        resolution,
-        offset,
-        span,
-    }
+const fn sensor(noise: f64, relative_noise: f64, resolution: f64, offset: f64, span: f64) -> Sensor {
+    Sensor { noise, relative_noise, resolution, offset, span }
 }
 
 /// One tip of the rain gauge's bucket, mm.
@@ -68,9 +56,7 @@ impl Sensor {
             // Sub-GHz transceivers report whole decibels; fading in the open field is a few of them.
             Quantity::Rssi => sensor(1.6, 0.0, 1.0, 0.0, 40.0),
             // Ion-selective probes.
-            Quantity::Nitrate | Quantity::Phosphorus | Quantity::Potassium => {
-                sensor(0.5, 0.01, 0.1, 2.0, 100.0)
-            }
+            Quantity::Nitrate | Quantity::Phosphorus | Quantity::Potassium => sensor(0.5, 0.01, 0.1, 2.0, 100.0),
         }
     }
 
@@ -87,8 +73,7 @@ impl Sensor {
 pub fn sent(quantity: Quantity, value: f64) -> f64 {
     let resolution = Sensor::of(quantity).resolution;
     let range = quantity.range();
-    quantity
-        .quantise(((value / resolution).round() * resolution).clamp(*range.start(), *range.end()))
+    quantity.quantise(((value / resolution).round() * resolution).clamp(*range.start(), *range.end()))
 }
 
 #[cfg(test)]
@@ -102,10 +87,7 @@ mod tests {
                 let value = sent(quantity, value);
                 assert!(quantity.range().contains(&value));
                 let multiples = value / Sensor::of(quantity).resolution;
-                assert!(
-                    (multiples - multiples.round()).abs() < 1e-6,
-                    "{quantity} {value}"
-                );
+                assert!((multiples - multiples.round()).abs() < 1e-6, "{quantity} {value}");
                 assert_eq!(quantity.quantise(value).to_bits(), value.to_bits());
             }
         }

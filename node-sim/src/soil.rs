@@ -65,12 +65,7 @@ impl Texture {
             Self::ClayLoam => (0.22, 0.36, 0.48, 4.3),
             Self::SiltyClayLoam => (0.22, 0.38, 0.51, 5.7),
         };
-        Hydraulics {
-            wilting_point,
-            field_capacity,
-            saturation,
-            saturated_conductivity_mm_h,
-        }
+        Hydraulics { wilting_point, field_capacity, saturation, saturated_conductivity_mm_h }
     }
 
     /// Its name, as people write it: `sandy loam`.
@@ -131,10 +126,7 @@ mod tests {
     fn textures_hold_more_from_wilting_to_saturation() {
         for texture in Texture::ALL {
             let h = texture.hydraulics();
-            assert!(
-                h.wilting_point < h.field_capacity && h.field_capacity < h.saturation,
-                "{texture:?}"
-            );
+            assert!(h.wilting_point < h.field_capacity && h.field_capacity < h.saturation, "{texture:?}");
         }
     }
 }

@@ -110,19 +110,13 @@ impl Station {
     /// A station at field capacity and with the year's heat in its soil at `start`. `faults` are its own.
     #[must_use]
     pub fn new(id: StationId, site: &Site<'_>, start: Timestamp, faults: Vec<Fault>) -> Self {
-        let Site {
-            field,
-            config,
-            gateway,
-            seed,
-            annual,
-        } = *site;
+        let Site { field, config, gateway, seed, annual } = *site;
         let mut draw = Chance::new(seed, &format!("station/{id}/variation")).at(0);
         // The soil's contents vary by 4 %, its conductivity by a third, within a field.
-        let soil = config.soil.hydraulics().scaled(
-            (1.0 + 0.04 * draw.normal()).clamp(0.88, 1.12),
-            (0.3 * draw.normal()).exp().clamp(0.5, 2.0),
-        );
+        let soil = config
+            .soil
+            .hydraulics()
+            .scaled((1.0 + 0.04 * draw.normal()).clamp(0.88, 1.12), (0.3 * draw.normal()).exp().clamp(0.5, 2.0));
         let diffusivity = DIFFUSIVITY_M2_S * (1.0 + 0.08 * draw.normal()).clamp(0.8, 1.2);
         let latitude = config.latitude + 0.0032 * (draw.uniform() - 0.5);
         let longitude = config.longitude + 0.0040 * (draw.uniform() - 0.5);
@@ -139,13 +133,9 @@ impl Station {
             signal_dbm: -50.0 - 27.0 * (metres / 10.0).log10() + 2.0 * draw.normal(),
         };
         let mut draw = Chance::new(seed, &format!("station/{id}/probes")).at(0);
-        let offsets = CHANNELS
-            .map(|channel| Sensor::of(channel.quantity).offset * draw.normal().clamp(-2.5, 2.5));
+        let offsets = CHANNELS.map(|channel| Sensor::of(channel.quantity).offset * draw.normal().clamp(-2.5, 2.5));
         let noise = Chance::new(seed, &format!("station/{id}/noise"));
-        let faults = faults
-            .into_iter()
-            .map(|fault| (fault.clone(), fault.chance(seed)))
-            .collect();
+        let faults = faults.into_iter().map(|fault| (fault.clone(), fault.chance(seed))).collect();
         Self {
             water: WaterColumn::new(soil, soil.field_capacity),
             heat: HeatColumn::new(diffusivity, annual, start),
@@ -227,20 +217,11 @@ impl Station {
     ) {
         let irrigation = irrigation_mm_h * self.variation.irrigation;
         let supply = conditions.rain_mm_h * self.variation.rain + irrigation;
-        self.water.step(
-            hours,
-            &demand(crop, self.variation.cover, conditions, supply),
-        );
-        let surface = surface_c(
-            conditions.air_temperature_c,
-            conditions.solar_radiation_w_m2,
-            self.variation.cover,
-        );
+        self.water.step(hours, &demand(crop, self.variation.cover, conditions, supply));
+        let surface = surface_c(conditions.air_temperature_c, conditions.solar_radiation_w_m2, self.variation.cover);
         self.heat.step(hours * 3600.0, surface, start);
         // A full sun charges 3 % an hour, less as the battery fills; the node takes 3 % a day.
-        let charging = 0.03 * conditions.solar_radiation_w_m2 / 1000.0
-            * self.variation.panel
-            * (1.0 - self.charge);
+        let charging = 0.03 * conditions.solar_radiation_w_m2 / 1000.0 * self.variation.panel * (1.0 - self.charge);
         self.charge = (self.charge + hours * (charging - 0.03 / 24.0)).clamp(0.0, 1.0);
     }
 
@@ -269,14 +250,7 @@ impl Station {
                 value = value.abs();
             }
             if let Some((value, fault)) = self.with_faults(channel, number, time, value) {
-                out.push(Measured {
-                    reading: Reading {
-                        channel,
-                        time,
-                        value,
-                    },
-                    fault,
-                });
+                out.push(Measured { reading: Reading { channel, time, value }, fault });
             }
         }
     }
@@ -286,13 +260,10 @@ impl Station {
         let channel = CHANNELS[index];
         match channel.quantity {
             Quantity::SoilMoisture => self.water.water_content(PROBED[index]),
-            Quantity::SoilTemperature => self
-                .heat
-                .temperature_c(f64::from(channel.level_cm.unwrap_or(0)) / 100.0),
-            Quantity::SoilEc => bulk_ec_ds_m(
-                self.water.water_content(PROBED[1]),
-                self.water_ec_ds_m * self.variation.water_ec,
-            ),
+            Quantity::SoilTemperature => self.heat.temperature_c(f64::from(channel.level_cm.unwrap_or(0)) / 100.0),
+            Quantity::SoilEc => {
+                bulk_ec_ds_m(self.water.water_content(PROBED[1]), self.water_ec_ds_m * self.variation.water_ec)
+            }
             Quantity::AirTemperature => conditions.air_temperature_c + self.variation.air_c,
             Quantity::RelativeHumidity => conditions.relative_humidity_pct.min(MOST_HUMIDITY_PCT),
             Quantity::WindSpeed => conditions.wind_speed_m_s * self.variation.wind,
@@ -320,45 +291,26 @@ impl Station {
         value: f64,
     ) -> Option<(f64, Option<FaultKind>)> {
         let quantity = channel.quantity;
-        let Some((fault, chance)) = self
-            .faults
-            .iter_mut()
-            .find(|(fault, _)| fault.channel == channel && fault.is_active(time))
+        let Some((fault, chance)) =
+            self.faults.iter_mut().find(|(fault, _)| fault.channel == channel && fault.is_active(time))
         else {
             self.held.remove(&channel);
             return Some((sent(quantity, value), None));
         };
         match fault.effect {
             Effect::Dropout => None,
-            Effect::Stuck => Some((
-                *self
-                    .held
-                    .entry(channel)
-                    .or_insert_with(|| sent(quantity, value)),
-                Some(FaultKind::Stuck),
-            )),
+            Effect::Stuck => {
+                Some((*self.held.entry(channel).or_insert_with(|| sent(quantity, value)), Some(FaultKind::Stuck)))
+            }
             Effect::Drift { per_hour } => {
                 let hours = time.millis_since(fault.start) as f64 / 3_600_000.0;
-                Some((
-                    sent(quantity, value + per_hour * hours),
-                    Some(FaultKind::Drift),
-                ))
+                Some((sent(quantity, value + per_hour * hours), Some(FaultKind::Drift)))
             }
-            Effect::Spike {
-                magnitude,
-                probability,
-            } => {
+            Effect::Spike { magnitude, probability } => {
                 let off = spike(chance, number, magnitude, probability);
                 // An outlier that the range would cut goes the other way.
-                let off = if quantity.range().contains(&(value + off)) {
-                    off
-                } else {
-                    -off
-                };
-                Some((
-                    sent(quantity, value + off),
-                    (off != 0.0).then_some(FaultKind::Spike),
-                ))
+                let off = if quantity.range().contains(&(value + off)) { off } else { -off };
+                Some((sent(quantity, value + off), (off != 0.0).then_some(FaultKind::Spike)))
             }
         }
     }
@@ -383,12 +335,7 @@ impl Rhythm {
         let number = hash(id.as_str());
         // Whole seconds, as a node's clock has them.
         let phase_ms = (number % u64::from(sample_s)) as i64 * 1000;
-        Self {
-            interval_ms,
-            phase_ms,
-            per_report,
-            report_phase: ((number >> 32) % per_report as u64) as i64,
-        }
+        Self { interval_ms, phase_ms, per_report, report_phase: ((number >> 32) % per_report as u64) as i64 }
     }
 
     /// The number of the first sample after a time.
@@ -425,24 +372,14 @@ mod tests {
     #[test]
     fn stations_sample_at_their_own_moments_and_report_every_few_samples() {
         let start: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
-        let rhythms: Vec<Rhythm> = (1..=8)
-            .map(|n| Rhythm::new(&StationId::try_from(format!("n{n}")).unwrap(), 300, 900))
-            .collect();
+        let rhythms: Vec<Rhythm> =
+            (1..=8).map(|n| Rhythm::new(&StationId::try_from(format!("n{n}")).unwrap(), 300, 900)).collect();
         for rhythm in &rhythms {
             let first = rhythm.next_after(start);
             assert!(rhythm.time(first) > start && rhythm.time(first - 1) <= start);
             assert_eq!(rhythm.next_after(rhythm.time(first)), first + 1);
-            assert_eq!(
-                (first..first + 30)
-                    .filter(|&n| rhythm.reports_after(n))
-                    .count(),
-                10
-            );
+            assert_eq!((first..first + 30).filter(|&n| rhythm.reports_after(n)).count(), 10);
         }
-        assert!(
-            rhythms
-                .windows(2)
-                .any(|pair| pair[0].phase_ms != pair[1].phase_ms)
-        );
+        assert!(rhythms.windows(2).any(|pair| pair[0].phase_ms != pair[1].phase_ms));
     }
 }

@@ -50,9 +50,7 @@ pub enum StoreError {
         problem: String,
     },
     /// The state is of another farm.
-    #[error(
-        "state directory {path:?} holds a farm with {key} = {kept}, the configuration says {wanted}"
-    )]
+    #[error("state directory {path:?} holds a farm with {key} = {kept}, the configuration says {wanted}")]
     OtherFarm {
         /// The folder.
         path: PathBuf,
@@ -171,25 +169,13 @@ impl Record {
                 let boot = u32::from_le_bytes(take(input)?);
                 let sequence = u64::from_le_bytes(take(input)?);
                 let readings = u32::from_le_bytes(take(input)?);
-                Self::Waiting(
-                    station,
-                    Entry {
-                        boot,
-                        sequence,
-                        readings,
-                        payload: Bytes::copy_from_slice(input),
-                    },
-                )
+                Self::Waiting(station, Entry { boot, sequence, readings, payload: Bytes::copy_from_slice(input) })
             }
             3 => Self::Open(Report::decode(input)?),
             4 => {
                 let station = take_station(input)?;
                 let at = Timestamp::from_millis(i64::from_le_bytes(take(input)?));
-                Self::Irrigation(Irrigation {
-                    at,
-                    station,
-                    minutes: u32::from_le_bytes(take(input)?),
-                })
+                Self::Irrigation(Irrigation { at, station, minutes: u32::from_le_bytes(take(input)?) })
             }
             _ => return None,
         })
@@ -237,22 +223,15 @@ impl Store {
     pub fn open(dir: &Path, identity: Identity) -> Result<(Self, Option<Kept>), StoreError> {
         std::fs::create_dir_all(dir).map_err(at(dir))?;
         let lock_path = dir.join("lock");
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(at(&lock_path))?;
+        let lock =
+            OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path).map_err(at(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
                 return Err(StoreError::InUse(dir.to_owned()));
             }
             Err(std::fs::TryLockError::Error(source)) => {
-                return Err(StoreError::Io {
-                    path: lock_path,
-                    source,
-                });
+                return Err(StoreError::Io { path: lock_path, source });
             }
         }
         let state = read_state(dir)?;
@@ -275,28 +254,10 @@ impl Store {
         let mut input = bytes.as_slice();
         let records = std::iter::from_fn(|| Record::decode(&mut input)).collect();
         if !input.is_empty() {
-            tracing::warn!(
-                bytes = input.len(),
-                "the journal's end was torn; what was not yet published is made again"
-            );
+            tracing::warn!(bytes = input.len(), "the journal's end was torn; what was not yet published is made again");
         }
-        let StateFile {
-            boot,
-            truth_length,
-            sealed,
-            farm,
-            ..
-        } = state;
-        Ok((
-            store,
-            Some(Kept {
-                boot,
-                truth_length,
-                sealed,
-                farm,
-                records,
-            }),
-        ))
+        let StateFile { boot, truth_length, sealed, farm, .. } = state;
+        Ok((store, Some(Kept { boot, truth_length, sealed, farm, records })))
     }
 
     /// Keeps the farm's state, with a new journal. On disk when it returns; a kill at any moment leaves the old or the new.
@@ -308,10 +269,7 @@ impl Store {
             record.encode(&mut self.buffer);
         }
         let mut journal = File::create(&path).map_err(at(&path))?;
-        journal
-            .write_all(&self.buffer)
-            .and_then(|()| journal.sync_all())
-            .map_err(at(&path))?;
+        journal.write_all(&self.buffer).and_then(|()| journal.sync_all()).map_err(at(&path))?;
         let state = StateFile {
             version: VERSION,
             boot: keep.boot,
@@ -322,19 +280,13 @@ impl Store {
             farm: keep.farm,
         };
         let path = self.dir.join(STATE);
-        let text = toml::to_string(&state).map_err(|error| StoreError::Format {
-            path: path.clone(),
-            problem: error.to_string(),
-        })?;
+        let text = toml::to_string(&state)
+            .map_err(|error| StoreError::Format { path: path.clone(), problem: error.to_string() })?;
         let new = self.dir.join("state.toml.new");
         let mut file = File::create(&new).map_err(at(&new))?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(at(&new))?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&new))?;
         std::fs::rename(&new, &path).map_err(at(&path))?;
-        File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(at(&self.dir))?;
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(at(&self.dir))?;
         let old = self.journal_path(self.last_journal);
         self.journal = Some((number, journal));
         self.last_journal = number;
@@ -349,10 +301,7 @@ impl Store {
     pub fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
         let path = self.journal_path(self.last_journal);
         let Some((_, journal)) = &mut self.journal else {
-            return Err(StoreError::Format {
-                path,
-                problem: "nothing was kept before".to_owned(),
-            });
+            return Err(StoreError::Format { path, problem: "nothing was kept before".to_owned() });
         };
         self.buffer.clear();
         for record in records {
@@ -404,11 +353,10 @@ pub fn resume_time(dir: &Path) -> Result<Option<Timestamp>, StoreError> {
     let path = dir.join(format!("journal-{}", state.journal));
     let bytes = std::fs::read(&path).map_err(at(&path))?;
     let mut input = bytes.as_slice();
-    let made =
-        std::iter::from_fn(|| Record::decode(&mut input)).filter_map(|record| match record {
-            Record::Made(report) => report.readings.last().map(|measured| measured.reading.time),
-            _ => None,
-        });
+    let made = std::iter::from_fn(|| Record::decode(&mut input)).filter_map(|record| match record {
+        Record::Made(report) => report.readings.last().map(|measured| measured.reading.time),
+        _ => None,
+    });
     Ok(Some(made.fold(state.farm.now, Timestamp::max)))
 }
 
@@ -419,29 +367,17 @@ fn read_state(dir: &Path) -> Result<Option<StateFile>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(at(&path)(error)),
     };
-    let format = |problem: String| StoreError::Format {
-        path: path.clone(),
-        problem,
-    };
-    let version: VersionOnly =
-        toml::from_str(&text).map_err(|error| format(error.message().to_owned()))?;
+    let format = |problem: String| StoreError::Format { path: path.clone(), problem };
+    let version: VersionOnly = toml::from_str(&text).map_err(|error| format(error.message().to_owned()))?;
     if version.version != VERSION {
-        return Err(format(format!(
-            "is of version {}, this program reads version {VERSION}",
-            version.version
-        )));
+        return Err(format(format!("is of version {}, this program reads version {VERSION}", version.version)));
     }
-    toml::from_str(&text)
-        .map(Some)
-        .map_err(|error| format(error.message().to_owned()))
+    toml::from_str(&text).map(Some).map_err(|error| format(error.message().to_owned()))
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
-    move |source| StoreError::Io {
-        path: path.clone(),
-        source,
-    }
+    move |source| StoreError::Io { path: path.clone(), source }
 }
 
 #[cfg(test)]
@@ -451,39 +387,21 @@ mod tests {
     use crate::farm::Farm;
 
     fn identity(seed: u64) -> Identity {
-        Identity {
-            farm: "demo".parse().unwrap(),
-            seed,
-            start: Timestamp::from_secs(0),
-        }
+        Identity { farm: "demo".parse().unwrap(), seed, start: Timestamp::from_secs(0) }
     }
 
     fn farm_state() -> FarmState {
-        let mut farm = Farm::new(&FarmConfig {
-            stations: 3,
-            ..FarmConfig::default()
-        })
-        .unwrap();
+        let mut farm = Farm::new(&FarmConfig { stations: 3, ..FarmConfig::default() }).unwrap();
         farm.advance(farm.now().plus_secs(7777), |_| {});
         farm.state()
     }
 
     fn keep(farm: &FarmState, boot: u32, records: Vec<Record>) -> Keep {
-        Keep {
-            boot,
-            truth_length: Some(8),
-            sealed: BTreeMap::new(),
-            farm: farm.clone(),
-            records,
-        }
+        Keep { boot, truth_length: Some(8), sealed: BTreeMap::new(), farm: farm.clone(), records }
     }
 
     fn irrigation(minutes: u32) -> Record {
-        Record::Irrigation(Irrigation {
-            at: Timestamp::from_secs(5),
-            station: "n1".parse().unwrap(),
-            minutes,
-        })
+        Record::Irrigation(Irrigation { at: Timestamp::from_secs(5), station: "n1".parse().unwrap(), minutes })
     }
 
     #[test]
@@ -492,12 +410,7 @@ mod tests {
         let farm = farm_state();
         let waiting = Record::Waiting(
             "e1".parse().unwrap(),
-            Entry {
-                boot: 1,
-                sequence: 9,
-                readings: 39,
-                payload: Bytes::from_static(b"batch"),
-            },
+            Entry { boot: 1, sequence: 9, readings: 39, payload: Bytes::from_static(b"batch") },
         );
         let (mut store, kept) = Store::open(dir.path(), identity(1)).unwrap();
         assert!(kept.is_none());
@@ -534,30 +447,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut store, _) = Store::open(dir.path(), identity(1)).unwrap();
         store.keep(keep(&farm_state(), 1, Vec::new())).unwrap();
-        assert!(matches!(
-            Store::open(dir.path(), identity(1)),
-            Err(StoreError::InUse(_))
-        ));
+        assert!(matches!(Store::open(dir.path(), identity(1)), Err(StoreError::InUse(_))));
         drop(store);
-        let error = Store::open(dir.path(), identity(2))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.ends_with("holds a farm with seed = 1, the configuration says 2"),
-            "{error}"
-        );
+        let error = Store::open(dir.path(), identity(2)).unwrap_err().to_string();
+        assert!(error.ends_with("holds a farm with seed = 1, the configuration says 2"), "{error}");
         let path = dir.path().join(STATE);
-        let text =
-            std::fs::read_to_string(&path)
-                .unwrap()
-                .replacen("version = 1", "version = 7", 1);
+        let text = std::fs::read_to_string(&path).unwrap().replacen("version = 1", "version = 7", 1);
         std::fs::write(&path, text).unwrap();
-        let error = Store::open(dir.path(), identity(1))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.ends_with("is of version 7, this program reads version 1"),
-            "{error}"
-        );
+        let error = Store::open(dir.path(), identity(1)).unwrap_err().to_string();
+        assert!(error.ends_with("is of version 7, this program reads version 1"), "{error}");
     }
 }

@@ -45,8 +45,7 @@ impl Place {
         let correction_h = 0.1645 * (2.0 * b).sin() - 0.1255 * b.cos() - 0.025 * b.sin();
         let hour_angle = PI / 12.0 * (hour + correction_h - 12.0);
         let latitude = self.latitude.to_radians();
-        let sine = latitude.sin() * declination.sin()
-            + latitude.cos() * declination.cos() * hour_angle.cos();
+        let sine = latitude.sin() * declination.sin() + latitude.cos() * declination.cos() * hour_angle.cos();
         (SOLAR_CONSTANT * distance * sine).max(0.0)
     }
 
@@ -59,10 +58,7 @@ impl Place {
     /// Mean of [`Place::clear_sky_w_m2`] over the hour that begins at `start`.
     #[must_use]
     pub fn clear_sky_hour_w_m2(&self, start: Timestamp) -> f64 {
-        (0..4)
-            .map(|quarter| self.clear_sky_w_m2(start.plus_secs(450 + 900 * quarter)))
-            .sum::<f64>()
-            / 4.0
+        (0..4).map(|quarter| self.clear_sky_w_m2(start.plus_secs(450 + 900 * quarter))).sum::<f64>() / 4.0
     }
 }
 
@@ -79,25 +75,15 @@ mod tests {
     /// FAO-56 example 8: 3 September at 20 degrees south, 32.2 MJ/(m2 d).
     #[test]
     fn a_days_extraterrestrial_radiation_is_that_of_fao_56() {
-        let place = Place {
-            latitude: -20.0,
-            longitude: 0.0,
-            elevation_m: 0.0,
-        };
+        let place = Place { latitude: -20.0, longitude: 0.0, elevation_m: 0.0 };
         let midnight: Timestamp = "2026-09-03T00:00:00Z".parse().unwrap();
-        let mj: f64 = (0..288)
-            .map(|k| place.extraterrestrial_w_m2(midnight.plus_secs(300 * k)) * 300.0 / 1e6)
-            .sum();
+        let mj: f64 = (0..288).map(|k| place.extraterrestrial_w_m2(midnight.plus_secs(300 * k)) * 300.0 / 1e6).sum();
         assert!((mj - 32.2).abs() < 0.3, "{mj}");
     }
 
     #[test]
     fn the_sun_is_highest_at_noon_and_down_at_midnight() {
-        let fallon = Place {
-            latitude: 39.4575,
-            longitude: -118.77388,
-            elevation_m: 1208.5,
-        };
+        let fallon = Place { latitude: 39.4575, longitude: -118.77388, elevation_m: 1208.5 };
         let noon: Timestamp = "2026-06-21T19:57:00Z".parse().unwrap();
         let strongest = fallon.clear_sky_w_m2(noon);
         assert!(strongest > fallon.clear_sky_w_m2(noon.plus_secs(7200)));

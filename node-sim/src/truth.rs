@@ -69,10 +69,7 @@ pub enum Event {
 impl Event {
     pub(crate) fn fault(fault: &Fault) -> Self {
         let (magnitude, rate) = match fault.effect {
-            Effect::Spike {
-                magnitude,
-                probability,
-            } => (Some(magnitude), Some(probability)),
+            Effect::Spike { magnitude, probability } => (Some(magnitude), Some(probability)),
             Effect::Drift { per_hour } => (None, Some(per_hour)),
             Effect::Stuck | Effect::Dropout => (None, None),
         };
@@ -169,21 +166,9 @@ impl Report {
             };
             let time = Timestamp::from_millis(i64::from_le_bytes(take(input)?));
             let value = f64::from_le_bytes(take(input)?);
-            readings.push(Measured {
-                reading: Reading {
-                    channel,
-                    time,
-                    value,
-                },
-                fault,
-            });
+            readings.push(Measured { reading: Reading { channel, time, value }, fault });
         }
-        Some(Self {
-            station,
-            boot,
-            sequence,
-            readings,
-        })
+        Some(Self { station, boot, sequence, readings })
     }
 }
 
@@ -228,11 +213,7 @@ impl TruthLog {
     ) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join(EVENTS);
-        let mut events = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)?;
+        let mut events = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
         let mut text = String::new();
         events.read_to_string(&mut text)?;
         // A line without its end was torn when the process was killed.
@@ -240,32 +221,17 @@ impl TruthLog {
         if whole < text.len() {
             events.set_len(whole as u64)?;
         }
-        let known = text[..whole]
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect();
-        let mut log = Self {
-            events,
-            known,
-            readings: None,
-            length: 0,
-            buffer: Vec::new(),
-        };
+        let known = text[..whole].lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let mut log = Self { events, known, readings: None, length: 0, buffer: Vec::new() };
         if with_readings {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(dir.join(READINGS))?;
+            let mut file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join(READINGS))?;
             let end = file.metadata()?.len();
             if end < MAGIC.len() as u64 {
                 file.set_len(0)?;
                 file.write_all(MAGIC)?;
             }
-            let keep = length
-                .unwrap_or(end)
-                .clamp(MAGIC.len() as u64, end.max(MAGIC.len() as u64));
+            let keep = length.unwrap_or(end).clamp(MAGIC.len() as u64, end.max(MAGIC.len() as u64));
             file.set_len(keep)?;
             file.seek(SeekFrom::Start(keep))?;
             log.readings = Some(file);
@@ -283,10 +249,7 @@ impl TruthLog {
     }
 
     /// Writes reports. They are with the system when this returns.
-    pub fn write_reports<'a>(
-        &mut self,
-        reports: impl IntoIterator<Item = &'a Report>,
-    ) -> io::Result<()> {
+    pub fn write_reports<'a>(&mut self, reports: impl IntoIterator<Item = &'a Report>) -> io::Result<()> {
         let Some(file) = &mut self.readings else {
             return Ok(());
         };
@@ -351,10 +314,7 @@ pub enum TruthError {
 /// When the file cannot be read, or a line is no event.
 pub fn read_events(dir: &Path) -> Result<Vec<Event>, TruthError> {
     let file = dir.join(EVENTS);
-    let text = std::fs::read_to_string(&file).map_err(|source| TruthError::Io {
-        file: file.clone(),
-        source,
-    })?;
+    let text = std::fs::read_to_string(&file).map_err(|source| TruthError::Io { file: file.clone(), source })?;
     let mut offset = 0;
     let mut events = Vec::new();
     for line in text.split_inclusive('\n') {
@@ -374,32 +334,17 @@ pub fn read_events(dir: &Path) -> Result<Vec<Event>, TruthError> {
 ///
 /// # Errors
 /// When the file cannot be opened or is no truth log; the iterator's items when a record is damaged, after which it ends.
-pub fn read_readings(
-    dir: &Path,
-) -> Result<impl Iterator<Item = Result<TruthReading, TruthError>> + use<>, TruthError> {
+pub fn read_readings(dir: &Path) -> Result<impl Iterator<Item = Result<TruthReading, TruthError>> + use<>, TruthError> {
     let file = dir.join(READINGS);
-    let io_error = |source| TruthError::Io {
-        file: file.clone(),
-        source,
-    };
+    let io_error = |source| TruthError::Io { file: file.clone(), source };
     let mut reader = BufReader::new(File::open(&file).map_err(io_error)?);
     let mut magic = [0; MAGIC.len()];
     let is_log = reader.read_exact(&mut magic).is_ok() && magic == *MAGIC;
     if !is_log {
         let problem = "is not a log of readings (it does not begin with TILTHTR1)".to_owned();
-        return Err(TruthError::Format {
-            file,
-            offset: 0,
-            problem,
-        });
+        return Err(TruthError::Format { file, offset: 0, problem });
     }
-    Ok(Readings {
-        file,
-        reader,
-        offset: MAGIC.len() as u64,
-        report: Vec::new().into_iter(),
-        ended: false,
-    })
+    Ok(Readings { file, reader, offset: MAGIC.len() as u64, report: Vec::new().into_iter(), ended: false })
 }
 
 struct Readings {
@@ -413,10 +358,7 @@ struct Readings {
 impl Readings {
     /// The next report's readings; none at the end.
     fn next_report(&mut self) -> Result<Option<Vec<TruthReading>>, TruthError> {
-        let io_error = |source| TruthError::Io {
-            file: self.file.clone(),
-            source,
-        };
+        let io_error = |source| TruthError::Io { file: self.file.clone(), source };
         let mut length = [0; 4];
         if self.reader.fill_buf().map_err(io_error)?.is_empty()
             || !read_whole(&mut self.reader, &mut length).map_err(io_error)?
@@ -424,29 +366,17 @@ impl Readings {
             return Ok(None);
         }
         let length = u32::from_le_bytes(length) as usize;
-        let damaged = |problem: String| TruthError::Format {
-            file: self.file.clone(),
-            offset: self.offset,
-            problem,
-        };
+        let damaged = |problem: String| TruthError::Format { file: self.file.clone(), offset: self.offset, problem };
         if length > MAX_RECORD {
-            return Err(damaged(format!(
-                "a record of {length} bytes is longer than any"
-            )));
+            return Err(damaged(format!("a record of {length} bytes is longer than any")));
         }
         let mut record = vec![0; length];
         if !read_whole(&mut self.reader, &mut record).map_err(io_error)? {
             return Ok(None);
         }
-        let report =
-            Report::decode(&record).ok_or_else(|| damaged("the record is damaged".to_owned()))?;
+        let report = Report::decode(&record).ok_or_else(|| damaged("the record is damaged".to_owned()))?;
         self.offset += 4 + length as u64;
-        let Report {
-            station,
-            boot,
-            sequence,
-            readings,
-        } = report;
+        let Report { station, boot, sequence, readings } = report;
         let reading = |measured: Measured| TruthReading {
             station: station.clone(),
             boot,
@@ -506,25 +436,13 @@ mod tests {
             time: Timestamp::from_secs(1000 * sequence as i64 + k),
             value: 0.25 + k as f64 / 1000.0,
         };
-        let readings = (0..3)
-            .map(|k| Measured {
-                reading: reading(k),
-                fault: (k == 1).then_some(FaultKind::Drift),
-            })
-            .collect();
-        Report {
-            station: "n1".parse().unwrap(),
-            boot: 4,
-            sequence,
-            readings,
-        }
+        let readings =
+            (0..3).map(|k| Measured { reading: reading(k), fault: (k == 1).then_some(FaultKind::Drift) }).collect();
+        Report { station: "n1".parse().unwrap(), boot: 4, sequence, readings }
     }
 
     fn sequences(dir: &Path) -> Vec<u64> {
-        let mut sequences: Vec<u64> = read_readings(dir)
-            .unwrap()
-            .map(|reading| reading.unwrap().sequence)
-            .collect();
+        let mut sequences: Vec<u64> = read_readings(dir).unwrap().map(|reading| reading.unwrap().sequence).collect();
         sequences.dedup();
         sequences
     }
@@ -534,16 +452,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut log = TruthLog::open(dir.path(), true, None, &[]).unwrap();
         log.write_reports(&[report(1), report(2)]).unwrap();
-        let readings: Vec<TruthReading> = read_readings(dir.path())
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
+        let readings: Vec<TruthReading> = read_readings(dir.path()).unwrap().map(Result::unwrap).collect();
         assert_eq!(readings.len(), 6);
         assert_eq!(readings[4].fault, Some(FaultKind::Drift));
-        assert_eq!(
-            (readings[4].boot, readings[4].sequence, readings[4].value),
-            (4, 2, 0.251)
-        );
+        assert_eq!((readings[4].boot, readings[4].sequence, readings[4].value), (4, 2, 0.251));
         assert_eq!(readings[4].time, Timestamp::from_secs(2001));
     }
 
@@ -561,10 +473,7 @@ mod tests {
             (0, vec![report(2), report(3)], vec![1, 2, 3]),
             (7, vec![report(2), report(3)], vec![1, 2, 3]),
         ] {
-            let file = OpenOptions::new()
-                .write(true)
-                .open(dir.path().join(READINGS))
-                .unwrap();
+            let file = OpenOptions::new().write(true).open(dir.path().join(READINGS)).unwrap();
             file.set_len(file.metadata().unwrap().len() - cut).unwrap();
             TruthLog::open(dir.path(), true, kept, &since).unwrap();
             assert_eq!(sequences(dir.path()), expected);
@@ -574,23 +483,9 @@ mod tests {
     #[test]
     fn an_event_is_written_once_and_a_torn_line_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let event = |readings| Event::Lost {
-            station: "n1".parse().unwrap(),
-            boot: 1,
-            first: 1,
-            last: 2,
-            readings,
-        };
-        TruthLog::open(dir.path(), false, None, &[])
-            .unwrap()
-            .write_event(event(5))
-            .unwrap();
-        OpenOptions::new()
-            .append(true)
-            .open(dir.path().join(EVENTS))
-            .unwrap()
-            .write_all(b"{\"event\":\"lo")
-            .unwrap();
+        let event = |readings| Event::Lost { station: "n1".parse().unwrap(), boot: 1, first: 1, last: 2, readings };
+        TruthLog::open(dir.path(), false, None, &[]).unwrap().write_event(event(5)).unwrap();
+        OpenOptions::new().append(true).open(dir.path().join(EVENTS)).unwrap().write_all(b"{\"event\":\"lo").unwrap();
         let mut log = TruthLog::open(dir.path(), false, None, &[]).unwrap();
         log.write_event(event(5)).unwrap();
         log.write_event(event(6)).unwrap();
@@ -602,10 +497,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(READINGS), b"something else").unwrap();
         let error = read_readings(dir.path()).err().unwrap().to_string();
-        assert!(
-            error.ends_with("is not a log of readings (it does not begin with TILTHTR1)"),
-            "{error}"
-        );
+        assert!(error.ends_with("is not a log of readings (it does not begin with TILTHTR1)"), "{error}");
     }
 
     proptest! {

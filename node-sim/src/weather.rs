@@ -154,26 +154,11 @@ impl Weather {
     /// When the file has no rain column, the climate's synthetic rain falls in it, on those days only whose measured
     /// radiation says that there were clouds.
     #[must_use]
-    pub fn measured(
-        file: WeatherFile,
-        wind_height_m: f64,
-        climate: Climate,
-        place: Place,
-        seed: u64,
-    ) -> Self {
+    pub fn measured(file: WeatherFile, wind_height_m: f64, climate: Climate, place: Place, seed: u64) -> Self {
         let annual = annual_temperature(&file);
         let wind_factor = 4.87 / (67.8 * wind_height_m - 5.42).ln();
         let rain = (!file.has_rain).then(|| Synthetic::new(climate, place, seed));
-        Self {
-            place,
-            source: Source::Measured {
-                file,
-                wind_factor,
-                rain,
-            },
-            annual,
-            kept: [None; HOURS_KEPT],
-        }
+        Self { place, source: Source::Measured { file, wind_factor, rain }, annual, kept: [None; HOURS_KEPT] }
     }
 
     /// The year's course of the air temperature.
@@ -248,11 +233,7 @@ impl Weather {
     fn make_hour(&mut self, number: i64) -> Hour {
         match &mut self.source {
             Source::Synthetic(synthetic) => synthetic.hour(number),
-            Source::Measured {
-                file,
-                wind_factor,
-                rain,
-            } => {
+            Source::Measured { file, wind_factor, rain } => {
                 let mut hour = file.hour(number);
                 hour.wind_speed_m_s *= *wind_factor;
                 if let Some(rain) = rain {
@@ -270,10 +251,7 @@ impl Weather {
 /// Measured over clear-sky radiation of the 24 hours around an hour.
 fn clearness(file: &WeatherFile, place: &Place, hour: i64) -> f64 {
     let around = hour - 12..hour + 12;
-    let clear: f64 = around
-        .clone()
-        .map(|h| place.clear_sky_hour_w_m2(Timestamp::from_millis(h * HOUR_MS)))
-        .sum();
+    let clear: f64 = around.clone().map(|h| place.clear_sky_hour_w_m2(Timestamp::from_millis(h * HOUR_MS))).sum();
     let measured: f64 = around.map(|h| file.hour(h).solar_radiation_w_m2).sum();
     if clear > 0.0 { measured / clear } else { 1.0 }
 }
@@ -281,17 +259,9 @@ fn clearness(file: &WeatherFile, place: &Place, hour: i64) -> f64 {
 /// Mean and first harmonic of a file of at least ten months; of a shorter one only the mean is known.
 fn annual_temperature(file: &WeatherFile) -> AnnualTemperature {
     let n = file.hour_count() as f64;
-    let mean_c = file
-        .hours()
-        .map(|(_, hour)| hour.air_temperature_c)
-        .sum::<f64>()
-        / n;
+    let mean_c = file.hours().map(|(_, hour)| hour.air_temperature_c).sum::<f64>() / n;
     if file.hour_count() < 300 * 24 {
-        return AnnualTemperature {
-            mean_c,
-            amplitude_c: 0.0,
-            warmest_day: 200.0,
-        };
+        return AnnualTemperature { mean_c, amplitude_c: 0.0, warmest_day: 200.0 };
     }
     let (mut cos, mut sin) = (0.0, 0.0);
     for (number, hour) in file.hours() {
@@ -300,79 +270,44 @@ fn annual_temperature(file: &WeatherFile) -> AnnualTemperature {
         sin += 2.0 / n * (hour.air_temperature_c - mean_c) * angle.sin();
     }
     let warmest_day = (sin.atan2(cos) / TAU * 365.2425).rem_euclid(365.2425);
-    AnnualTemperature {
-        mean_c,
-        amplitude_c: cos.hypot(sin),
-        warmest_day,
-    }
+    AnnualTemperature { mean_c, amplitude_c: cos.hypot(sin), warmest_day }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FALLON: Place = Place {
-        latitude: 39.4575,
-        longitude: -118.77388,
-        elevation_m: 1208.5,
-    };
+    const FALLON: Place = Place { latitude: 39.4575, longitude: -118.77388, elevation_m: 1208.5 };
 
     fn fallon() -> Weather {
-        let path = std::path::Path::new(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../shared/data/fallon-2015/hourly.csv"
-        ));
-        let file = WeatherFile::read(path).unwrap_or_else(|error| {
-            panic!("this test needs the weather measured at Fallon: {error}")
-        });
+        let path =
+            std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/fallon-2015/hourly.csv"));
+        let file = WeatherFile::read(path)
+            .unwrap_or_else(|error| panic!("this test needs the weather measured at Fallon: {error}"));
         Weather::measured(file, 3.0, Climate::default(), FALLON, 1)
     }
 
     #[test]
     fn rain_between_two_times_adds_up() {
-        let mut weather = Weather::synthetic(
-            Climate {
-                wet_day_share: 0.8,
-                ..Climate::default()
-            },
-            FALLON,
-            5,
-        );
+        let mut weather = Weather::synthetic(Climate { wet_day_share: 0.8, ..Climate::default() }, FALLON, 5);
         let start: Timestamp = "2026-04-01T00:13:00Z".parse().unwrap();
         let whole = weather.rain_mm(start, start.plus_secs(10 * 86_400));
-        let parts: f64 = (0..10 * 288)
-            .map(|k| weather.rain_mm(start.plus_secs(300 * k), start.plus_secs(300 * (k + 1))))
-            .sum();
-        assert!(
-            whole > 5.0 && (whole - parts).abs() < 1e-9,
-            "{whole} {parts}"
-        );
+        let parts: f64 =
+            (0..10 * 288).map(|k| weather.rain_mm(start.plus_secs(300 * k), start.plus_secs(300 * (k + 1)))).sum();
+        assert!(whole > 5.0 && (whole - parts).abs() < 1e-9, "{whole} {parts}");
     }
 
     #[test]
     fn a_years_reference_evapotranspiration_at_fallon_is_near_the_published_one() {
-        let published = std::fs::read_to_string(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../shared/data/fallon-2015/daily.csv"
-        ))
-        .unwrap_or_else(|error| {
-            panic!("this test needs ../shared/data/fallon-2015/daily.csv: {error}")
-        });
-        let total: f64 = published
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split(',').nth(6)?.parse::<f64>().ok())
-            .sum();
+        let published =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/fallon-2015/daily.csv"))
+                .unwrap_or_else(|error| panic!("this test needs ../shared/data/fallon-2015/daily.csv: {error}"));
+        let total: f64 = published.lines().skip(1).filter_map(|line| line.split(',').nth(6)?.parse::<f64>().ok()).sum();
         let mut weather = fallon();
         let start: Timestamp = "2015-01-01T08:00:00Z".parse().unwrap();
-        let computed: f64 = (0..365 * 24)
-            .map(|h| weather.at(start.plus_secs(3600 * h + 1800)).et0_mm_h)
-            .sum();
+        let computed: f64 = (0..365 * 24).map(|h| weather.at(start.plus_secs(3600 * h + 1800)).et0_mm_h).sum();
         // Theirs is the daily equation; the hourly one, whose nights cannot fall below zero, gives a little more.
-        assert!(
-            (computed / total - 1.0).abs() < 0.08,
-            "computed {computed:.0} mm, published {total:.0} mm"
-        );
+        assert!((computed / total - 1.0).abs() < 0.08, "computed {computed:.0} mm, published {total:.0} mm");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use node_sim::truth::{Event, TruthReading, read_events, read_readings};
 use node_sim::{Config, FarmConfig, Pace, simulate};
 use proto::{
-    Ack, Batch, Birth, Command, CommandMessage, FarmId, Reading, StationId, Status, TimeScale,
-    Timestamp, Topic, TopicKind,
+    Ack, Batch, Birth, Command, CommandMessage, FarmId, Reading, StationId, Status, TimeScale, Timestamp, Topic,
+    TopicKind,
 };
 use rumqttc::{AsyncClient, Event as MqttEvent, MqttOptions, Packet, QoS};
 use tokio_util::sync::CancellationToken;
@@ -31,19 +31,11 @@ struct Broker {
 
 impl Broker {
     async fn start(extra: &str) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let dir = tempfile::tempdir().unwrap();
         let config = format!(
             "listener {port} 127.0.0.1\nuser root\npersistence false\n{}",
-            if extra.is_empty() {
-                "allow_anonymous true\n"
-            } else {
-                extra
-            }
+            if extra.is_empty() { "allow_anonymous true\n" } else { extra }
         );
         std::fs::write(dir.path().join("mosquitto.conf"), config).unwrap();
         let process = Self::spawn(dir.path());
@@ -53,24 +45,16 @@ impl Broker {
     }
 
     fn spawn(dir: &Path) -> Child {
-        let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"]
-            .into_iter()
-            .find(|path| Path::new(path).exists());
+        let program =
+            ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"].into_iter().find(|path| Path::new(path).exists());
         let program = program.expect("this test needs Mosquitto (apt-get install mosquitto)");
         let mut command = Process::new(program);
-        command
-            .arg("-c")
-            .arg(dir.join("mosquitto.conf"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.arg("-c").arg(dir.join("mosquitto.conf")).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().unwrap()
     }
 
     async fn is_there(&self) {
-        until("the broker to listen", || {
-            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-        })
-        .await;
+        until("the broker to listen", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()).await;
     }
 
     async fn kill_and_restart(&mut self) {
@@ -121,10 +105,8 @@ impl Received {
         self.reports
             .iter()
             .map(|(key, readings)| {
-                let mut readings: Vec<_> = readings
-                    .iter()
-                    .map(|r| (r.channel.to_string(), r.time, r.value.to_bits()))
-                    .collect();
+                let mut readings: Vec<_> =
+                    readings.iter().map(|r| (r.channel.to_string(), r.time, r.value.to_bits())).collect();
                 readings.sort();
                 (key.clone(), readings)
             })
@@ -142,9 +124,7 @@ struct Gateway {
 impl Gateway {
     fn start(port: u16) -> Self {
         let mut options = MqttOptions::new("gateway", "127.0.0.1", port);
-        options
-            .set_keep_alive(Duration::from_secs(10))
-            .set_max_packet_size(1 << 20, 1 << 20);
+        options.set_keep_alive(Duration::from_secs(10)).set_max_packet_size(1 << 20, 1 << 20);
         let (client, mut eventloop) = AsyncClient::new(options, 10_000);
         let received = Arc::new(Mutex::new(Received::default()));
         let stop = CancellationToken::new();
@@ -152,19 +132,13 @@ impl Gateway {
         tokio::spawn(async move {
             while !stopped.is_cancelled() {
                 match eventloop.poll().await {
-                    Ok(MqttEvent::Incoming(Packet::ConnAck(_))) => sender
-                        .try_subscribe("tilth/v1/#", QoS::AtLeastOnce)
-                        .unwrap(),
+                    Ok(MqttEvent::Incoming(Packet::ConnAck(_))) => {
+                        sender.try_subscribe("tilth/v1/#", QoS::AtLeastOnce).unwrap()
+                    }
                     Ok(MqttEvent::Incoming(Packet::Publish(message))) => {
                         let topic: Topic = message.topic.parse().unwrap();
-                        if let Some(ack) =
-                            take(&mut shared.lock().unwrap(), &topic, &message.payload)
-                        {
-                            let topic = Topic {
-                                kind: TopicKind::Ack,
-                                ..topic
-                            }
-                            .to_string();
+                        if let Some(ack) = take(&mut shared.lock().unwrap(), &topic, &message.payload) {
+                            let topic = Topic { kind: TopicKind::Ack, ..topic }.to_string();
                             // A full queue loses an acknowledgement, as a radio does.
                             let _ = sender.try_publish(topic, QoS::AtMostOnce, false, ack.encode());
                         }
@@ -174,11 +148,7 @@ impl Gateway {
                 }
             }
         });
-        Self {
-            received,
-            client,
-            stop,
-        }
+        Self { received, client, stop }
     }
 
     fn reports(&self) -> usize {
@@ -190,18 +160,9 @@ impl Gateway {
     }
 
     fn command(&self, farm: &FarmId, station: &str, id: u64, command: Command) {
-        let topic = Topic {
-            farm: farm.clone(),
-            station: station.parse().unwrap(),
-            kind: TopicKind::Command,
-        };
+        let topic = Topic { farm: farm.clone(), station: station.parse().unwrap(), kind: TopicKind::Command };
         self.client
-            .try_publish(
-                topic.to_string(),
-                QoS::AtLeastOnce,
-                false,
-                CommandMessage { id, command }.encode(),
-            )
+            .try_publish(topic.to_string(), QoS::AtLeastOnce, false, CommandMessage { id, command }.encode())
             .unwrap();
     }
 }
@@ -218,39 +179,20 @@ fn take(received: &mut Received, topic: &Topic, payload: &[u8]) -> Option<Ack> {
         TopicKind::Data => {
             let batch = Batch::decode(payload).unwrap();
             let key = (station.clone(), batch.boot, batch.sequence);
-            let readings = received
-                .reports
-                .entry(key)
-                .or_insert_with(|| batch.readings.clone());
-            assert_eq!(
-                readings, &batch.readings,
-                "{station}: one boot and sequence, two reports"
-            );
-            let whole = received
-                .whole
-                .entry((station.clone(), batch.boot))
-                .or_default();
-            while received
-                .reports
-                .contains_key(&(station.clone(), batch.boot, *whole + 1))
-            {
+            let readings = received.reports.entry(key).or_insert_with(|| batch.readings.clone());
+            assert_eq!(readings, &batch.readings, "{station}: one boot and sequence, two reports");
+            let whole = received.whole.entry((station.clone(), batch.boot)).or_default();
+            while received.reports.contains_key(&(station.clone(), batch.boot, *whole + 1)) {
                 *whole += 1;
             }
-            Some(Ack {
-                boot: batch.boot,
-                sequence: *whole,
-            })
+            Some(Ack { boot: batch.boot, sequence: *whole })
         }
         TopicKind::Birth => {
-            received
-                .births
-                .push((station, Birth::decode(payload).unwrap()));
+            received.births.push((station, Birth::decode(payload).unwrap()));
             None
         }
         TopicKind::Status => {
-            received
-                .statuses
-                .push((station, Status::decode(payload).unwrap()));
+            received.statuses.push((station, Status::decode(payload).unwrap()));
             None
         }
         TopicKind::Ack | TopicKind::Command => None,
@@ -258,10 +200,7 @@ fn take(received: &mut Received, topic: &Topic, payload: &[u8]) -> Option<Ack> {
 }
 
 fn config(broker: &Broker, dir: &Path, days: i64) -> Config {
-    let farm = FarmConfig {
-        stations: 6,
-        ..FarmConfig::default()
-    };
+    let farm = FarmConfig { stations: 6, ..FarmConfig::default() };
     let mut config = Config::new(farm, broker.address(), dir.join("state"));
     config.pace = Pace::Acknowledged;
     config.until = Some(config.farm.start.plus_secs(days * 86_400));
@@ -271,10 +210,7 @@ fn config(broker: &Broker, dir: &Path, days: i64) -> Config {
 }
 
 fn truth(config: &Config) -> Vec<TruthReading> {
-    read_readings(config.truth_dir.as_ref().unwrap())
-        .unwrap()
-        .map(Result::unwrap)
-        .collect()
+    read_readings(config.truth_dir.as_ref().unwrap()).unwrap().map(Result::unwrap).collect()
 }
 
 /// The truth log has each reading once, everything that the farm makes is in it, and what arrived is exactly that.
@@ -283,37 +219,19 @@ fn assert_nothing_is_lost_or_doubled(config: &Config, gateway: &Gateway) {
     let mut made = BTreeMap::new();
     for reading in truth(config) {
         let key = (reading.station.clone(), reading.boot, reading.sequence);
-        logged.entry(key).or_default().push((
-            reading.channel.to_string(),
-            reading.time,
-            reading.value.to_bits(),
-        ));
-        let before = made.insert(
-            (reading.station, reading.channel, reading.time),
-            reading.value,
-        );
+        logged.entry(key).or_default().push((reading.channel.to_string(), reading.time, reading.value.to_bits()));
+        let before = made.insert((reading.station, reading.channel, reading.time), reading.value);
         assert!(before.is_none(), "a reading was made twice");
     }
     logged.values_mut().for_each(|readings| readings.sort());
     let mut expected = BTreeMap::new();
-    simulate(
-        &config.farm,
-        config.farm.start,
-        config.until.unwrap(),
-        |station, reading| {
-            expected.insert(
-                (station.clone(), reading.channel, reading.time),
-                reading.value,
-            );
-        },
-    )
+    simulate(&config.farm, config.farm.start, config.until.unwrap(), |station, reading| {
+        expected.insert((station.clone(), reading.channel, reading.time), reading.value);
+    })
     .unwrap();
     assert_eq!(made.len(), expected.len());
     assert!(made == expected, "what was made is not what the farm makes");
-    assert!(
-        logged == gateway.received.lock().unwrap().readings(),
-        "what arrived is not what was made"
-    );
+    assert!(logged == gateway.received.lock().unwrap().readings(), "what arrived is not what was made");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -327,11 +245,7 @@ async fn every_report_arrives_while_the_broker_is_killed_and_started_again() {
         until("reports", || gateway.reports() > reports).await;
         broker.kill_and_restart().await;
     }
-    tokio::time::timeout(PATIENCE, farm)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(PATIENCE, farm).await.unwrap().unwrap().unwrap();
     assert_nothing_is_lost_or_doubled(&config, &gateway);
     assert_eq!(truth(&config).len(), 6 * 13 * 3 * 288);
 }
@@ -349,12 +263,7 @@ async fn a_killed_simulator_goes_on_where_it_was() {
     let file = dir.path().join("node-sim.toml");
     std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
     let start = || {
-        Process::new(env!("CARGO_BIN_EXE_node-sim"))
-            .arg("--config")
-            .arg(&file)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+        Process::new(env!("CARGO_BIN_EXE_node-sim")).arg("--config").arg(&file).stderr(Stdio::null()).spawn().unwrap()
     };
     let mut process = start();
     for reports in [50, 333, 1111] {
@@ -371,17 +280,10 @@ async fn a_killed_simulator_goes_on_where_it_was() {
     .await;
     assert!(status.unwrap().success());
     assert_nothing_is_lost_or_doubled(&config, &gateway);
-    let boots: std::collections::BTreeSet<u32> =
-        truth(&config).iter().map(|reading| reading.boot).collect();
-    assert!(
-        boots.len() > 1 && boots.iter().all(|boot| (1..=4).contains(boot)),
-        "{boots:?}"
-    );
+    let boots: std::collections::BTreeSet<u32> = truth(&config).iter().map(|reading| reading.boot).collect();
+    assert!(boots.len() > 1 && boots.iter().all(|boot| (1..=4).contains(boot)), "{boots:?}");
     let events = read_events(config.truth_dir.as_ref().unwrap()).unwrap();
-    assert!(
-        matches!(&events[..], [Event::Fault { station, .. }] if station.as_str() == "e1"),
-        "{events:?}"
-    );
+    assert!(matches!(&events[..], [Event::Fault { station, .. }] if station.as_str() == "e1"), "{events:?}");
 }
 
 /// A run without a broker, until so many readings are in the truth log.
@@ -389,16 +291,9 @@ async fn run_alone(config: &Config, readings: usize) {
     let shutdown = CancellationToken::new();
     let farm = tokio::spawn(node_sim::run(config.clone(), shutdown.clone()));
     let dir = config.truth_dir.clone().unwrap();
-    until("readings", || {
-        read_readings(&dir).is_ok_and(|all| all.count() > readings)
-    })
-    .await;
+    until("readings", || read_readings(&dir).is_ok_and(|all| all.count() > readings)).await;
     shutdown.cancel();
-    tokio::time::timeout(PATIENCE, farm)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(PATIENCE, farm).await.unwrap().unwrap().unwrap();
 }
 
 /// A run with a broker, until reports of this boot have arrived, and everything that waited.
@@ -410,19 +305,11 @@ async fn run_with(config: &Config, gateway: &Gateway, boot: u32) {
     })
     .await;
     shutdown.cancel();
-    tokio::time::timeout(PATIENCE, farm)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(PATIENCE, farm).await.unwrap().unwrap().unwrap();
 }
 
 fn clock(farm: Timestamp, speed: f64) -> TimeScale {
-    TimeScale {
-        wall: Timestamp::from_jiff(jiff::Timestamp::now()),
-        farm,
-        speed,
-    }
+    TimeScale { wall: Timestamp::from_jiff(jiff::Timestamp::now()), farm, speed }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -431,8 +318,7 @@ async fn a_farm_that_was_off_has_a_gap_and_still_sends_what_it_kept() {
     broker.process.kill().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(&broker, dir.path(), 1);
-    (config.pace, config.until, config.time) =
-        (Pace::Scale, None, clock(config.farm.start, 20_000.0));
+    (config.pace, config.until, config.time) = (Pace::Scale, None, clock(config.farm.start, 20_000.0));
     run_alone(&config, 2000).await;
     let been = node_sim::resume_time(&config.state_dir).unwrap().unwrap();
     let before = truth(&config).len();
@@ -443,28 +329,10 @@ async fn a_farm_that_was_off_has_a_gap_and_still_sends_what_it_kept() {
     config.time = clock(on_again, 2000.0);
     run_with(&config, &gateway, 2).await;
     let truth = truth(&config);
-    assert!(
-        truth[..before]
-            .iter()
-            .all(|reading| reading.boot == 1 && reading.time <= been)
-    );
-    assert!(
-        truth[before..]
-            .iter()
-            .all(|reading| reading.boot == 2 && reading.time > on_again)
-    );
+    assert!(truth[..before].iter().all(|reading| reading.boot == 1 && reading.time <= been));
+    assert!(truth[before..].iter().all(|reading| reading.boot == 2 && reading.time > on_again));
     // Everything was acknowledged before the end.
-    assert_eq!(
-        gateway
-            .received
-            .lock()
-            .unwrap()
-            .reports
-            .values()
-            .map(Vec::len)
-            .sum::<usize>(),
-        truth.len()
-    );
+    assert_eq!(gateway.received.lock().unwrap().reports.values().map(Vec::len).sum::<usize>(), truth.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -475,42 +343,23 @@ async fn what_finds_no_room_is_in_the_truth_log() {
     let mut config = config(&broker, dir.path(), 1);
     config.farm.stations = 3;
     config.ring_readings = 1000;
-    (config.pace, config.until, config.time) =
-        (Pace::Scale, None, clock(config.farm.start, 20_000.0));
+    (config.pace, config.until, config.time) = (Pace::Scale, None, clock(config.farm.start, 20_000.0));
     run_alone(&config, 3 * 2500).await;
 
     broker.kill_and_restart().await;
     let gateway = Gateway::start(broker.port);
-    config.time = clock(
-        node_sim::resume_time(&config.state_dir).unwrap().unwrap(),
-        2000.0,
-    );
+    config.time = clock(node_sim::resume_time(&config.state_dir).unwrap().unwrap(), 2000.0);
     run_with(&config, &gateway, 2).await;
-    let made: std::collections::BTreeSet<Key> = truth(&config)
-        .into_iter()
-        .map(|r| (r.station, r.boot, r.sequence))
-        .collect();
-    let arrived: std::collections::BTreeSet<Key> = gateway
-        .received
-        .lock()
-        .unwrap()
-        .reports
-        .keys()
-        .cloned()
-        .collect();
+    let made: std::collections::BTreeSet<Key> =
+        truth(&config).into_iter().map(|r| (r.station, r.boot, r.sequence)).collect();
+    let arrived: std::collections::BTreeSet<Key> = gateway.received.lock().unwrap().reports.keys().cloned().collect();
     let lost: std::collections::BTreeSet<Key> = read_events(config.truth_dir.as_ref().unwrap())
         .unwrap()
         .into_iter()
         .flat_map(|event| match event {
-            Event::Lost {
-                station,
-                boot,
-                first,
-                last,
-                ..
-            } => (first..=last)
-                .map(|s| (station.clone(), boot, s))
-                .collect::<Vec<_>>(),
+            Event::Lost { station, boot, first, last, .. } => {
+                (first..=last).map(|s| (station.clone(), boot, s)).collect::<Vec<_>>()
+            }
             Event::Fault { .. } => Vec::new(),
         })
         .collect();
@@ -529,54 +378,22 @@ async fn what_finds_no_room_is_in_the_truth_log() {
 async fn a_station_says_what_it_is_obeys_and_says_goodbye() {
     let broker = Broker::start("").await;
     let gateway = Gateway::start(broker.port);
-    until("the gateway to be there", || {
-        gateway
-            .client
-            .try_publish("x", QoS::AtMostOnce, false, "")
-            .is_ok()
-    })
-    .await;
+    until("the gateway to be there", || gateway.client.try_publish("x", QoS::AtMostOnce, false, "").is_ok()).await;
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(&broker, dir.path(), 1);
     config.pace = Pace::Scale;
     config.until = None;
-    config.time = TimeScale {
-        wall: Timestamp::from_jiff(jiff::Timestamp::now()),
-        farm: config.farm.start,
-        speed: 3600.0,
-    };
+    config.time =
+        TimeScale { wall: Timestamp::from_jiff(jiff::Timestamp::now()), farm: config.farm.start, speed: 3600.0 };
     config.ready_file = Some(dir.path().join("ready.json"));
     let shutdown = CancellationToken::new();
     let farm = tokio::spawn(node_sim::run(config.clone(), shutdown.clone()));
-    until("reports of every station", || {
-        gateway.has(|received| received.whole.len() == 6)
-    })
-    .await;
-    assert_eq!(
-        std::fs::read_to_string(dir.path().join("ready.json")).unwrap(),
-        "{\"stations\":6}\n"
-    );
-    let births = |received: &Received| {
-        received
-            .births
-            .iter()
-            .filter(|(station, _)| station.as_str() == "n1")
-            .count()
-    };
+    until("reports of every station", || gateway.has(|received| received.whole.len() == 6)).await;
+    assert_eq!(std::fs::read_to_string(dir.path().join("ready.json")).unwrap(), "{\"stations\":6}\n");
+    let births = |received: &Received| received.births.iter().filter(|(station, _)| station.as_str() == "n1").count();
     let before = gateway.received.lock().unwrap().births.clone();
-    let (_, birth) = before
-        .iter()
-        .find(|(station, _)| station.as_str() == "n1")
-        .unwrap();
-    assert_eq!(
-        (
-            birth.boot,
-            birth.interval_s,
-            birth.report_s,
-            birth.channels.len()
-        ),
-        (1, 300, 900, 13)
-    );
+    let (_, birth) = before.iter().find(|(station, _)| station.as_str() == "n1").unwrap();
+    assert_eq!((birth.boot, birth.interval_s, birth.report_s, birth.channels.len()), (1, 300, 900, 13));
     assert_eq!(birth.field.as_ref().unwrap().as_str(), "north");
     // A command that comes twice is carried out once.
     let count = gateway.received.lock().unwrap().births.len();
@@ -590,9 +407,7 @@ async fn a_station_says_what_it_is_obeys_and_says_goodbye() {
         gateway.command(&config.farm.id, "n1", id, command);
     }
     until("two more births", || {
-        gateway.has(|received| {
-            births(received) >= before.iter().filter(|(s, _)| s.as_str() == "n1").count() + 2
-        })
+        gateway.has(|received| births(received) >= before.iter().filter(|(s, _)| s.as_str() == "n1").count() + 2)
     })
     .await;
     assert_eq!(gateway.received.lock().unwrap().births.len(), count + 2);
@@ -601,39 +416,19 @@ async fn a_station_says_what_it_is_obeys_and_says_goodbye() {
         gateway.has(|received| {
             let moist = |((station, _, _), readings): (&Key, &Vec<Reading>)| {
                 station.as_str() == "n2"
-                    && readings
-                        .iter()
-                        .any(|r| r.channel.to_string() == "soil_moisture_10cm" && r.value > 0.23)
+                    && readings.iter().any(|r| r.channel.to_string() == "soil_moisture_10cm" && r.value > 0.23)
             };
             received.reports.iter().any(moist)
         })
     })
     .await;
     shutdown.cancel();
-    tokio::time::timeout(PATIENCE, farm)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(PATIENCE, farm).await.unwrap().unwrap().unwrap();
     until("six farewells", || {
-        gateway.has(|received| {
-            received
-                .statuses
-                .iter()
-                .filter(|(_, status)| !status.online)
-                .count()
-                == 6
-        })
+        gateway.has(|received| received.statuses.iter().filter(|(_, status)| !status.online).count() == 6)
     })
     .await;
-    assert!(gateway.has(|received| {
-        received
-            .statuses
-            .iter()
-            .filter(|(_, status)| status.online)
-            .count()
-            == 6
-    }));
+    assert!(gateway.has(|received| { received.statuses.iter().filter(|(_, status)| status.online).count() == 6 }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -646,17 +441,9 @@ async fn stations_come_with_their_own_certificates() {
         ca.issue(station, station);
     }
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let plain = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     // Each station may use its own topics only; the gateway's stand-in comes without TLS.
-    std::fs::write(
-        dir.path().join("acl"),
-        "topic readwrite #\npattern readwrite tilth/v1/demo/%u/#\n",
-    )
-    .unwrap();
+    std::fs::write(dir.path().join("acl"), "topic readwrite #\npattern readwrite tilth/v1/demo/%u/#\n").unwrap();
     let broker = Broker::start(&format!(
         "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\nlistener {plain} 127.0.0.1\nallow_anonymous true\nacl_file {}\n",
         path("ca.crt"),
@@ -669,10 +456,8 @@ async fn stations_come_with_their_own_certificates() {
     let mut config = config(&broker, dir.path(), 1);
     config.farm.stations = 3;
     config.until = Some(config.farm.start.plus_secs(3 * 3600));
-    config.tls = Some(node_sim::config::TlsConfig {
-        ca: dir.path().join("ca.crt"),
-        certificates: Some(dir.path().to_owned()),
-    });
+    config.tls =
+        Some(node_sim::config::TlsConfig { ca: dir.path().join("ca.crt"), certificates: Some(dir.path().to_owned()) });
     let farm = node_sim::run(config.clone(), CancellationToken::new());
     tokio::time::timeout(PATIENCE, farm).await.unwrap().unwrap();
     assert_nothing_is_lost_or_doubled(&config, &gateway);
@@ -690,19 +475,14 @@ impl Authority {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         std::fs::write(dir.join("ca.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Self {
-            issuer: rcgen::Issuer::new(params, key),
-            dir: dir.to_owned(),
-        }
+        Self { issuer: rcgen::Issuer::new(params, key), dir: dir.to_owned() }
     }
 
     fn issue(&self, name: &str, file: &str) {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, name);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.dir.join(format!("{file}.crt")), certificate.pem()).unwrap();
         std::fs::write(self.dir.join(format!("{file}.key")), key.serialize_pem()).unwrap();

@@ -15,17 +15,9 @@ const DAY_S: i64 = 86_400;
 
 fn series(config: &FarmConfig, days: i64) -> Series {
     let mut series = Series::new();
-    simulate(
-        config,
-        config.start,
-        config.start.plus_secs(days * DAY_S),
-        |station, reading| {
-            series
-                .entry((station.clone(), reading.channel))
-                .or_default()
-                .push((reading.time, reading.value));
-        },
-    )
+    simulate(config, config.start, config.start.plus_secs(days * DAY_S), |station, reading| {
+        series.entry((station.clone(), reading.channel)).or_default().push((reading.time, reading.value));
+    })
     .unwrap();
     series
 }
@@ -36,35 +28,17 @@ fn of<'a>(series: &'a Series, station: &str, channel: &str) -> &'a [(Timestamp, 
 
 #[test]
 fn the_same_seed_gives_the_same_readings_and_another_gives_others() {
-    let config = FarmConfig {
-        stations: 6,
-        ..FarmConfig::default()
-    };
+    let config = FarmConfig { stations: 6, ..FarmConfig::default() };
     let one = series(&config, 3);
     assert_eq!(one, series(&config, 3));
     let other = series(&FarmConfig { seed: 2, ..config }, 3);
-    assert_ne!(
-        of(&one, "n1", "air_temperature_200cm"),
-        of(&other, "n1", "air_temperature_200cm")
-    );
+    assert_ne!(of(&one, "n1", "air_temperature_200cm"), of(&other, "n1", "air_temperature_200cm"));
 }
 
 #[test]
 fn a_station_measures_the_same_whether_it_is_alone_or_not() {
-    let few = series(
-        &FarmConfig {
-            stations: 3,
-            ..FarmConfig::default()
-        },
-        4,
-    );
-    let many = series(
-        &FarmConfig {
-            stations: 30,
-            ..FarmConfig::default()
-        },
-        4,
-    );
+    let few = series(&FarmConfig { stations: 3, ..FarmConfig::default() }, 4);
+    let many = series(&FarmConfig { stations: 30, ..FarmConfig::default() }, 4);
     for (key, readings) in &few {
         assert_eq!(readings, &many[key], "{} {}", key.0, key.1);
     }
@@ -72,21 +46,16 @@ fn a_station_measures_the_same_whether_it_is_alone_or_not() {
 
 #[test]
 fn it_does_not_matter_how_time_is_cut() {
-    let config = FarmConfig {
-        stations: 4,
-        ..FarmConfig::default()
-    };
+    let config = FarmConfig { stations: 4, ..FarmConfig::default() };
     let end = config.start.plus_secs(DAY_S);
     let collect = |cuts: &[i64]| {
         let mut farm = Farm::new(&config).unwrap();
         let mut readings = BTreeMap::<String, Vec<_>>::new();
         let mut take = |sample: &node_sim::farm::Sample<'_>| {
-            readings.entry(sample.id.to_string()).or_default().extend(
-                sample
-                    .readings
-                    .iter()
-                    .map(|m| (m.reading.time, m.reading.value)),
-            );
+            readings
+                .entry(sample.id.to_string())
+                .or_default()
+                .extend(sample.readings.iter().map(|m| (m.reading.time, m.reading.value)));
         };
         for cut in cuts {
             farm.advance(config.start.plus_millis(*cut), &mut take);
@@ -95,24 +64,13 @@ fn it_does_not_matter_how_time_is_cut() {
         (readings, farm.state())
     };
     let whole = collect(&[]);
-    assert_eq!(
-        whole,
-        collect(&[
-            1, 299_999, 300_000, 300_001, 7_000_000, 6_000_000, 40_000_123
-        ])
-    );
-    assert_eq!(
-        whole,
-        collect(&(0..2000).map(|k| k * 43_201).collect::<Vec<_>>())
-    );
+    assert_eq!(whole, collect(&[1, 299_999, 300_000, 300_001, 7_000_000, 6_000_000, 40_000_123]));
+    assert_eq!(whole, collect(&(0..2000).map(|k| k * 43_201).collect::<Vec<_>>()));
 }
 
 #[test]
 fn a_farm_that_is_put_back_goes_on_as_if_nothing_had_happened() {
-    let config = FarmConfig {
-        stations: 4,
-        ..FarmConfig::default()
-    };
+    let config = FarmConfig { stations: 4, ..FarmConfig::default() };
     let mut farm = Farm::new(&config).unwrap();
     farm.advance(config.start.plus_secs(DAY_S + 777), |_| {});
     farm.irrigate(1, 90);
@@ -132,57 +90,26 @@ fn a_farm_that_is_put_back_goes_on_as_if_nothing_had_happened() {
 }
 
 fn fallon() -> FarmConfig {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../shared/data/fallon-2015/hourly.csv"
-    );
-    assert!(
-        std::path::Path::new(path).exists(),
-        "this test needs the weather measured at Fallon, {path}"
-    );
-    FarmConfig {
-        stations: 3,
-        weather: Some(path.into()),
-        wind_height_m: 3.0,
-        ..FarmConfig::default()
-    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/fallon-2015/hourly.csv");
+    assert!(std::path::Path::new(path).exists(), "this test needs the weather measured at Fallon, {path}");
+    FarmConfig { stations: 3, weather: Some(path.into()), wind_height_m: 3.0, ..FarmConfig::default() }
 }
 
 #[test]
 fn readings_are_complete_regular_in_range_and_alive() {
-    for config in [
-        FarmConfig {
-            stations: 6,
-            ..FarmConfig::default()
-        },
-        fallon(),
-    ] {
+    for config in [FarmConfig { stations: 6, ..FarmConfig::default() }, fallon()] {
         let series = series(&config, 30);
         assert_eq!(series.len(), config.stations as usize * CHANNELS.len());
         for ((station, channel), readings) in &series {
             assert_eq!(readings.len(), 30 * 288, "{station} {channel}");
             assert!(
-                readings
-                    .windows(2)
-                    .all(|pair| pair[1].0.millis_since(pair[0].0) == 300_000),
+                readings.windows(2).all(|pair| pair[1].0.millis_since(pair[0].0) == 300_000),
                 "{station} {channel}"
             );
-            assert!(
-                readings
-                    .iter()
-                    .all(|(_, value)| channel.quantity.range().contains(value)),
-                "{station} {channel}"
-            );
+            assert!(readings.iter().all(|(_, value)| channel.quantity.range().contains(value)), "{station} {channel}");
             // A value that stays for an hour looks stuck. Only a dry gauge, a dark sky and a steady radio may.
-            if !matches!(
-                channel.quantity,
-                Quantity::Rain | Quantity::SolarRadiation | Quantity::Rssi
-            ) {
-                let longest = readings
-                    .chunk_by(|a, b| a.1 == b.1)
-                    .map(<[_]>::len)
-                    .max()
-                    .unwrap();
+            if !matches!(channel.quantity, Quantity::Rain | Quantity::SolarRadiation | Quantity::Rssi) {
+                let longest = readings.chunk_by(|a, b| a.1 == b.1).map(<[_]>::len).max().unwrap();
                 assert!(longest < 8, "{station} {channel}: {longest} times the same");
             }
         }
@@ -191,10 +118,7 @@ fn readings_are_complete_regular_in_range_and_alive() {
 
 #[test]
 fn a_commanded_irrigation_wets_the_field_and_no_other() {
-    let config = FarmConfig {
-        stations: 6,
-        ..FarmConfig::default()
-    };
+    let config = FarmConfig { stations: 6, ..FarmConfig::default() };
     let mean_of = |commanded: bool| {
         let mut farm = Farm::new(&config).unwrap();
         farm.advance(config.start.plus_secs(DAY_S / 2), |_| {});
@@ -202,10 +126,7 @@ fn a_commanded_irrigation_wets_the_field_and_no_other() {
             farm.irrigate(1, 300);
         }
         farm.advance(config.start.plus_secs(DAY_S), |_| {});
-        farm.stations()
-            .iter()
-            .map(|station| station.water().water_content(0))
-            .collect::<Vec<_>>()
+        farm.stations().iter().map(|station| station.water().water_content(0)).collect::<Vec<_>>()
     };
     let (without, with) = (mean_of(false), mean_of(true));
     for (index, (without, with)) in without.iter().zip(&with).enumerate() {
@@ -232,14 +153,8 @@ fn faults_touch_their_channel_in_their_time_and_nothing_else() {
         + &fault("c1", "soil_temperature_30cm", "drift", "12h", "3d")
         + &fault("n2", "air_temperature_200cm", "dropout", "2d", "3d");
     std::fs::write(&path, text).unwrap();
-    let healthy_config = FarmConfig {
-        stations: 6,
-        ..FarmConfig::default()
-    };
-    let config = FarmConfig {
-        scenario: Some(path),
-        ..healthy_config.clone()
-    };
+    let healthy_config = FarmConfig { stations: 6, ..FarmConfig::default() };
+    let config = FarmConfig { scenario: Some(path), ..healthy_config.clone() };
     let (healthy, faulty) = (series(&healthy_config, 4), series(&config, 4));
     let at = |hours: i64| config.start.plus_secs(3600 * hours);
     let spans = [
@@ -249,9 +164,9 @@ fn faults_touch_their_channel_in_their_time_and_nothing_else() {
         ("n2", "air_temperature_200cm", at(48)..at(72)),
     ];
     for (key, before) in &healthy {
-        let span = spans.iter().find(|(station, channel, _)| {
-            (key.0.as_str(), key.1.to_string()) == (*station, channel.to_string())
-        });
+        let span = spans
+            .iter()
+            .find(|(station, channel, _)| (key.0.as_str(), key.1.to_string()) == (*station, channel.to_string()));
         let outside = |readings: &[(Timestamp, f64)]| {
             readings
                 .iter()
@@ -259,13 +174,7 @@ fn faults_touch_their_channel_in_their_time_and_nothing_else() {
                 .copied()
                 .collect::<Vec<_>>()
         };
-        assert_eq!(
-            outside(before),
-            outside(&faulty[key]),
-            "{} {}",
-            key.0,
-            key.1
-        );
+        assert_eq!(outside(before), outside(&faulty[key]), "{} {}", key.0, key.1);
     }
 
     let within = |index: usize| {
@@ -286,10 +195,7 @@ fn faults_touch_their_channel_in_their_time_and_nothing_else() {
     };
     let off: Vec<f64> = within(0).iter().zip(truth(0)).map(|(a, b)| a - b).collect();
     let spikes = off.iter().filter(|off| off.abs() > 0.1).count();
-    assert!(
-        (4..30).contains(&spikes) && off.iter().filter(|off| **off != 0.0).count() == spikes,
-        "{off:?}"
-    );
+    assert!((4..30).contains(&spikes) && off.iter().filter(|off| **off != 0.0).count() == spikes, "{off:?}");
     assert!(within(1).iter().all(|value| *value == within(1)[0]) && within(1)[0] == truth(1)[0]);
     let drift: Vec<f64> = within(2).iter().zip(truth(2)).map(|(a, b)| a - b).collect();
     assert!(
@@ -322,43 +228,21 @@ fn faults_touch_their_channel_in_their_time_and_nothing_else() {
 fn thirty_days_of_measured_weather_drive_the_fields() {
     let config = fallon();
     let series = series(&config, 30);
-    let mean = |channel| {
-        of(&series, "n1", channel)
-            .iter()
-            .map(|(_, value)| value)
-            .sum::<f64>()
-            / (30.0 * 288.0)
-    };
+    let mean = |channel| of(&series, "n1", channel).iter().map(|(_, value)| value).sum::<f64>() / (30.0 * 288.0);
     // June 2015 at Fallon: hot and bright.
-    assert!(
-        (20.0..30.0).contains(&mean("air_temperature_200cm")),
-        "{}",
-        mean("air_temperature_200cm")
-    );
-    assert!(
-        (250.0..380.0).contains(&mean("solar_radiation")),
-        "{}",
-        mean("solar_radiation")
-    );
+    assert!((20.0..30.0).contains(&mean("air_temperature_200cm")), "{}", mean("air_temperature_200cm"));
+    assert!((250.0..380.0).contains(&mean("solar_radiation")), "{}", mean("solar_radiation"));
     // The fields are irrigated: the soil dries and is wetted again, and never lies at the wilting point.
     for (station, wilting) in [("n1", 0.14), ("e1", 0.08), ("c1", 0.22)] {
         let moisture = of(&series, station, "soil_moisture_20cm");
-        let (low, high) = moisture
-            .iter()
-            .fold((1.0f64, 0.0f64), |(low, high), (_, v)| {
-                (low.min(*v), high.max(*v))
-            });
-        assert!(
-            high - low > 0.02 && low > wilting - 0.02,
-            "{station}: {low} to {high}"
-        );
+        let (low, high) = moisture.iter().fold((1.0f64, 0.0f64), |(low, high), (_, v)| (low.min(*v), high.max(*v)));
+        assert!(high - low > 0.02 && low > wilting - 0.02, "{station}: {low} to {high}");
     }
     let swing = |channel| {
         let days = of(&series, "n1", channel).chunks_exact(288);
         let n = days.len() as f64;
         days.map(|day| {
-            day.iter().fold(f64::MIN, |m, (_, v)| m.max(*v))
-                - day.iter().fold(f64::MAX, |m, (_, v)| m.min(*v))
+            day.iter().fold(f64::MIN, |m, (_, v)| m.max(*v)) - day.iter().fold(f64::MAX, |m, (_, v)| m.min(*v))
         })
         .sum::<f64>()
             / n

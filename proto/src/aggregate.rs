@@ -47,14 +47,7 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// Every reason, in the order of their codes.
-    pub const ALL: [Self; 6] = [
-        Self::Range,
-        Self::Rate,
-        Self::Hampel,
-        Self::Late,
-        Self::Future,
-        Self::Duplicate,
-    ];
+    pub const ALL: [Self; 6] = [Self::Range, Self::Rate, Self::Hampel, Self::Late, Self::Future, Self::Duplicate];
 
     /// Its name in tables, metrics and the API.
     #[must_use]
@@ -85,9 +78,7 @@ impl Rejected {
     /// How many, for whatever reason.
     #[must_use]
     pub fn total(&self) -> u32 {
-        self.counts
-            .iter()
-            .fold(0, |sum, (_, count)| sum.saturating_add(*count))
+        self.counts.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 }
 
@@ -139,25 +130,12 @@ impl Window {
         if !(1..=MAX_LENGTH_S).contains(&window.length_s) {
             return Err(DecodeError::value("length_s", window.length_s));
         }
-        let aggregates = window
-            .aggregates
-            .into_iter()
-            .map(Aggregate::from_wire)
-            .collect::<Result<Vec<_>, _>>()?;
-        if let Some(pair) = aggregates
-            .windows(2)
-            .find(|pair| pair[0].channel >= pair[1].channel)
-        {
-            return Err(DecodeError::value(
-                "aggregates",
-                format!("{} after {}", pair[1].channel, pair[0].channel),
-            ));
+        let aggregates = window.aggregates.into_iter().map(Aggregate::from_wire).collect::<Result<Vec<_>, _>>()?;
+        if let Some(pair) = aggregates.windows(2).find(|pair| pair[0].channel >= pair[1].channel) {
+            return Err(DecodeError::value("aggregates", format!("{} after {}", pair[1].channel, pair[0].channel)));
         }
         Ok(Self {
-            station: window
-                .station
-                .parse()
-                .map_err(|e| DecodeError::value("station", e))?,
+            station: window.station.parse().map_err(|e| DecodeError::value("station", e))?,
             start: decode::time("start_ms", window.start_ms)?,
             length_s: window.length_s,
             revision: window.revision,
@@ -178,11 +156,7 @@ impl Aggregate {
                 stddev: s.stddev,
             }),
             rejected: self.rejected.as_ref().map(|r| wire::Rejected {
-                counts: r
-                    .counts
-                    .iter()
-                    .flat_map(|(reason, count)| [*reason as u32, *count])
-                    .collect(),
+                counts: r.counts.iter().flat_map(|(reason, count)| [*reason as u32, *count]).collect(),
                 min: r.min,
                 max: r.max,
             }),
@@ -192,73 +166,37 @@ impl Aggregate {
     fn from_wire(aggregate: wire::Aggregate) -> Result<Self, DecodeError> {
         let accepted = aggregate.accepted.map(stats_from_wire).transpose()?;
         let rejected = aggregate.rejected.map(rejected_from_wire).transpose()?;
-        Ok(Self {
-            channel: Channel::from_code(aggregate.channel)?,
-            accepted,
-            rejected,
-        })
+        Ok(Self { channel: Channel::from_code(aggregate.channel)?, accepted, rejected })
     }
 }
 
 fn stats_from_wire(stats: wire::Stats) -> Result<Stats, DecodeError> {
-    let wire::Stats {
-        count,
-        min,
-        mean,
-        max,
-        stddev,
-    } = stats;
+    let wire::Stats { count, min, mean, max, stddev } = stats;
     if count == 0 {
         return Err(DecodeError::value("count", count));
     }
-    let (min, mean, max) = (
-        finite("min", min)?,
-        finite("mean", mean)?,
-        finite("max", max)?,
-    );
+    let (min, mean, max) = (finite("min", min)?, finite("mean", mean)?, finite("max", max)?);
     if !(min <= mean && mean <= max) {
-        return Err(DecodeError::value(
-            "mean",
-            format!("{mean} outside {min} to {max}"),
-        ));
+        return Err(DecodeError::value("mean", format!("{mean} outside {min} to {max}")));
     }
     if finite("stddev", stddev)? < 0.0 {
         return Err(DecodeError::value("stddev", stddev));
     }
-    Ok(Stats {
-        count,
-        min,
-        mean,
-        max,
-        stddev,
-    })
+    Ok(Stats { count, min, mean, max, stddev })
 }
 
 fn rejected_from_wire(rejected: wire::Rejected) -> Result<Rejected, DecodeError> {
-    at_most(
-        "reasons",
-        rejected.counts.len(),
-        2 * RejectReason::ALL.len(),
-    )?;
+    at_most("reasons", rejected.counts.len(), 2 * RejectReason::ALL.len())?;
     let (pairs, odd) = rejected.counts.as_chunks::<2>();
     if pairs.is_empty() || !odd.is_empty() {
-        return Err(DecodeError::value(
-            "counts",
-            format!("{:?}", rejected.counts),
-        ));
+        return Err(DecodeError::value("counts", format!("{:?}", rejected.counts)));
     }
     let mut counts: Vec<(RejectReason, u32)> = Vec::with_capacity(pairs.len());
     for &[code, count] in pairs {
-        let reason = usize::try_from(code)
-            .ok()
-            .and_then(|c| RejectReason::ALL.get(c))
-            .copied();
+        let reason = usize::try_from(code).ok().and_then(|c| RejectReason::ALL.get(c)).copied();
         let reason = reason.ok_or_else(|| DecodeError::value("reason", code))?;
         if count == 0 || counts.last().is_some_and(|(last, _)| *last >= reason) {
-            return Err(DecodeError::value(
-                "counts",
-                format!("{:?}", rejected.counts),
-            ));
+            return Err(DecodeError::value("counts", format!("{:?}", rejected.counts)));
         }
         counts.push((reason, count));
     }

@@ -31,13 +31,7 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind, in the order of their codes.
-    pub const ALL: [Self; 5] = [
-        Self::Anomaly,
-        Self::Stuck,
-        Self::Spike,
-        Self::Dropout,
-        Self::Silent,
-    ];
+    pub const ALL: [Self; 5] = [Self::Anomaly, Self::Stuck, Self::Spike, Self::Dropout, Self::Silent];
 
     /// Its name in tables, metrics and the API.
     #[must_use]
@@ -97,12 +91,7 @@ pub struct Alert {
 impl Alert {
     /// The id of an alert that opens.
     #[must_use]
-    pub fn id_of(
-        station: &StationId,
-        channel: Option<Channel>,
-        kind: AlertKind,
-        opened: Timestamp,
-    ) -> String {
+    pub fn id_of(station: &StationId, channel: Option<Channel>, kind: AlertKind, opened: Timestamp) -> String {
         let channel = channel.map_or_else(|| "-".to_owned(), |c| c.to_string());
         format!("{station}/{channel}/{}/{}", kind.name(), opened.as_millis())
     }
@@ -119,14 +108,7 @@ impl Alert {
             score: self.score,
             threshold: self.threshold,
             value: self.value,
-            drivers: self
-                .drivers
-                .iter()
-                .map(|d| wire::Driver {
-                    channel: d.channel.code(),
-                    share: d.share,
-                })
-                .collect(),
+            drivers: self.drivers.iter().map(|d| wire::Driver { channel: d.channel.code(), share: d.share }).collect(),
             model: self.model.clone(),
             revision: self.revision,
             message: self.message.clone(),
@@ -137,38 +119,22 @@ impl Alert {
         at_most("drivers", alert.drivers.len(), MAX_DRIVERS)?;
         at_most("bytes of id", alert.id.len(), MAX_TEXT)?;
         at_most("bytes of message", alert.message.len(), MAX_TEXT)?;
-        at_most(
-            "bytes of model",
-            alert.model.as_ref().map_or(0, String::len),
-            MAX_TEXT,
-        )?;
+        at_most("bytes of model", alert.model.as_ref().map_or(0, String::len), MAX_TEXT)?;
         if alert.id.is_empty() {
             return Err(DecodeError::Missing { field: "id" });
         }
-        let kind = usize::try_from(alert.kind)
-            .ok()
-            .and_then(|k| AlertKind::ALL.get(k))
-            .copied();
+        let kind = usize::try_from(alert.kind).ok().and_then(|k| AlertKind::ALL.get(k)).copied();
         let drivers = alert.drivers.iter().map(|d| match d.share {
-            share if (0.0..=1.0).contains(&share) => Ok(Driver {
-                channel: Channel::from_code(d.channel)?,
-                share,
-            }),
+            share if (0.0..=1.0).contains(&share) => Ok(Driver { channel: Channel::from_code(d.channel)?, share }),
             share => Err(DecodeError::value("share", share)),
         });
         Ok(Self {
-            station: alert
-                .station
-                .parse()
-                .map_err(|e| DecodeError::value("station", e))?,
+            station: alert.station.parse().map_err(|e| DecodeError::value("station", e))?,
             channel: alert.channel.map(Channel::from_code).transpose()?,
             kind: kind.ok_or_else(|| DecodeError::value("kind", alert.kind))?,
             opened: decode::time("opened_ms", alert.opened_ms)?,
             updated: decode::time("updated_ms", alert.updated_ms)?,
-            closed: alert
-                .closed_ms
-                .map(|ms| decode::time("closed_ms", ms))
-                .transpose()?,
+            closed: alert.closed_ms.map(|ms| decode::time("closed_ms", ms)).transpose()?,
             score: finite("score", alert.score)?,
             threshold: finite("threshold", alert.threshold)?,
             value: alert.value.map(|v| finite("value", v)).transpose()?,

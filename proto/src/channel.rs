@@ -54,27 +54,19 @@ impl Channel {
     /// A channel at a depth or height.
     #[must_use]
     pub const fn at(quantity: Quantity, level_cm: u16) -> Self {
-        Self {
-            quantity,
-            level_cm: Some(level_cm),
-        }
+        Self { quantity, level_cm: Some(level_cm) }
     }
 
     /// A channel without a level.
     #[must_use]
     pub const fn of(quantity: Quantity) -> Self {
-        Self {
-            quantity,
-            level_cm: None,
-        }
+        Self { quantity, level_cm: None }
     }
 
     /// The channel in one number, as on the wire.
     #[must_use]
     pub fn code(self) -> u32 {
-        let level = self
-            .level_cm
-            .map_or(0, |cm| u32::from(cm).saturating_add(1).min(0xffff));
+        let level = self.level_cm.map_or(0, |cm| u32::from(cm).saturating_add(1).min(0xffff));
         u32::from(self.quantity.code()) << 16 | level
     }
 
@@ -83,8 +75,7 @@ impl Channel {
     /// # Errors
     /// When the quantity is not known.
     pub fn from_code(code: u32) -> Result<Self, DecodeError> {
-        let quantity = Quantity::from_code((code >> 16) as u16)
-            .ok_or_else(|| DecodeError::value("channel", code))?;
+        let quantity = Quantity::from_code((code >> 16) as u16).ok_or_else(|| DecodeError::value("channel", code))?;
         let level_cm = (code as u16).checked_sub(1);
         Ok(Self { quantity, level_cm })
     }
@@ -117,21 +108,12 @@ impl FromStr for Channel {
         let (name, level_cm) = match value.strip_suffix("cm").and_then(|v| v.rsplit_once('_')) {
             Some((name, digits)) => {
                 let digits_only = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-                let level = digits
-                    .parse::<u16>()
-                    .ok()
-                    .filter(|cm| digits_only && *cm < u16::MAX);
-                (
-                    name,
-                    Some(level.ok_or_else(|| InvalidChannel::Level { channel: shown() })?),
-                )
+                let level = digits.parse::<u16>().ok().filter(|cm| digits_only && *cm < u16::MAX);
+                (name, Some(level.ok_or_else(|| InvalidChannel::Level { channel: shown() })?))
             }
             None => (value, None),
         };
-        let quantity = name.parse().map_err(|source| InvalidChannel::Quantity {
-            channel: shown(),
-            source,
-        })?;
+        let quantity = name.parse().map_err(|source| InvalidChannel::Quantity { channel: shown(), source })?;
         Ok(Self { quantity, level_cm })
     }
 }
@@ -160,15 +142,9 @@ mod tests {
         assert_eq!(channel.to_string(), "soil_moisture_20cm");
         assert_eq!(channel.label(), "soil moisture 20 cm");
         assert_eq!("soil_moisture_20cm".parse::<Channel>().unwrap(), channel);
-        assert_eq!(
-            "rain".parse::<Channel>().unwrap(),
-            Channel::of(Quantity::Rain)
-        );
+        assert_eq!("rain".parse::<Channel>().unwrap(), Channel::of(Quantity::Rain));
         assert_eq!(Channel::from_code(channel.code()).unwrap(), channel);
-        assert_eq!(
-            Channel::from_code(Channel::of(Quantity::Rain).code()).unwrap(),
-            Channel::of(Quantity::Rain)
-        );
+        assert_eq!(Channel::from_code(Channel::of(Quantity::Rain).code()).unwrap(), Channel::of(Quantity::Rain));
     }
 
     #[test]
@@ -182,11 +158,7 @@ mod tests {
         );
         for level in ["rain_+5cm", "rain_99999cm", "rain_65535cm", "rain_cm"] {
             assert!(
-                level
-                    .parse::<Channel>()
-                    .unwrap_err()
-                    .to_string()
-                    .ends_with("level must be 0 to 65534 cm"),
+                level.parse::<Channel>().unwrap_err().to_string().ends_with("level must be 0 to 65534 cm"),
                 "{level}"
             );
         }

@@ -39,10 +39,7 @@ pub enum DecodeError {
 
 impl DecodeError {
     pub(crate) fn value(field: &'static str, value: impl ToString) -> Self {
-        Self::Value {
-            field,
-            value: value.to_string().chars().take(80).collect(),
-        }
+        Self::Value { field, value: value.to_string().chars().take(80).collect() }
     }
 
     /// A short word for counting refusals by reason: `malformed`, `value`, `missing`, `too_many`.
@@ -58,40 +55,22 @@ impl DecodeError {
 }
 
 /// Parses a protobuf message of type `M`.
-pub(crate) fn message<M: prost::Message + Default>(
-    name: &'static str,
-    bytes: &[u8],
-) -> Result<M, DecodeError> {
-    M::decode(bytes).map_err(|error| DecodeError::Malformed {
-        message: name,
-        detail: error.to_string(),
-    })
+pub(crate) fn message<M: prost::Message + Default>(name: &'static str, bytes: &[u8]) -> Result<M, DecodeError> {
+    M::decode(bytes).map_err(|error| DecodeError::Malformed { message: name, detail: error.to_string() })
 }
 
 /// Refuses more than `most` of something.
 pub(crate) fn at_most(what: &'static str, count: usize, most: usize) -> Result<(), DecodeError> {
-    if count > most {
-        Err(DecodeError::TooMany { what, count, most })
-    } else {
-        Ok(())
-    }
+    if count > most { Err(DecodeError::TooMany { what, count, most }) } else { Ok(()) }
 }
 
 /// A time from the wire, which must be one that can be written.
 pub(crate) fn time(field: &'static str, millis: i64) -> Result<crate::Timestamp, DecodeError> {
     let time = crate::Timestamp::from_millis(millis);
-    if time.as_millis() == millis {
-        Ok(time)
-    } else {
-        Err(DecodeError::value(field, millis))
-    }
+    if time.as_millis() == millis { Ok(time) } else { Err(DecodeError::value(field, millis)) }
 }
 
 /// A number from the wire, which must be finite.
 pub(crate) fn finite(field: &'static str, value: f64) -> Result<f64, DecodeError> {
-    if value.is_finite() {
-        Ok(value)
-    } else {
-        Err(DecodeError::value(field, value))
-    }
+    if value.is_finite() { Ok(value) } else { Err(DecodeError::value(field, value)) }
 }

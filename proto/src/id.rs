@@ -20,17 +20,8 @@ pub struct InvalidId {
 
 fn check(what: &'static str, value: &str) -> Result<(), InvalidId> {
     let fits = (1..=MAX_LENGTH).contains(&value.len())
-        && value
-            .bytes()
-            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
-    if fits {
-        Ok(())
-    } else {
-        Err(InvalidId {
-            what,
-            value: value.chars().take(MAX_LENGTH).collect(),
-        })
-    }
+        && value.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
+    if fits { Ok(()) } else { Err(InvalidId { what, value: value.chars().take(MAX_LENGTH).collect() }) }
 }
 
 macro_rules! id {

@@ -47,12 +47,8 @@ pub enum Statistic {
 }
 
 impl Statistic {
-    const ALL: [(Self, &'static str); 4] = [
-        (Self::Min, "min"),
-        (Self::Mean, "mean"),
-        (Self::Max, "max"),
-        (Self::Stddev, "stddev"),
-    ];
+    const ALL: [(Self, &'static str); 4] =
+        [(Self::Min, "min"), (Self::Mean, "mean"), (Self::Max, "max"), (Self::Stddev, "stddev")];
 
     /// That number of `stats`.
     #[must_use]
@@ -92,10 +88,7 @@ pub enum InvalidFeature {
 
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Statistic::ALL
-            .iter()
-            .find(|(s, _)| *s == self.statistic)
-            .map_or("", |(_, name)| name);
+        let name = Statistic::ALL.iter().find(|(s, _)| *s == self.statistic).map_or("", |(_, name)| name);
         write!(f, "{}.{name}", self.channel)
     }
 }
@@ -104,18 +97,10 @@ impl FromStr for Feature {
     type Err = InvalidFeature;
 
     fn from_str(value: &str) -> Result<Self, InvalidFeature> {
-        let refused = || InvalidFeature::Statistic {
-            value: value.chars().take(64).collect(),
-        };
+        let refused = || InvalidFeature::Statistic { value: value.chars().take(64).collect() };
         let (channel, name) = value.rsplit_once('.').ok_or_else(refused)?;
-        let (statistic, _) = *Statistic::ALL
-            .iter()
-            .find(|(_, n)| *n == name)
-            .ok_or_else(refused)?;
-        Ok(Self {
-            channel: channel.parse()?,
-            statistic,
-        })
+        let (statistic, _) = *Statistic::ALL.iter().find(|(_, n)| *n == name).ok_or_else(refused)?;
+        Ok(Self { channel: channel.parse()?, statistic })
     }
 }
 
@@ -237,14 +222,10 @@ impl Manifest {
     /// # Errors
     /// When it is not TOML of this shape, or keys hold what they may not: all of those at once.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        let manifest: Self = toml::from_str(text)
-            .map_err(|e| ManifestError::Toml(e.to_string().trim_end().to_owned()))?;
+        let manifest: Self =
+            toml::from_str(text).map_err(|e| ManifestError::Toml(e.to_string().trim_end().to_owned()))?;
         let wrong = manifest.check();
-        if wrong.is_empty() {
-            Ok(manifest)
-        } else {
-            Err(ManifestError::Values(wrong))
-        }
+        if wrong.is_empty() { Ok(manifest) } else { Err(ManifestError::Values(wrong)) }
     }
 
     /// The manifest as TOML.
@@ -265,116 +246,34 @@ impl Manifest {
             }
         };
         let name_ok = (1..=64).contains(&self.name.len())
-            && self
-                .name
-                .bytes()
-                .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        expect(
-            name_ok,
-            "name",
-            &self.name,
-            "1 to 64 characters of a-z, 0-9 and -",
-        );
-        expect(
-            is_version(&self.version),
-            "version",
-            &self.version,
-            "three numbers like 1.0.0",
-        );
+            && self.name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        expect(name_ok, "name", &self.name, "1 to 64 characters of a-z, 0-9 and -");
+        expect(is_version(&self.version), "version", &self.version, "three numbers like 1.0.0");
         if let Some(parent) = &self.parent {
-            expect(
-                is_version(parent),
-                "parent",
-                parent,
-                "three numbers like 1.0.0",
-            );
+            expect(is_version(parent), "parent", parent, "three numbers like 1.0.0");
         }
-        expect(
-            self.threshold.is_finite() && self.threshold > 0.0,
-            "threshold",
-            &self.threshold,
-            "a number above 0",
-        );
-        expect(
-            self.tolerance.is_finite() && self.tolerance > 0.0,
-            "tolerance",
-            &self.tolerance,
-            "a number above 0",
-        );
-        let digest_ok = self.sha256.len() == 64
-            && self
-                .sha256
-                .bytes()
-                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        expect(
-            digest_ok,
-            "sha256",
-            &self.sha256,
-            "64 characters of 0-9 and a-f",
-        );
+        expect(self.threshold.is_finite() && self.threshold > 0.0, "threshold", &self.threshold, "a number above 0");
+        expect(self.tolerance.is_finite() && self.tolerance > 0.0, "tolerance", &self.tolerance, "a number above 0");
+        let digest_ok = self.sha256.len() == 64 && self.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        expect(digest_ok, "sha256", &self.sha256, "64 characters of 0-9 and a-f");
 
         let (features, scores) = (&self.input.features, &self.output.scores);
-        expect(
-            (1..=MAX_FEATURES).contains(&features.len()),
-            "input.features",
-            &features.len(),
-            "1 to 256 features",
-        );
-        expect(
-            distinct(features),
-            "input.features",
-            features,
-            "a list without the same twice",
-        );
-        expect(
-            (1..=MAX_STEPS).contains(&self.input.steps),
-            "input.steps",
-            &self.input.steps,
-            "1 to 4096",
-        );
+        expect((1..=MAX_FEATURES).contains(&features.len()), "input.features", &features.len(), "1 to 256 features");
+        expect(distinct(features), "input.features", features, "a list without the same twice");
+        expect((1..=MAX_STEPS).contains(&self.input.steps), "input.steps", &self.input.steps, "1 to 4096");
         expect(
             (1..=86_400).contains(&self.input.window_s),
             "input.window_s",
             &self.input.window_s,
             "1 to 86400 seconds",
         );
-        expect(
-            (1..=MAX_FEATURES).contains(&scores.len()),
-            "output.scores",
-            &scores.len(),
-            "1 to 256 channels",
-        );
-        expect(
-            distinct(scores),
-            "output.scores",
-            scores,
-            "a list without the same twice",
-        );
-        expect(
-            self.limits.max_bytes > 0,
-            "limits.max_bytes",
-            &self.limits.max_bytes,
-            "above 0",
-        );
-        expect(
-            self.limits.max_latency_ms > 0,
-            "limits.max_latency_ms",
-            &self.limits.max_latency_ms,
-            "above 0",
-        );
-        expect(
-            self.limits.max_memory_bytes > 0,
-            "limits.max_memory_bytes",
-            &self.limits.max_memory_bytes,
-            "above 0",
-        );
+        expect((1..=MAX_FEATURES).contains(&scores.len()), "output.scores", &scores.len(), "1 to 256 channels");
+        expect(distinct(scores), "output.scores", scores, "a list without the same twice");
+        expect(self.limits.max_bytes > 0, "limits.max_bytes", &self.limits.max_bytes, "above 0");
+        expect(self.limits.max_latency_ms > 0, "limits.max_latency_ms", &self.limits.max_latency_ms, "above 0");
+        expect(self.limits.max_memory_bytes > 0, "limits.max_memory_bytes", &self.limits.max_memory_bytes, "above 0");
 
-        expect(
-            (1..=MAX_GOLDEN).contains(&self.golden.len()),
-            "golden",
-            &self.golden.len(),
-            "1 to 64 samples",
-        );
+        expect((1..=MAX_GOLDEN).contains(&self.golden.len()), "golden", &self.golden.len(), "1 to 64 samples");
         for (n, golden) in self.golden.iter().enumerate() {
             let (input, output) = (golden.input.len(), golden.output.len());
             expect(
@@ -389,8 +288,7 @@ impl Manifest {
                 &output,
                 &format!("{} values", scores.len()),
             );
-            let finite = golden.output.iter().all(|v| v.is_finite())
-                && golden.input.iter().all(|v| !v.is_infinite());
+            let finite = golden.output.iter().all(|v| v.is_finite()) && golden.input.iter().all(|v| !v.is_infinite());
             expect(
                 finite,
                 &format!("golden[{n}]"),
@@ -405,9 +303,7 @@ impl Manifest {
 fn is_version(text: &str) -> bool {
     let numbers: Vec<&str> = text.split('.').collect();
     let number = |n: &str| {
-        (1..=9).contains(&n.len())
-            && n.bytes().all(|b| b.is_ascii_digit())
-            && (n == "0" || !n.starts_with('0'))
+        (1..=9).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit()) && (n == "0" || !n.starts_with('0'))
     };
     numbers.len() == 3 && numbers.into_iter().all(number)
 }

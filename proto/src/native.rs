@@ -158,17 +158,10 @@ impl Birth {
             Some(v) if !(-most..=most).contains(&v) => Err(DecodeError::value(field, v)),
             value => Ok(value),
         };
-        let mut channels = birth
-            .channels
-            .into_iter()
-            .map(Channel::from_code)
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut channels = birth.channels.into_iter().map(Channel::from_code).collect::<Result<Vec<_>, _>>()?;
         channels.sort_unstable();
         if let Some(twice) = channels.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(DecodeError::value(
-                "channels",
-                format!("{} twice", twice[0]),
-            ));
+            return Err(DecodeError::value("channels", format!("{} twice", twice[0])));
         }
         Ok(Self {
             boot: birth.boot,
@@ -176,10 +169,7 @@ impl Birth {
             interval_s: above_zero("interval_s", birth.interval_s)?,
             report_s: above_zero("report_s", birth.report_s)?,
             channels,
-            field: birth
-                .field
-                .map(|f| f.parse().map_err(|e| DecodeError::value("field", e)))
-                .transpose()?,
+            field: birth.field.map(|f| f.parse().map_err(|e| DecodeError::value("field", e))).transpose()?,
             latitude: degrees("latitude", birth.latitude, 90.0)?,
             longitude: degrees("longitude", birth.longitude, 180.0)?,
         })
@@ -187,11 +177,7 @@ impl Birth {
 }
 
 fn above_zero(field: &'static str, value: u32) -> Result<u32, DecodeError> {
-    if value == 0 {
-        Err(DecodeError::value(field, value))
-    } else {
-        Ok(value)
-    }
+    if value == 0 { Err(DecodeError::value(field, value)) } else { Ok(value) }
 }
 
 impl Batch {
@@ -211,8 +197,7 @@ impl Batch {
         let mut before = base;
         let mut steps_ms = Vec::with_capacity(times.len());
         for time in &times {
-            steps_ms
-                .push(u32::try_from(time.millis_since(before)).map_err(|_| EncodeError::TooLarge)?);
+            steps_ms.push(u32::try_from(time.millis_since(before)).map_err(|_| EncodeError::TooLarge)?);
             before = *time;
         }
 
@@ -232,38 +217,22 @@ impl Batch {
             let (mut value_before, mut next_sample) = (0, 0);
             for reading in readings {
                 let &Reading { time, value, .. } = reading;
-                let integer = to_integer(value, decimals).ok_or(EncodeError::Value {
-                    channel,
-                    time,
-                    value,
-                })?;
+                let integer = to_integer(value, decimals).ok_or(EncodeError::Value { channel, time, value })?;
                 values.push(integer - value_before);
                 value_before = integer;
                 let sample = times.binary_search(&time).unwrap_or(0) + 1;
-                let step = sample
-                    .checked_sub(next_sample)
-                    .filter(|s| *s > 0)
-                    .ok_or(EncodeError::Twice { channel, time })?;
+                let step =
+                    sample.checked_sub(next_sample).filter(|s| *s > 0).ok_or(EncodeError::Twice { channel, time })?;
                 samples.push(step as u32);
                 next_sample = sample;
             }
             if samples.len() == times.len() {
                 samples.clear();
             }
-            columns.push(wire::Column {
-                channel: channel.code(),
-                decimals: u32::from(decimals),
-                values,
-                samples,
-            });
+            columns.push(wire::Column { channel: channel.code(), decimals: u32::from(decimals), values, samples });
         }
-        let data = wire::Data {
-            boot: self.boot,
-            sequence: self.sequence,
-            base_time_ms: base.as_millis(),
-            steps_ms,
-            columns,
-        };
+        let data =
+            wire::Data { boot: self.boot, sequence: self.sequence, base_time_ms: base.as_millis(), steps_ms, columns };
         Ok(data.encode_to_vec())
     }
 
@@ -278,11 +247,7 @@ impl Batch {
         }
         at_most("channels", data.columns.len(), MAX_CHANNELS)?;
         at_most("samples", data.steps_ms.len(), MAX_READINGS)?;
-        at_most(
-            "readings",
-            data.columns.iter().map(|c| c.values.len()).sum(),
-            MAX_READINGS,
-        )?;
+        at_most("readings", data.columns.iter().map(|c| c.values.len()).sum(), MAX_READINGS)?;
 
         let mut time_ms = data.base_time_ms;
         let mut times = Vec::with_capacity(data.steps_ms.len());
@@ -290,9 +255,7 @@ impl Batch {
             if sample > 0 && *step == 0 {
                 return Err(DecodeError::value("steps_ms", 0));
             }
-            time_ms = time_ms
-                .checked_add(i64::from(*step))
-                .ok_or_else(|| DecodeError::value("steps_ms", step))?;
+            time_ms = time_ms.checked_add(i64::from(*step)).ok_or_else(|| DecodeError::value("steps_ms", step))?;
             times.push(decode::time("steps_ms", time_ms)?);
         }
 
@@ -308,11 +271,7 @@ impl Batch {
             return Err(DecodeError::value("columns", format!("{} twice", twice[0])));
         }
         readings.sort_by_key(|r| (r.time, r.channel));
-        Ok(Self {
-            boot: data.boot,
-            sequence: data.sequence,
-            readings,
-        })
+        Ok(Self { boot: data.boot, sequence: data.sequence, readings })
     }
 }
 
@@ -325,16 +284,9 @@ fn read_column(
     if column.decimals > MAX_DECIMALS {
         return Err(DecodeError::value("decimals", column.decimals));
     }
-    let expected = if column.samples.is_empty() {
-        times.len()
-    } else {
-        column.samples.len()
-    };
+    let expected = if column.samples.is_empty() { times.len() } else { column.samples.len() };
     if column.values.len() != expected {
-        return Err(DecodeError::value(
-            "values",
-            format!("{} values for {expected} samples", column.values.len()),
-        ));
+        return Err(DecodeError::value("values", format!("{} values for {expected} samples", column.values.len())));
     }
     let (mut integer, mut next_sample) = (0_i64, 0_usize);
     for (n, step) in column.values.iter().enumerate() {
@@ -346,11 +298,7 @@ fn read_column(
         next_sample += by;
         let time = (by > 0).then(|| times.get(next_sample - 1)).flatten();
         let time = *time.ok_or_else(|| DecodeError::value("samples", next_sample))?;
-        readings.push(Reading {
-            channel,
-            time,
-            value: from_integer(integer, column.decimals as u8),
-        });
+        readings.push(Reading { channel, time, value: from_integer(integer, column.decimals as u8) });
     }
     Ok(())
 }
@@ -359,11 +307,7 @@ impl Ack {
     /// The payload.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        wire::Ack {
-            boot: self.boot,
-            sequence: self.sequence,
-        }
-        .encode_to_vec()
+        wire::Ack { boot: self.boot, sequence: self.sequence }.encode_to_vec()
     }
 
     /// Reads a payload.
@@ -372,10 +316,7 @@ impl Ack {
     /// When it is no acknowledgement.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let ack: wire::Ack = message("ack", bytes)?;
-        Ok(Self {
-            boot: ack.boot,
-            sequence: ack.sequence,
-        })
+        Ok(Self { boot: ack.boot, sequence: ack.sequence })
     }
 }
 
@@ -388,11 +329,7 @@ impl CommandMessage {
             Command::SetTime(time) => wire::command::Command::SetTimeMs(time.as_millis()),
             Command::Irrigate { minutes } => wire::command::Command::IrrigateMinutes(minutes),
         };
-        wire::Command {
-            id: self.id,
-            command: Some(command),
-        }
-        .encode_to_vec()
+        wire::Command { id: self.id, command: Some(command) }.encode_to_vec()
     }
 
     /// Reads a payload.
@@ -401,20 +338,12 @@ impl CommandMessage {
     /// When it is no command, or one that is not known.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let message: wire::Command = message("command", bytes)?;
-        let command = match message
-            .command
-            .ok_or(DecodeError::Missing { field: "command" })?
-        {
+        let command = match message.command.ok_or(DecodeError::Missing { field: "command" })? {
             wire::command::Command::Birth(_) => Command::Birth,
-            wire::command::Command::SetTimeMs(ms) => {
-                Command::SetTime(decode::time("set_time_ms", ms)?)
-            }
+            wire::command::Command::SetTimeMs(ms) => Command::SetTime(decode::time("set_time_ms", ms)?),
             wire::command::Command::IrrigateMinutes(minutes) => Command::Irrigate { minutes },
         };
-        Ok(Self {
-            id: message.id,
-            command,
-        })
+        Ok(Self { id: message.id, command })
     }
 }
 
@@ -422,11 +351,7 @@ impl Status {
     /// The payload.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        wire::Status {
-            online: self.online,
-            boot: self.boot,
-        }
-        .encode_to_vec()
+        wire::Status { online: self.online, boot: self.boot }.encode_to_vec()
     }
 
     /// Reads a payload.
@@ -435,9 +360,6 @@ impl Status {
     /// When it is no status.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let status: wire::Status = message("status", bytes)?;
-        Ok(Self {
-            online: status.online,
-            boot: status.boot,
-        })
+        Ok(Self { online: status.online, boot: status.boot })
     }
 }

@@ -69,15 +69,7 @@ const fn facts(
     decimals: u8,
     wire_decimals: u8,
 ) -> Facts {
-    Facts {
-        name,
-        unit,
-        symbol,
-        low,
-        high,
-        decimals,
-        wire_decimals,
-    }
+    Facts { name, unit, symbol, low, high, decimals, wire_decimals }
 }
 
 /// By [`Quantity::code`]. Ranges are what soil, air and the common sensors can show, not what is usual: air temperature
@@ -211,9 +203,7 @@ impl FromStr for Quantity {
         Self::ALL
             .into_iter()
             .find(|q| q.name() == value)
-            .ok_or_else(|| UnknownQuantity {
-                value: value.chars().take(64).collect(),
-            })
+            .ok_or_else(|| UnknownQuantity { value: value.chars().take(64).collect() })
     }
 }
 
@@ -244,10 +234,7 @@ mod tests {
             for value in [0.123_456_789, -7.654_321, 99.999_999] {
                 let once = quantity.quantise(value);
                 assert_eq!(quantity.quantise(once).to_bits(), once.to_bits());
-                assert!(
-                    (once - value).abs()
-                        <= 0.5 * 10f64.powi(-i32::from(quantity.wire_decimals())) + 1e-12
-                );
+                assert!((once - value).abs() <= 0.5 * 10f64.powi(-i32::from(quantity.wire_decimals())) + 1e-12);
             }
         }
     }

@@ -12,24 +12,14 @@ use crate::time::Timestamp;
 ///
 /// # Panics
 /// When `out` does not have [`Input::len`] values.
-pub fn fill(
-    input: &Input,
-    end: Timestamp,
-    lookup: impl Fn(Timestamp, Channel) -> Option<Stats>,
-    out: &mut [f32],
-) {
-    assert_eq!(
-        out.len(),
-        input.len(),
-        "the sample has steps * features values"
-    );
+pub fn fill(input: &Input, end: Timestamp, lookup: impl Fn(Timestamp, Channel) -> Option<Stats>, out: &mut [f32]) {
+    assert_eq!(out.len(), input.len(), "the sample has steps * features values");
     let window_ms = i64::from(input.window_s) * 1000;
     let first = end.plus_millis(-window_ms * i64::from(input.steps));
     for (step, row) in out.chunks_exact_mut(input.features.len()).enumerate() {
         let start = first.plus_millis(window_ms * step as i64);
         for (value, feature) in row.iter_mut().zip(&input.features) {
-            *value = lookup(start, feature.channel)
-                .map_or(f32::NAN, |stats| feature.statistic.of(&stats) as f32);
+            *value = lookup(start, feature.channel).map_or(f32::NAN, |stats| feature.statistic.of(&stats) as f32);
         }
     }
 }
@@ -42,10 +32,7 @@ mod tests {
     #[test]
     fn the_oldest_window_comes_first_and_missing_is_nan() {
         let input = Input {
-            features: vec![
-                "soil_moisture_20cm.mean".parse().unwrap(),
-                "rain.max".parse().unwrap(),
-            ],
+            features: vec!["soil_moisture_20cm.mean".parse().unwrap(), "rain.max".parse().unwrap()],
             steps: 3,
             window_s: 900,
         };
@@ -53,13 +40,7 @@ mod tests {
         let mut out = vec![0.0; input.len()];
         let lookup = |start: Timestamp, channel: Channel| {
             let window = (start.as_millis() / 900_000) as f64;
-            let stats = Stats {
-                count: 3,
-                min: window,
-                mean: window + 0.25,
-                max: window + 0.5,
-                stddev: 0.0,
-            };
+            let stats = Stats { count: 3, min: window, mean: window + 0.25, max: window + 0.5, stddev: 0.0 };
             (channel.quantity == Quantity::SoilMoisture || window == 8.0).then_some(stats)
         };
         fill(&input, end, lookup, &mut out);

@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z. Written as RFC 3339 in UTC.
 ///
 /// Every value lies in the years 0 to 9998, so that it can always be written.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Timestamp(i64);
 
@@ -76,11 +74,7 @@ impl Timestamp {
     #[must_use]
     pub const fn floor_to(self, length_s: u32) -> Self {
         let length = length_s as i64 * 1000;
-        if length == 0 {
-            self
-        } else {
-            Self::from_millis(self.0.div_euclid(length) * length)
-        }
+        if length == 0 { self } else { Self::from_millis(self.0.div_euclid(length) * length) }
     }
 
     /// The same instant for `jiff`.
@@ -106,9 +100,8 @@ impl FromStr for Timestamp {
     type Err = InvalidTime;
 
     fn from_str(value: &str) -> Result<Self, InvalidTime> {
-        let time: jiff::Timestamp = value.parse().map_err(|_| InvalidTime {
-            value: value.chars().take(64).collect(),
-        })?;
+        let time: jiff::Timestamp =
+            value.parse().map_err(|_| InvalidTime { value: value.chars().take(64).collect() })?;
         Ok(Self::from_jiff(time))
     }
 }
@@ -146,25 +139,19 @@ impl TimeScale {
     /// The farm's clock is the wall clock.
     #[must_use]
     pub const fn real() -> Self {
-        Self {
-            wall: Timestamp(0),
-            farm: Timestamp(0),
-            speed: 1.0,
-        }
+        Self { wall: Timestamp(0), farm: Timestamp(0), speed: 1.0 }
     }
 
     /// What the farm's clock shows when the wall clock shows `wall`.
     #[must_use]
     pub fn at(&self, wall: Timestamp) -> Timestamp {
-        self.farm
-            .plus_millis(scale(wall.millis_since(self.wall), self.speed))
+        self.farm.plus_millis(scale(wall.millis_since(self.wall), self.speed))
     }
 
     /// What the wall clock shows when the farm's clock shows `farm`.
     #[must_use]
     pub fn wall_for(&self, farm: Timestamp) -> Timestamp {
-        self.wall
-            .plus_millis(scale(farm.millis_since(self.farm), 1.0 / self.speed))
+        self.wall.plus_millis(scale(farm.millis_since(self.farm), 1.0 / self.speed))
     }
 
     /// How long `farm_ms` milliseconds of farm time last on the wall clock; zero for none and for negative ones.
@@ -181,11 +168,7 @@ impl Default for TimeScale {
 }
 
 fn scale(millis: i64, factor: f64) -> i64 {
-    if factor == 1.0 {
-        millis
-    } else {
-        (millis as f64 * factor).round() as i64
-    }
+    if factor == 1.0 { millis } else { (millis as f64 * factor).round() as i64 }
 }
 
 #[cfg(test)]
@@ -197,10 +180,7 @@ mod tests {
         let time: Timestamp = "2015-01-01T08:00:00Z".parse().unwrap();
         assert_eq!(time.as_millis(), 1_420_099_200_000);
         assert_eq!(time.to_string(), "2015-01-01T08:00:00Z");
-        assert_eq!(
-            "2015-01-01T00:00:00-08:00".parse::<Timestamp>().unwrap(),
-            time
-        );
+        assert_eq!("2015-01-01T00:00:00-08:00".parse::<Timestamp>().unwrap(), time);
         assert_eq!(
             "yesterday".parse::<Timestamp>().unwrap_err().to_string(),
             "time \"yesterday\" is not RFC 3339, like 2026-07-14T06:00:00Z"
@@ -212,39 +192,17 @@ mod tests {
 
     #[test]
     fn windows_are_counted_from_1970_also_before_it() {
-        assert_eq!(
-            Timestamp::from_secs(1799).floor_to(900),
-            Timestamp::from_secs(900)
-        );
-        assert_eq!(
-            Timestamp::from_secs(1800).floor_to(900),
-            Timestamp::from_secs(1800)
-        );
-        assert_eq!(
-            Timestamp::from_secs(-1).floor_to(900),
-            Timestamp::from_secs(-900)
-        );
+        assert_eq!(Timestamp::from_secs(1799).floor_to(900), Timestamp::from_secs(900));
+        assert_eq!(Timestamp::from_secs(1800).floor_to(900), Timestamp::from_secs(1800));
+        assert_eq!(Timestamp::from_secs(-1).floor_to(900), Timestamp::from_secs(-900));
     }
 
     #[test]
     fn the_farm_clock_runs_at_its_speed_and_back() {
-        let scale = TimeScale {
-            wall: Timestamp::from_secs(1000),
-            farm: Timestamp::from_secs(50_000),
-            speed: 720.0,
-        };
-        assert_eq!(
-            scale.at(Timestamp::from_secs(1120)),
-            Timestamp::from_secs(50_000 + 86_400)
-        );
-        assert_eq!(
-            scale.wall_for(Timestamp::from_secs(50_000 + 86_400)),
-            Timestamp::from_secs(1120)
-        );
+        let scale = TimeScale { wall: Timestamp::from_secs(1000), farm: Timestamp::from_secs(50_000), speed: 720.0 };
+        assert_eq!(scale.at(Timestamp::from_secs(1120)), Timestamp::from_secs(50_000 + 86_400));
+        assert_eq!(scale.wall_for(Timestamp::from_secs(50_000 + 86_400)), Timestamp::from_secs(1120));
         assert_eq!(scale.wall_duration(720_000), Duration::from_secs(1));
-        assert_eq!(
-            TimeScale::real().at(Timestamp::from_secs(5)),
-            Timestamp::from_secs(5)
-        );
+        assert_eq!(TimeScale::real().at(Timestamp::from_secs(5)), Timestamp::from_secs(5));
     }
 }

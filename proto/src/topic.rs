@@ -25,13 +25,7 @@ pub enum TopicKind {
 
 impl TopicKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
-        Self::Birth,
-        Self::Data,
-        Self::Ack,
-        Self::Command,
-        Self::Status,
-    ];
+    pub const ALL: [Self; 5] = [Self::Birth, Self::Data, Self::Ack, Self::Command, Self::Status];
 
     /// The last level of the topic.
     #[must_use]
@@ -73,13 +67,7 @@ pub struct InvalidTopic {
 
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{PREFIX}/{}/{}/{}",
-            self.farm,
-            self.station,
-            self.kind.name()
-        )
+        write!(f, "{PREFIX}/{}/{}/{}", self.farm, self.station, self.kind.name())
     }
 }
 
@@ -87,9 +75,7 @@ impl FromStr for Topic {
     type Err = InvalidTopic;
 
     fn from_str(value: &str) -> Result<Self, InvalidTopic> {
-        parse(value).ok_or_else(|| InvalidTopic {
-            value: value.chars().take(160).collect(),
-        })
+        parse(value).ok_or_else(|| InvalidTopic { value: value.chars().take(160).collect() })
     }
 }
 
@@ -101,11 +87,7 @@ fn parse(value: &str) -> Option<Topic> {
         return None;
     }
     let kind = TopicKind::ALL.into_iter().find(|k| k.name() == kind)?;
-    Some(Topic {
-        farm: farm.parse().ok()?,
-        station: station.parse().ok()?,
-        kind,
-    })
+    Some(Topic { farm: farm.parse().ok()?, station: station.parse().ok()?, kind })
 }
 
 #[cfg(test)]
@@ -115,11 +97,7 @@ mod tests {
     #[test]
     fn topics_are_read_as_they_are_written() {
         for kind in TopicKind::ALL {
-            let topic = Topic {
-                farm: "fallon".parse().unwrap(),
-                station: "n-1".parse().unwrap(),
-                kind,
-            };
+            let topic = Topic { farm: "fallon".parse().unwrap(), station: "n-1".parse().unwrap(), kind };
             assert_eq!(topic.to_string().parse::<Topic>().unwrap(), topic);
         }
     }

@@ -104,31 +104,19 @@ impl Record {
                 birth: Some(birth.birth.to_wire()),
             }),
         };
-        wire::Record {
-            record: Some(record),
-        }
+        wire::Record { record: Some(record) }
     }
 
     fn from_wire(record: wire::Record) -> Result<Self, DecodeError> {
-        Ok(
-            match record
-                .record
-                .ok_or(DecodeError::Missing { field: "record" })?
-            {
-                wire::record::Record::Alert(alert) => Self::Alert(Alert::from_wire(alert)?),
-                wire::record::Record::Window(window) => Self::Window(Window::from_wire(window)?),
-                wire::record::Record::Birth(birth) => Self::Birth(StationBirth {
-                    station: birth
-                        .station
-                        .parse()
-                        .map_err(|e| DecodeError::value("station", e))?,
-                    at: decode::time("at_ms", birth.at_ms)?,
-                    birth: Birth::from_wire(
-                        birth.birth.ok_or(DecodeError::Missing { field: "birth" })?,
-                    )?,
-                }),
-            },
-        )
+        Ok(match record.record.ok_or(DecodeError::Missing { field: "record" })? {
+            wire::record::Record::Alert(alert) => Self::Alert(Alert::from_wire(alert)?),
+            wire::record::Record::Window(window) => Self::Window(Window::from_wire(window)?),
+            wire::record::Record::Birth(birth) => Self::Birth(StationBirth {
+                station: birth.station.parse().map_err(|e| DecodeError::value("station", e))?,
+                at: decode::time("at_ms", birth.at_ms)?,
+                birth: Birth::from_wire(birth.birth.ok_or(DecodeError::Missing { field: "birth" })?)?,
+            }),
+        })
     }
 }
 
@@ -167,10 +155,7 @@ impl UplinkBatch {
     /// When it is no batch, a field holds what it may not, or a record is of another lane.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let batch: wire::UplinkBatch = message("uplink batch", bytes)?;
-        let lane = usize::try_from(batch.lane)
-            .ok()
-            .and_then(|l| Lane::ALL.get(l))
-            .copied();
+        let lane = usize::try_from(batch.lane).ok().and_then(|l| Lane::ALL.get(l)).copied();
         let lane = lane.ok_or_else(|| DecodeError::value("lane", batch.lane))?;
         at_most("records", batch.records.len(), MAX_RECORDS)?;
         if batch.records.is_empty() {
@@ -180,30 +165,16 @@ impl UplinkBatch {
         if batch.first == 0 || last.is_none_or(|last| i64::try_from(last).is_err()) {
             return Err(DecodeError::value("first", batch.first));
         }
-        let records = batch
-            .records
-            .into_iter()
-            .map(Record::from_wire)
-            .collect::<Result<Vec<_>, _>>()?;
+        let records = batch.records.into_iter().map(Record::from_wire).collect::<Result<Vec<_>, _>>()?;
         if let Some(other) = records.iter().find(|r| r.lane() != lane) {
             return Err(DecodeError::value(
                 "records",
-                format!(
-                    "one of lane {} in a batch of {}",
-                    other.lane().name(),
-                    lane.name()
-                ),
+                format!("one of lane {} in a batch of {}", other.lane().name(), lane.name()),
             ));
         }
         Ok(Self {
-            farm: batch
-                .farm
-                .parse()
-                .map_err(|e| DecodeError::value("farm", e))?,
-            gateway: batch
-                .gateway
-                .parse()
-                .map_err(|e| DecodeError::value("gateway", e))?,
+            farm: batch.farm.parse().map_err(|e| DecodeError::value("farm", e))?,
+            gateway: batch.gateway.parse().map_err(|e| DecodeError::value("gateway", e))?,
             lane,
             first: batch.first,
             records,

@@ -8,9 +8,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proto::manifest::{Feature, Golden, Input, Limits, Output, Statistic, Task};
 use proto::{
-    Ack, Aggregate, Alert, AlertKind, Batch, Birth, Channel, Command, CommandMessage, Driver, Lane,
-    Manifest, Quantity, Reading, Record, RejectReason, Rejected, StationBirth, StationId, Stats,
-    Status, Timestamp, UplinkBatch, Window,
+    Ack, Aggregate, Alert, AlertKind, Batch, Birth, Channel, Command, CommandMessage, Driver, Lane, Manifest, Quantity,
+    Reading, Record, RejectReason, Rejected, StationBirth, StationId, Stats, Status, Timestamp, UplinkBatch, Window,
 };
 
 fn quantity() -> impl Strategy<Value = Quantity> {
@@ -18,8 +17,7 @@ fn quantity() -> impl Strategy<Value = Quantity> {
 }
 
 fn channel() -> impl Strategy<Value = Channel> {
-    (quantity(), option::of(0_u16..u16::MAX))
-        .prop_map(|(quantity, level_cm)| Channel { quantity, level_cm })
+    (quantity(), option::of(0_u16..u16::MAX)).prop_map(|(quantity, level_cm)| Channel { quantity, level_cm })
 }
 
 fn time() -> impl Strategy<Value = Timestamp> {
@@ -38,14 +36,8 @@ fn value(channel: Channel) -> impl Strategy<Value = f64> {
 /// Up to six channels, each at an own subset of up to eight times.
 fn batch() -> impl Strategy<Value = Batch> {
     let column = channel().prop_flat_map(|c| (Just(c), vec(option::of(value(c)), 8)));
-    (
-        any::<u32>(),
-        1_u64..,
-        time(),
-        vec(1_u32..4_000_000, 8),
-        vec(column, 0..6),
-    )
-        .prop_map(|(boot, sequence, base, steps, columns)| {
+    (any::<u32>(), 1_u64.., time(), vec(1_u32..4_000_000, 8), vec(column, 0..6)).prop_map(
+        |(boot, sequence, base, steps, columns)| {
             let mut readings = Vec::new();
             let mut seen = BTreeSet::new();
             for (channel, values) in columns {
@@ -55,73 +47,50 @@ fn batch() -> impl Strategy<Value = Batch> {
                 }
                 for (step, value) in steps.iter().zip(values) {
                     time = time.plus_millis(i64::from(*step));
-                    readings.extend(value.map(|value| Reading {
-                        channel,
-                        time,
-                        value,
-                    }));
+                    readings.extend(value.map(|value| Reading { channel, time, value }));
                 }
             }
             readings.sort_by_key(|r| (r.time, r.channel));
-            Batch {
-                boot,
-                sequence,
-                readings,
-            }
-        })
+            Batch { boot, sequence, readings }
+        },
+    )
 }
 
 fn birth() -> impl Strategy<Value = Birth> {
     let place = option::of((-90.0..=90.0, -180.0..=180.0));
-    (
-        any::<u32>(),
-        "[ -~]{0,64}",
-        1_u32..,
-        1_u32..,
-        btree_set(channel(), 0..20),
-        option::of(id()),
-        place,
+    (any::<u32>(), "[ -~]{0,64}", 1_u32.., 1_u32.., btree_set(channel(), 0..20), option::of(id()), place).prop_map(
+        |(boot, firmware, interval_s, report_s, channels, field, place)| Birth {
+            boot,
+            firmware,
+            interval_s,
+            report_s,
+            channels: channels.into_iter().collect(),
+            field,
+            latitude: place.map(|p| p.0),
+            longitude: place.map(|p| p.1),
+        },
     )
-        .prop_map(
-            |(boot, firmware, interval_s, report_s, channels, field, place)| Birth {
-                boot,
-                firmware,
-                interval_s,
-                report_s,
-                channels: channels.into_iter().collect(),
-                field,
-                latitude: place.map(|p| p.0),
-                longitude: place.map(|p| p.1),
-            },
-        )
 }
 
 fn stats() -> impl Strategy<Value = Stats> {
-    (1_u32.., -1e6..1e6, 0.0..1e3, 0.0..1e3, 0.0..1e3).prop_map(|(count, min, up, more, stddev)| {
-        Stats {
-            count,
-            min,
-            mean: min + up,
-            max: min + up + more,
-            stddev,
-        }
+    (1_u32.., -1e6..1e6, 0.0..1e3, 0.0..1e3, 0.0..1e3).prop_map(|(count, min, up, more, stddev)| Stats {
+        count,
+        min,
+        mean: min + up,
+        max: min + up + more,
+        stddev,
     })
 }
 
 fn rejected() -> impl Strategy<Value = Rejected> {
-    let counts =
-        proptest::sample::subsequence(RejectReason::ALL.to_vec(), 1..=RejectReason::ALL.len());
-    (
-        counts,
-        vec(1_u32..1_000_000, RejectReason::ALL.len()),
-        -1e9..1e9,
-        0.0..1e9,
-    )
-        .prop_map(|(reasons, counts, min, span)| Rejected {
+    let counts = proptest::sample::subsequence(RejectReason::ALL.to_vec(), 1..=RejectReason::ALL.len());
+    (counts, vec(1_u32..1_000_000, RejectReason::ALL.len()), -1e9..1e9, 0.0..1e9).prop_map(
+        |(reasons, counts, min, span)| Rejected {
             counts: reasons.into_iter().zip(counts).collect(),
             min,
             max: min + span,
-        })
+        },
+    )
 }
 
 fn window() -> impl Strategy<Value = Window> {
@@ -129,50 +98,21 @@ fn window() -> impl Strategy<Value = Window> {
         let each: Vec<_> = channels
             .into_iter()
             .map(|c| (Just(c), option::of(stats()), option::of(rejected())))
-            .map(|parts| {
-                parts.prop_map(|(channel, accepted, rejected)| Aggregate {
-                    channel,
-                    accepted,
-                    rejected,
-                })
-            })
+            .map(|parts| parts.prop_map(|(channel, accepted, rejected)| Aggregate { channel, accepted, rejected }))
             .collect();
         each
     });
     (id(), time(), 1_u32..=86_400, any::<u32>(), aggregates).prop_map(
-        |(station, start, length_s, revision, aggregates)| Window {
-            station,
-            start,
-            length_s,
-            revision,
-            aggregates,
-        },
+        |(station, start, length_s, revision, aggregates)| Window { station, start, length_s, revision, aggregates },
     )
 }
 
 fn alert() -> impl Strategy<Value = Alert> {
     let kind = proptest::sample::select(AlertKind::ALL.to_vec());
-    let drivers = vec(
-        (channel(), 0.0..=1.0).prop_map(|(channel, share)| Driver { channel, share }),
-        0..5,
-    );
-    let what = (
-        id(),
-        option::of(channel()),
-        kind,
-        time(),
-        time(),
-        option::of(time()),
-    );
-    let why = (
-        -1e6..1e6,
-        -1e6..1e6,
-        option::of(-1e6..1e6),
-        drivers,
-        option::of("[a-z ]{1,40}"),
-        any::<u32>(),
-        ".{0,100}",
-    );
+    let drivers = vec((channel(), 0.0..=1.0).prop_map(|(channel, share)| Driver { channel, share }), 0..5);
+    let what = (id(), option::of(channel()), kind, time(), time(), option::of(time()));
+    let why =
+        (-1e6..1e6, -1e6..1e6, option::of(-1e6..1e6), drivers, option::of("[a-z ]{1,40}"), any::<u32>(), ".{0,100}");
     (what, why).prop_map(|((station, channel, kind, opened, updated, closed), why)| {
         let (score, threshold, value, drivers, model, revision, message) = why;
         let id = Alert::id_of(&station, channel, kind, opened);
@@ -196,11 +136,7 @@ fn alert() -> impl Strategy<Value = Alert> {
 }
 
 fn uplink() -> impl Strategy<Value = UplinkBatch> {
-    let births = (id(), time(), birth()).prop_map(|(station, at, birth)| StationBirth {
-        station,
-        at,
-        birth,
-    });
+    let births = (id(), time(), birth()).prop_map(|(station, at, birth)| StationBirth { station, at, birth });
     let records = prop_oneof![
         vec(alert().prop_map(Record::Alert), 1..5),
         vec(window().prop_map(Record::Window), 1..5),
@@ -216,19 +152,9 @@ fn uplink() -> impl Strategy<Value = UplinkBatch> {
 }
 
 fn manifest() -> impl Strategy<Value = Manifest> {
-    let statistic = proptest::sample::select(vec![
-        Statistic::Min,
-        Statistic::Mean,
-        Statistic::Max,
-        Statistic::Stddev,
-    ]);
+    let statistic = proptest::sample::select(vec![Statistic::Min, Statistic::Mean, Statistic::Max, Statistic::Stddev]);
     let features = btree_set((channel(), statistic), 1..5);
-    let shape = (
-        features,
-        1_u32..4,
-        1_u32..=86_400,
-        btree_set(channel(), 1..4),
-    );
+    let shape = (features, 1_u32..4, 1_u32..=86_400, btree_set(channel(), 1..4));
     (
         shape,
         "[a-z0-9-]{1,64}",
@@ -239,29 +165,12 @@ fn manifest() -> impl Strategy<Value = Manifest> {
         vec(option::of(-1e3..1e3), 12),
     )
         .prop_map(
-            |(
-                (features, steps, window_s, scores),
-                name,
-                (major, minor),
-                threshold,
-                sha256,
-                trained_on,
-                values,
-            )| {
-                let features = features
-                    .into_iter()
-                    .map(|(channel, statistic)| Feature { channel, statistic })
-                    .collect();
-                let input = Input {
-                    features,
-                    steps,
-                    window_s,
-                };
+            |((features, steps, window_s, scores), name, (major, minor), threshold, sha256, trained_on, values)| {
+                let features =
+                    features.into_iter().map(|(channel, statistic)| Feature { channel, statistic }).collect();
+                let input = Input { features, steps, window_s };
                 let values = values.into_iter().map(|v| v.unwrap_or(f64::NAN)).cycle();
-                let golden = Golden {
-                    input: values.take(input.len()).collect(),
-                    output: vec![0.5; scores.len()],
-                };
+                let golden = Golden { input: values.take(input.len()).collect(), output: vec![0.5; scores.len()] };
                 Manifest {
                     name,
                     version: format!("{major}.{minor}.0"),
@@ -272,14 +181,8 @@ fn manifest() -> impl Strategy<Value = Manifest> {
                     trained_on,
                     parent: None,
                     input,
-                    output: Output {
-                        scores: scores.into_iter().collect(),
-                    },
-                    limits: Limits {
-                        max_bytes: 1 << 20,
-                        max_latency_ms: 100,
-                        max_memory_bytes: 1 << 26,
-                    },
+                    output: Output { scores: scores.into_iter().collect() },
+                    limits: Limits { max_bytes: 1 << 20, max_latency_ms: 100, max_memory_bytes: 1 << 26 },
                     golden: vec![golden],
                 }
             },
@@ -288,24 +191,18 @@ fn manifest() -> impl Strategy<Value = Manifest> {
 
 /// Bytes that are nearly right: a message with one byte changed, cut off or doubled.
 fn bent(bytes: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
-    (
-        Just(bytes),
-        any::<prop::sample::Index>(),
-        any::<u8>(),
-        0_u8..3,
-    )
-        .prop_map(|(mut bytes, at, byte, how)| {
-            if bytes.is_empty() {
-                return vec![byte];
-            }
-            let at = at.index(bytes.len());
-            match how {
-                0 => bytes[at] = byte,
-                1 => bytes.truncate(at),
-                _ => bytes.insert(at, byte),
-            }
-            bytes
-        })
+    (Just(bytes), any::<prop::sample::Index>(), any::<u8>(), 0_u8..3).prop_map(|(mut bytes, at, byte, how)| {
+        if bytes.is_empty() {
+            return vec![byte];
+        }
+        let at = at.index(bytes.len());
+        match how {
+            0 => bytes[at] = byte,
+            1 => bytes.truncate(at),
+            _ => bytes.insert(at, byte),
+        }
+        bytes
+    })
 }
 
 proptest! {
@@ -385,17 +282,8 @@ proptest! {
 }
 
 fn read_everything(bytes: &[u8]) {
-    let _ = (
-        Batch::decode(bytes),
-        Birth::decode(bytes),
-        Ack::decode(bytes),
-        CommandMessage::decode(bytes),
-    );
-    let _ = (
-        Status::decode(bytes),
-        UplinkBatch::decode(bytes),
-        Record::decode(bytes),
-    );
+    let _ = (Batch::decode(bytes), Birth::decode(bytes), Ack::decode(bytes), CommandMessage::decode(bytes));
+    let _ = (Status::decode(bytes), UplinkBatch::decode(bytes), Record::decode(bytes));
 }
 
 #[test]
@@ -420,21 +308,10 @@ fn thirteen_channels_at_three_times_take_about_four_bytes_a_reading() {
     for n in 0..3 {
         for (channel, value) in channels {
             let value = channel.quantity.quantise(value + f64::from(n) * 0.001);
-            readings.push(Reading {
-                channel,
-                time: base.plus_secs(i64::from(n) * 300),
-                value,
-            });
+            readings.push(Reading { channel, time: base.plus_secs(i64::from(n) * 300), value });
         }
     }
-    let bytes = Batch {
-        boot: 3,
-        sequence: 4711,
-        readings,
-    }
-    .encode()
-    .unwrap()
-    .len();
+    let bytes = Batch { boot: 3, sequence: 4711, readings }.encode().unwrap().len();
     assert!(bytes <= 39 * 6, "{bytes} bytes for 39 readings");
 }
 
@@ -445,59 +322,24 @@ fn a_small_message_cannot_ask_for_a_large_allocation() {
     let late = Batch {
         boot: 1,
         sequence: 1,
-        readings: vec![Reading {
-            channel: Channel::of(Quantity::Rain),
-            time: Timestamp::MAX,
-            value: 0.0,
-        }],
+        readings: vec![Reading { channel: Channel::of(Quantity::Rain), time: Timestamp::MAX, value: 0.0 }],
     };
     assert_eq!(Batch::decode(&late.encode().unwrap()).unwrap(), late);
 }
 
 #[test]
 fn a_wrong_field_is_named_with_its_value() {
-    let mut batch = Batch {
-        boot: 1,
-        sequence: 1,
-        readings: vec![],
-    };
+    let mut batch = Batch { boot: 1, sequence: 1, readings: vec![] };
     batch.sequence = 0;
     let error = Batch::decode(&batch.encode().unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "field sequence: 0 is not allowed");
     assert_eq!(error.reason(), "value");
-    let reading = Reading {
-        channel: Channel::of(Quantity::Rain),
-        time: Timestamp::from_secs(1),
-        value: f64::NAN,
-    };
-    let error = Batch {
-        boot: 1,
-        sequence: 1,
-        readings: vec![reading],
-    }
-    .encode()
-    .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "rain at 1970-01-01T00:00:01Z: NaN cannot be sent"
-    );
-    let error = Batch {
-        boot: 1,
-        sequence: 1,
-        readings: vec![
-            Reading {
-                value: 1.0,
-                ..reading
-            };
-            2
-        ],
-    }
-    .encode()
-    .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "rain at 1970-01-01T00:00:01Z: two readings"
-    );
+    let reading = Reading { channel: Channel::of(Quantity::Rain), time: Timestamp::from_secs(1), value: f64::NAN };
+    let error = Batch { boot: 1, sequence: 1, readings: vec![reading] }.encode().unwrap_err();
+    assert_eq!(error.to_string(), "rain at 1970-01-01T00:00:01Z: NaN cannot be sent");
+    let error =
+        Batch { boot: 1, sequence: 1, readings: vec![Reading { value: 1.0, ..reading }; 2] }.encode().unwrap_err();
+    assert_eq!(error.to_string(), "rain at 1970-01-01T00:00:01Z: two readings");
 }
 
 #[test]

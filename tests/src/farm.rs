@@ -68,7 +68,10 @@ impl Farm {
         // As root, PostgreSQL runs as a user who must be able to enter.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let path = dir.path().to_owned();
-        let postgres = tokio::task::spawn_blocking(move || Postgres::start(&path, &path.join("postgres.log"))).await.unwrap().unwrap();
+        let postgres = tokio::task::spawn_blocking(move || Postgres::start(&path, &path.join("postgres.log")))
+            .await
+            .unwrap()
+            .unwrap();
         let scenario = setup.scenario.map(|text| {
             let path = dir.path().join("scenario.toml");
             fs::write(&path, text).unwrap();
@@ -142,7 +145,10 @@ impl Farm {
 
     /// Readings in the cloud's tables, accepted and rejected.
     pub async fn readings_in_tables(&self) -> i64 {
-        sqlx::query_scalar("SELECT coalesce(sum(count + rejected), 0)::bigint FROM aggregate").fetch_one(&self.pool).await.unwrap()
+        sqlx::query_scalar("SELECT coalesce(sum(count + rejected), 0)::bigint FROM aggregate")
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
     }
 
     /// Waits until the tables hold as many readings as were made.
@@ -154,7 +160,11 @@ impl Farm {
                 return;
             }
             assert!(there < readings, "{there} readings in the tables, but only {readings} were made");
-            assert!(began.elapsed() < PATIENCE, "{there} of {readings} readings are in the tables; gateway: {}", self.log("gateway"));
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{there} of {readings} readings are in the tables; gateway: {}",
+                self.log("gateway")
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -62,14 +62,23 @@ fn is_good(limits: &Limits, readings: &[(Timestamp, f64)], at: usize) -> bool {
     }
     let beside = |others: Vec<&(Timestamp, f64)>| -> Vec<(i64, f64)> {
         let possible = others.into_iter().filter(|(_, v)| limits.range.contains(v));
-        possible.map(|(t, v)| (t.millis_since(time).abs(), *v)).take(HALF_WIDTH).take_while(|(ms, _)| *ms <= CONTEXT_MS).collect()
+        possible
+            .map(|(t, v)| (t.millis_since(time).abs(), *v))
+            .take(HALF_WIDTH)
+            .take_while(|(ms, _)| *ms <= CONTEXT_MS)
+            .collect()
     };
     let (before, after) = (beside(readings[..at].iter().rev().collect()), beside(readings[at + 1..].iter().collect()));
 
     let floor = limits.hampel.map_or(0.0, |hampel| hampel.floor);
     if let (Some(rate), Some(left), Some(right)) = (limits.max_rate_per_hour, before.first(), after.first()) {
         let too_far = |(ms, v): &(i64, f64)| (value - v).abs() > (rate * *ms as f64 / 3_600_000.0).max(floor);
-        if (value > left.1) == (value > right.1) && value != left.1 && value != right.1 && too_far(left) && too_far(right) {
+        if (value > left.1) == (value > right.1)
+            && value != left.1
+            && value != right.1
+            && too_far(left)
+            && too_far(right)
+        {
             return false;
         }
     }
@@ -106,25 +115,40 @@ pub async fn check(pool: &PgPool, dir: &Path) -> i64 {
         let (station, channel): (String, String) = (row.get("station_id"), row.get("channel"));
         let start = Timestamp::from_millis(row.get("start_ms"));
         let key = (station.parse().unwrap(), channel.parse().unwrap(), start);
-        let truth = expected.remove(&key).unwrap_or_else(|| panic!("{station} {channel} {start}: nothing was measured then"));
+        let truth =
+            expected.remove(&key).unwrap_or_else(|| panic!("{station} {channel} {start}: nothing was measured then"));
         let name = format!("{station} {channel} {start}");
         assert_eq!(row.get::<i64, _>("count"), truth.accepted.len() as i64, "{name}: accepted of {truth:?}");
         assert_eq!(row.get::<i64, _>("rejected"), truth.rejected.len() as i64, "{name}: rejected of {truth:?}");
         let column = |column: &str| row.get::<Option<f64>, _>(column);
         let (min, max) = extremes(&truth.accepted);
         assert_eq!((column("min"), column("max")), (min, max), "{name}: extremes");
-        assert_eq!((column("rejected_min"), column("rejected_max")), extremes(&truth.rejected), "{name}: rejected extremes");
+        assert_eq!(
+            (column("rejected_min"), column("rejected_max")),
+            extremes(&truth.rejected),
+            "{name}: rejected extremes"
+        );
         let count = truth.accepted.len() as f64;
         let mean = truth.accepted.iter().sum::<f64>() / count;
         let stddev = (truth.accepted.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count).sqrt();
-        for (what, there, expected) in [("mean", column("mean"), mean), ("standard deviation", column("stddev"), stddev)] {
+        for (what, there, expected) in
+            [("mean", column("mean"), mean), ("standard deviation", column("stddev"), stddev)]
+        {
             match there {
                 None => assert!(truth.accepted.is_empty(), "{name}: no {what}"),
-                Some(there) => assert!((there - expected).abs() <= 1e-9 * (1.0 + expected.abs()), "{name}: {what} {there}, not {expected}"),
+                Some(there) => assert!(
+                    (there - expected).abs() <= 1e-9 * (1.0 + expected.abs()),
+                    "{name}: {what} {there}, not {expected}"
+                ),
             }
         }
     }
-    assert!(expected.is_empty(), "{} aggregates are missing, the first is {:?}", expected.len(), expected.first_key_value());
+    assert!(
+        expected.is_empty(),
+        "{} aggregates are missing, the first is {:?}",
+        expected.len(),
+        expected.first_key_value()
+    );
     made
 }
 

@@ -47,7 +47,8 @@ async fn the_dashboard_shows_a_running_farm_in_a_real_browser() {
         assert!(began.elapsed() < PATIENCE, "the farm did not start: {}", introduced());
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    let secrets: tilth::farm::Secrets = toml::from_str(&fs::read_to_string(dir.path().join("secrets.toml")).unwrap()).unwrap();
+    let secrets: tilth::farm::Secrets =
+        toml::from_str(&fs::read_to_string(dir.path().join("secrets.toml")).unwrap()).unwrap();
     let status = Command::new("npm")
         .args(["test", "--silent"])
         .current_dir(&browser)

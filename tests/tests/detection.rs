@@ -90,8 +90,16 @@ fn a_farm_without_faults_is_left_in_peace() {
     assert!(peace("synthetic weather, June", &farm) <= allowed);
     for month in std::env::var("TILTH_DETECTION_MONTHS").unwrap_or_default().split_whitespace() {
         peace(month, &FarmConfig { start: format!("{month}T08:00:00Z").parse().unwrap(), ..farm.clone() });
-        if let Some(file) = weather("fallon-2015.csv").or_else(|| std::env::var_os("TILTH_WEATHER").map(PathBuf::from)) {
-            peace(&format!("{month} measured"), &FarmConfig { weather: Some(file), start: format!("{month}T08:00:00Z").parse().unwrap(), ..farm.clone() });
+        if let Some(file) = weather("fallon-2015.csv").or_else(|| std::env::var_os("TILTH_WEATHER").map(PathBuf::from))
+        {
+            peace(
+                &format!("{month} measured"),
+                &FarmConfig {
+                    weather: Some(file),
+                    start: format!("{month}T08:00:00Z").parse().unwrap(),
+                    ..farm.clone()
+                },
+            );
         }
     }
 }
@@ -107,7 +115,17 @@ fn hours(kind: FaultKind) -> i64 {
 
 /// A scenario in which each station has a fault every four days, with the sizes that the simulator chooses.
 fn scenario(farm: &FarmConfig) -> String {
-    let all = ["soil_moisture_10cm", "soil_moisture_20cm", "soil_moisture_40cm", "soil_temperature_10cm", "soil_temperature_30cm", "soil_ec_20cm", "air_temperature_200cm", "relative_humidity_200cm", "battery"];
+    let all = [
+        "soil_moisture_10cm",
+        "soil_moisture_20cm",
+        "soil_moisture_40cm",
+        "soil_temperature_10cm",
+        "soil_temperature_30cm",
+        "soil_ec_20cm",
+        "air_temperature_200cm",
+        "relative_humidity_200cm",
+        "battery",
+    ];
     let mut text = String::new();
     let mut turn = 0;
     for (place, (station, _)) in farm.station_names().iter().enumerate() {
@@ -153,7 +171,9 @@ fn each_kind_of_fault_is_found_where_it_is() {
         FaultKind::Dropout => AlertKind::Dropout,
     };
     let during = |fault: &Fault, alert: &Alert, after_h: i64| {
-        alert.station == fault.station && fault.start <= alert.opened && alert.opened <= fault.end.plus_secs(after_h * 3600)
+        alert.station == fault.station
+            && fault.start <= alert.opened
+            && alert.opened <= fault.end.plus_secs(after_h * 3600)
     };
     let mut table: BTreeMap<&str, Row> = BTreeMap::new();
     let mut by_channel: BTreeMap<(&str, String), (u32, u32)> = BTreeMap::new();
@@ -162,13 +182,16 @@ fn each_kind_of_fault_is_found_where_it_is() {
         row.faults += 1;
         let cell = by_channel.entry((fault.kind().name(), fault.channel.to_string())).or_default();
         cell.0 += 1;
-        let found = alerts.iter().find(|a| during(fault, a, 1) && a.channel == Some(fault.channel) && a.kind == expected(fault.kind()));
+        let found = alerts
+            .iter()
+            .find(|a| during(fault, a, 1) && a.channel == Some(fault.channel) && a.kind == expected(fault.kind()));
         if let Some(alert) = found {
             row.found += 1;
             cell.1 += 1;
             row.delays.push(alert.opened.millis_since(fault.start) / (1000 * i64::from(WINDOW_S)));
         }
-        row.elsewhere += alerts.iter().filter(|a| during(fault, a, 12) && a.channel != Some(fault.channel)).count() as u32;
+        row.elsewhere +=
+            alerts.iter().filter(|a| during(fault, a, 12) && a.channel != Some(fault.channel)).count() as u32;
     }
     let stray: Vec<&Alert> = alerts.iter().filter(|a| !faults.iter().any(|f| during(f, a, 12))).collect();
     println!("{:<8} {:>7} {:>6} {:>16} {:>24}", "fault", "faults", "found", "another channel", "median delay, windows");
@@ -178,14 +201,21 @@ fn each_kind_of_fault_is_found_where_it_is() {
         println!("{kind:<8} {:>7} {:>6} {:>16} {median:>24}", row.faults, row.found, row.elsewhere);
     }
     if let Ok(station) = std::env::var("TILTH_DEBUG_STATION") {
-        for f in faults.iter().filter(|f| f.station.as_str() == station) { println!("  F {} {} {} {}", f.start, f.end, f.channel, f.kind().name()); }
-        for a in alerts.iter().filter(|a| a.station.as_str() == station) { println!("  A {} {:?} {}", a.opened, a.closed.map(|c| c.to_string()), a.message); }
+        for f in faults.iter().filter(|f| f.station.as_str() == station) {
+            println!("  F {} {} {} {}", f.start, f.end, f.channel, f.kind().name());
+        }
+        for a in alerts.iter().filter(|a| a.station.as_str() == station) {
+            println!("  A {} {:?} {}", a.opened, a.closed.map(|c| c.to_string()), a.message);
+        }
     }
     println!("{} alerts in all, {} of them far from any fault", alerts.len(), stray.len());
     for ((kind, channel), (faults, found)) in by_channel.iter().filter(|(_, (faults, found))| faults != found) {
         println!("    {kind} of {channel}: {found} of {faults}");
     }
-    for alert in alerts.iter().filter(|a| stray.contains(a) || faults.iter().any(|f| during(f, a, 12) && a.channel != Some(f.channel))) {
+    for alert in alerts
+        .iter()
+        .filter(|a| stray.contains(a) || faults.iter().any(|f| during(f, a, 12) && a.channel != Some(f.channel)))
+    {
         println!("    {} {} {} {:?}", alert.opened, alert.station, alert.message, alert.closed.map(|c| c.to_string()));
     }
 }

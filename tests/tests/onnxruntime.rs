@@ -37,14 +37,16 @@ fn python() -> PathBuf {
 fn batches(model: &LoadedModel, rng: &mut ChaCha8Rng) -> Vec<Vec<f32>> {
     let input = &model.manifest().input;
     let (steps, features) = (input.steps as usize, input.features.len());
-    let golden: Vec<Vec<f32>> = model.manifest().golden.iter().map(|g| g.input.iter().map(|v| *v as f32).collect()).collect();
+    let golden: Vec<Vec<f32>> =
+        model.manifest().golden.iter().map(|g| g.input.iter().map(|v| *v as f32).collect()).collect();
     let mut batches = vec![golden.concat()];
     for size in [1, 7, 40] {
         let mut batch = Vec::with_capacity(size * steps * features);
         for _ in 0..size {
             let mut sample = golden[0].clone();
             let noise = rng.random_range(0.0..0.2f32);
-            let (gap, hidden, holes) = (rng.random_range(0..steps), rng.random_range(0..2 * features), rng.random_range(0.0..0.5));
+            let (gap, hidden, holes) =
+                (rng.random_range(0..steps), rng.random_range(0..2 * features), rng.random_range(0.0..0.5));
             for (at, value) in sample.iter_mut().enumerate() {
                 *value *= 1.0 + noise * rng.random_range(-1.0..1.0f32);
                 let (step, feature) = (at / features, at % features);
@@ -65,8 +67,10 @@ fn compare(dir: &Path) {
     let input = model.manifest().input.clone();
     let batches = batches(&model, &mut ChaCha8Rng::seed_from_u64(1));
     let outputs: Vec<Vec<f32>> = batches.iter().map(|batch| model.run(batch).unwrap()).collect();
-    let shapes: Vec<[usize; 3]> = batches.iter().map(|b| [b.len() / input.len(), input.steps as usize, input.features.len()]).collect();
-    let inputs: Vec<Vec<Option<f32>>> = batches.iter().map(|b| b.iter().map(|v| (!v.is_nan()).then_some(*v)).collect()).collect();
+    let shapes: Vec<[usize; 3]> =
+        batches.iter().map(|b| [b.len() / input.len(), input.steps as usize, input.features.len()]).collect();
+    let inputs: Vec<Vec<Option<f32>>> =
+        batches.iter().map(|b| b.iter().map(|v| (!v.is_nan()).then_some(*v)).collect()).collect();
     let exchange = tempfile::NamedTempFile::new().unwrap();
     let object = serde_json::json!({ "shapes": shapes, "inputs": inputs, "outputs": outputs, "tolerance": TOLERANCE });
     serde_json::to_writer(&exchange, &object).unwrap();
@@ -92,14 +96,30 @@ fn onnxruntime_gives_the_same_for_a_fresh_model() {
         farm.advance(to, |sample| {
             let aggregates = sample.readings.iter().map(|measured| {
                 let value = measured.reading.value;
-                Aggregate { channel: measured.reading.channel, accepted: Some(Stats { count: 1, min: value, mean: value, max: value, stddev: 0.0 }), rejected: None }
+                Aggregate {
+                    channel: measured.reading.channel,
+                    accepted: Some(Stats { count: 1, min: value, mean: value, max: value, stddev: 0.0 }),
+                    rejected: None,
+                }
             });
             let (station, start) = (sample.id.clone(), sample.time.floor_to(900));
-            windows.push(Window { station, start, length_s: 900, revision: windows.len() as u32, aggregates: aggregates.collect() });
+            windows.push(Window {
+                station,
+                start,
+                length_s: 900,
+                revision: windows.len() as u32,
+                aggregates: aggregates.collect(),
+            });
         });
         Corpus::new(windows).unwrap()
     };
-    let options = Options { name: "fresh".into(), trained_on: "five days".into(), epochs: 2, hidden: [6, 5], ..Options::default() };
+    let options = Options {
+        name: "fresh".into(),
+        trained_on: "five days".into(),
+        epochs: 2,
+        hidden: [6, 5],
+        ..Options::default()
+    };
     let trained = train(&options, &corpus(1), &corpus(2), |_, _| {}).unwrap();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("model.onnx"), &trained.onnx).unwrap();

@@ -54,7 +54,10 @@ fn introduction(farm: &mut Child) -> String {
 }
 
 fn after<'a>(text: &'a str, label: &str) -> &'a str {
-    text.lines().find_map(|line| line.trim().strip_prefix(label)).unwrap_or_else(|| panic!("no {label} in {text}")).trim()
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix(label))
+        .unwrap_or_else(|| panic!("no {label} in {text}"))
+        .trim()
 }
 
 fn ends(farm: &mut Child, within: Duration) -> std::process::ExitStatus {
@@ -70,16 +73,32 @@ fn ends(farm: &mut Child, within: Duration) -> std::process::ExitStatus {
 
 /// Processes whose command line or open cluster names `dir`.
 fn left_over(dir: &Path) -> Vec<String> {
-    let commands = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
+    let commands = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
     commands.filter(|command| command.contains(dir.to_str().unwrap())).map(|c| c.replace('\0', " ")).collect()
 }
 
 async fn overview(url: &str, user: &str, password: &str) -> serde_json::Value {
     let client = reqwest::Client::new();
-    let login = client.post(format!("{url}/api/v1/login")).json(&serde_json::json!({"email": user, "password": password})).send().await.unwrap();
+    let login = client
+        .post(format!("{url}/api/v1/login"))
+        .json(&serde_json::json!({"email": user, "password": password}))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(login.status(), 204);
     let cookie = login.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
-    client.get(format!("{url}/api/v1/farms/fallon")).header("cookie", cookie).send().await.unwrap().json().await.unwrap()
+    client
+        .get(format!("{url}/api/v1/farms/fallon"))
+        .header("cookie", cookie)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +117,11 @@ async fn a_farm_starts_introduces_itself_ends_on_a_signal_and_goes_on_where_it_w
         let seen = overview(url, user, password.trim()).await;
         assert_eq!(seen["fields"].as_array().unwrap().len(), 3);
         assert_eq!(seen["stations"].as_array().unwrap().len(), 24);
-        assert!(seen["now"].as_str().unwrap() > clock.as_str(), "the farm's clock goes on: {} after {clock}", seen["now"]);
+        assert!(
+            seen["now"].as_str().unwrap() > clock.as_str(),
+            "the farm's clock goes on: {} after {clock}",
+            seen["now"]
+        );
         clock = seen["now"].as_str().unwrap().to_owned();
 
         kill(Pid::from_raw(farm.id().cast_signed()), signal).unwrap();
@@ -113,7 +136,8 @@ async fn a_farm_starts_introduces_itself_ends_on_a_signal_and_goes_on_where_it_w
 #[test]
 fn a_farm_ends_by_itself_after_the_time_it_was_given() {
     let dir = data_dir();
-    let mut farm = up(dir.path(), &["--listen", &free_address().to_string(), "--stations", "3", "--for", "8s"]).spawn().unwrap();
+    let mut farm =
+        up(dir.path(), &["--listen", &free_address().to_string(), "--stations", "3", "--for", "8s"]).spawn().unwrap();
     introduction(&mut farm);
     assert!(ends(&mut farm, Duration::from_secs(60)).success());
     assert_eq!(left_over(dir.path()), Vec::<String>::new());

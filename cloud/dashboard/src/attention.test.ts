@@ -14,7 +14,7 @@ test('faults come before dry fields, and those before what a model finds unusual
     overview({
       stations: dry,
       alerts: [
-        alert('anomaly', { station: 'c1', model: 'soil-anomaly 1.0.0', message: 'Soil moisture 20 cm does not fit, score 1.6 of 1.0' }),
+        alert('anomaly', { station: 'c1', model: 'soil-anomaly 1.0.0', message: 'Soil moisture 20 cm does not fit (1.6 times the threshold)' }),
         alert('spike', { station: 'c2', message: 'Soil moisture 20 cm jumped to 0.6 m³/m³ from 0.2 m³/m³, and back' }),
         alert('stuck'),
       ],
@@ -67,7 +67,9 @@ describe('an alert in words', () => {
   test('leaves out the station, which stands before it, and the score, which stands below it', () => {
     expect(alertSentence({ station: 'c5', message: 'Station c5 silent for 8 h' })).toBe('silent for 8\u00a0h');
     expect(alertSentence({ station: 'c5', message: 'c5: battery missing.' })).toBe('battery missing');
-    expect(alertSentence({ station: 'c5', message: 'EC 20 cm jumped, score 1.6 of 1.0' })).toBe('EC 20\u00a0cm jumped');
+    expect(alertSentence({ station: 'c5', message: 'Soil ec 20 cm at 0.4 dS/m does not fit (1.6 times the threshold)' })).toBe(
+      'soil EC 20\u00a0cm at 0.4\u00a0dS/m does not fit',
+    );
   });
 
   test('names the channel that drove the score when it is another', () => {

@@ -76,7 +76,7 @@ export function alertPath(farm: string, alert: Alert): string {
 
 /** The alert's message without the station's name before it and the score after it, which the page says in its own way. */
 export function alertSentence(alert: Pick<Alert, 'station' | 'message'>): string {
-  const message = readableUnits(alert.message).replace(/(, score [\d.]+ of [\d.]+)?\.?$/, '');
+  const message = readableUnits(alert.message).replace(/( \([\d.]+ times the threshold\))?\.?$/, '');
   const named = [`station ${alert.station}`, alert.station].find((name) => message.toLowerCase().startsWith(name));
   return named === undefined ? lowerFirst(message) : message.slice(named.length).replace(/^[\s:,·]+/, '');
 }

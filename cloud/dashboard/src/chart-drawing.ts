@@ -54,7 +54,8 @@ export function drawMarks(u: uPlot, marks: readonly Mark[], to: number, words: b
     const place = extent(u, mark, to);
     if (place === null) continue;
     ctx.fillStyle = colour(mark.tone);
-    if (place.begins) ctx.fillRect(place.left - pixel * 0.75, top, 1.5 * pixel, height);
+    // On whole pixels, or the line is a blur.
+    if (place.begins) ctx.fillRect(Math.round(place.left - pixel * 0.75), top, Math.round(1.5 * pixel), height);
     if (!words) continue;
     const length = ctx.measureText(mark.label).width;
     const fits = place.left + 6 * pixel + length <= left + width;

@@ -5,6 +5,7 @@ import { rootZoneChannel } from './channel';
 import { EventStream, type StreamState } from './event-stream';
 import { FarmClock } from './farm-time';
 import { session } from './session.svelte';
+import { fromFirstValue } from './sparkline';
 import { isLate } from './station-state';
 import { Throttle } from './throttle';
 
@@ -19,7 +20,7 @@ const POLL_BROKEN_MS = 5000;
 /** A farm that does not answer for so long is said to be offline; a shorter break is nobody's concern. */
 const OFFLINE_AFTER_MS = 4000;
 /** How far back the sparklines go, hours. */
-export const SPARKLINE_HOURS = 168;
+const SPARKLINE_HOURS = 168;
 
 /** Told of every change; null means that anything may have changed. */
 export type ChangeListener = (change: Change | null) => void;
@@ -165,6 +166,6 @@ export class FarmState {
   private async sparklines(channel: string | null): Promise<Sparklines | null> {
     if (channel === null) return null;
     const params = { path: { farm: this.id }, query: { channel, hours: SPARKLINE_HOURS } };
-    return dataOf(api.GET('/api/v1/farms/{farm}/sparklines', { params }));
+    return fromFirstValue(await dataOf(api.GET('/api/v1/farms/{farm}/sparklines', { params })));
   }
 }

@@ -78,10 +78,11 @@ export function formatBytes(bytes: number): string {
   return `${formatNumber(value, unit === 0 || value >= 100 ? 0 : 1)} ${units[unit] ?? ''}`;
 }
 
-/** A sentence with its UCUM units written as people write them, and no line's end between a number and its unit. */
+/** A sentence with its units (UCUM) and abbreviations written as people write them, and no line's end between a number and its unit. */
 export function readableUnits(sentence: string): string {
   return sentence
     .replace(/\bm3\/m3\b/g, 'm³/m³')
+    .replace(/\b(soil) ec\b/gi, '$1 EC')
     .replace(/\bCel\b/g, '°C')
     .replace(/\bW\/m2\b/g, 'W/m²')
     .replace(/(\d) (?=(?:cm|mm?|min|h|d|s|V|dBm|%|°C|m³\/m³|m\/s|W\/m²|dS\/m|mg\/kg|hPa)(?![\p{L}]))/gu, '$1\u00a0');

@@ -14,6 +14,12 @@ export function stepOf(series: Pick<StationSeries, 'resolution' | 'series'>): nu
   return Number.isFinite(least) && least > 0 ? least : RESOLUTION_S.raw;
 }
 
+/** When the first point of any channel starts, ms; null when there is none. */
+export function firstPoint({ series }: Pick<StationSeries, 'series'>): number | null {
+  const starts = series.flatMap((s) => s.time[0] ?? []);
+  return starts.length === 0 ? null : Math.min(...starts) * 1000;
+}
+
 /** The columns of a channel that have a value or null at each time. */
 const COLUMNS = ['mean', 'min', 'max', 'count', 'rejected', 'rejected_min', 'rejected_max'] as const;
 

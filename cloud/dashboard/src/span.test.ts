@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { neighbour, periodOf } from './span';
+import { fitted, neighbour, periodOf } from './span';
 
 const DAY = 86_400_000;
 const NOW = 1_000 * DAY;
@@ -26,4 +26,12 @@ test('going back and forth leads to the same time, and forth at last to now', ()
   const before = periodOf('week', neighbour(week, -1, NOW), NOW);
   expect(before.to).toBeCloseTo(week.from, -1);
   expect(neighbour(before, 1, NOW)).toBeNull();
+});
+
+test('a station that is younger than the span is shown from its first point on, and six hours at least', () => {
+  const week = periodOf('week', null, NOW);
+  expect(fitted(week, NOW - 2 * DAY).from).toBe(NOW - 2 * DAY);
+  expect(fitted(week, NOW - 60_000).from).toBe(NOW - DAY / 4);
+  expect(fitted(week, NOW - 9 * DAY)).toEqual(week);
+  expect(fitted(week, null)).toEqual(week);
 });

@@ -32,6 +32,15 @@ export interface Period {
 /** Where a moment stands in the period that shows it, as a share from the left: what came before it says more than what came after. */
 const MOMENT_AT = 0.7;
 
+/** What a chart shows at least. */
+const LEAST_MS = 6 * 3_600_000;
+
+/** A period without the time before there was anything, as of a station that is younger than the span. `first` is the first point, ms. */
+export function fitted(period: Period, first: number | null): Period {
+  const from = first === null ? period.from : Math.max(period.from, Math.min(first, period.to - LEAST_MS));
+  return { ...period, from };
+}
+
 /** The period of a span around `at`, or up to now; never beyond now. */
 export function periodOf(span: SpanName, at: number | null, now: number): Period {
   const { lengthMs } = SPANS[span];

@@ -1,7 +1,31 @@
 /** A line as small as a word. */
 
+import { durationText } from './age';
+import type { Sparklines } from './client';
+
 /** Moisture that moves less than this is drawn flat, so that noise does not look like rain. */
 const LEAST_SPAN = 0.03;
+
+/** Steps that a line has at least. */
+const LEAST_STEPS = 6;
+
+/** Sparklines without the time before any station had a value, as of a farm that is younger than they are long. */
+export function fromFirstValue(sparklines: Sparklines): Sparklines {
+  const lines = Object.values(sparklines.stations);
+  const length = Math.max(0, ...lines.map((line) => line.length));
+  const firsts = lines.map((line) => line.findIndex((v) => v !== null)).filter((i) => i >= 0);
+  const skipped = Math.max(0, Math.min(length - LEAST_STEPS, ...firsts));
+  return {
+    ...sparklines,
+    from: new Date(Date.parse(sparklines.from) + skipped * sparklines.step_s * 1000).toISOString(),
+    stations: Object.fromEntries(Object.entries(sparklines.stations).map(([id, line]) => [id, line.slice(skipped)])),
+  };
+}
+
+/** How much time sparklines show: "7 d". */
+export function lengthText({ from, to }: Pick<Sparklines, 'from' | 'to'>): string {
+  return durationText(Date.parse(to) - Date.parse(from));
+}
 
 export interface SparklinePath {
   readonly path: string;

@@ -20,7 +20,7 @@ const DAY_MS = 24 * HOUR_MS;
 /** The axis of `from` to `to` with at most `room` labels. */
 export function timeAxis(from: number, to: number, timeZone: string, room: number): TimeAxis {
   const most = Math.max(2, room);
-  return to - from <= 2 * DAY_MS ? hourAxis(from, to, timeZone, most) : dayAxis(from, to, timeZone, most);
+  return to - from <= 3 * DAY_MS ? hourAxis(from, to, timeZone, most) : dayAxis(from, to, timeZone, most);
 }
 
 function hourAxis(from: number, to: number, timeZone: string, most: number): TimeAxis {

@@ -19,9 +19,7 @@ const NOT_LOGGED_IN: ApiError = ApiError::Unauthorised("log in first");
 /// HTTPS when the request came by HTTPS, as the proxy in front says.
 #[must_use]
 pub fn session_cookie(token: &Token, headers: &HeaderMap) -> String {
-    let by_https = headers
-        .get("x-forwarded-proto")
-        .is_some_and(|scheme| scheme.as_bytes() == b"https");
+    let by_https = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme.as_bytes() == b"https");
     let (secret, seconds) = (token.secret(), SESSION_LIFETIME.as_secs());
     let secure = if by_https { "; Secure" } else { "" };
     format!("{SESSION_COOKIE}={secret}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}")
@@ -36,10 +34,7 @@ pub fn no_session_cookie() -> String {
 /// The secret of the request's session, not yet looked up.
 fn session_secret(headers: &HeaderMap) -> ApiResult<String> {
     let cookies = CookieJar::from_headers(headers);
-    cookies
-        .get(SESSION_COOKIE)
-        .map(|cookie| cookie.value().to_owned())
-        .ok_or(NOT_LOGGED_IN)
+    cookies.get(SESSION_COOKIE).map(|cookie| cookie.value().to_owned()).ok_or(NOT_LOGGED_IN)
 }
 
 impl FromRequestParts<App> for Person {
@@ -47,9 +42,7 @@ impl FromRequestParts<App> for Person {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
         let secret = session_secret(&parts.headers)?;
-        people::person(&app.pool, &secret)
-            .await?
-            .ok_or(NOT_LOGGED_IN)
+        people::person(&app.pool, &secret).await?.ok_or(NOT_LOGGED_IN)
     }
 }
 
@@ -62,10 +55,7 @@ impl FromRequestParts<App> for FarmAccess {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
         let secret = session_secret(&parts.headers)?;
         let name = path_parameter(parts, app, "farm").await?;
-        let not_found = || ApiError::NotFound {
-            what: "farm",
-            value: name.clone(),
-        };
+        let not_found = || ApiError::NotFound { what: "farm", value: name.clone() };
         match people::is_member(&app.pool, &secret, &name).await? {
             Some(true) => Ok(Self(name.parse().map_err(|_| not_found())?)),
             Some(false) => Err(not_found()),
@@ -86,10 +76,7 @@ impl StationAccess {
     /// What to say when the station is not there.
     #[must_use]
     pub fn not_found(&self) -> ApiError {
-        ApiError::NotFound {
-            what: "station",
-            value: self.station.to_string(),
-        }
+        ApiError::NotFound { what: "station", value: self.station.to_string() }
     }
 }
 
@@ -101,10 +88,7 @@ impl FromRequestParts<App> for StationAccess {
         let name = path_parameter(parts, app, "station").await?;
         match name.parse() {
             Ok(station) => Ok(Self { farm, station }),
-            Err(_) => Err(ApiError::NotFound {
-                what: "station",
-                value: name,
-            }),
+            Err(_) => Err(ApiError::NotFound { what: "station", value: name }),
         }
     }
 }
@@ -112,10 +96,7 @@ impl FromRequestParts<App> for StationAccess {
 async fn path_parameter(parts: &mut Parts, app: &App, name: &'static str) -> ApiResult<String> {
     let parameters = RawPathParams::from_request_parts(parts, app).await;
     let parameters = parameters.map_err(|error| ApiError::Body(error.body_text()))?;
-    let found = parameters
-        .iter()
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value.replace('\0', "\u{fffd}"));
+    let found = parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| value.replace('\0', "\u{fffd}"));
     found.ok_or_else(|| ApiError::Internal(anyhow::anyhow!("the path has no {name}")))
 }
 
@@ -131,14 +112,9 @@ impl FromRequestParts<App> for GatewayAccess {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
-        let header = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
+        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| value.strip_prefix("Bearer "));
-        let token = token.ok_or(ApiError::Unauthorised(
-            "a gateway's token is needed: Authorization: Bearer TOKEN",
-        ))?;
+        let token = token.ok_or(ApiError::Unauthorised("a gateway's token is needed: Authorization: Bearer TOKEN"))?;
         let found = ingest::gateway_of_token(&app.pool, Token::hash(token)).await?;
         let (farm, gateway) = found.ok_or(ApiError::Unauthorised("no gateway has this token"))?;
         Ok(Self { farm, gateway })

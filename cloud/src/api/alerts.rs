@@ -19,10 +19,7 @@ const MOST_PAGE: u32 = 200;
 /// What alerts to give.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(
-    dead_code,
-    reason = "describes the parameters; the handler reads them one by one"
-)]
+#[allow(dead_code, reason = "describes the parameters; the handler reads them one by one")]
 struct AlertParameters {
     /// Which alerts; `all` unless given.
     #[param(inline, required = false)]
@@ -66,15 +63,5 @@ pub async fn alerts(
     let limit = parameters.between("limit", 1, MOST_PAGE, PAGE)?;
     parameters.finish()?;
     let connection = &mut *app.pool.acquire().await?;
-    Ok(Json(
-        alerts::page(
-            connection,
-            &farm,
-            state,
-            station.as_ref(),
-            after.as_ref(),
-            limit,
-        )
-        .await?,
-    ))
+    Ok(Json(alerts::page(connection, &farm, state, station.as_ref(), after.as_ref(), limit).await?))
 }

@@ -43,19 +43,13 @@ pub async fn events(
     State(app): State<App>,
     FarmAccess(farm): FarmAccess,
 ) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
-    let place = app
-        .streams
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| ApiError::TooMany {
-            detail: "too many streams are open; ask every minute instead",
-            retry_after_s: 60,
-        })?;
+    let place = app.streams.clone().try_acquire_owned().map_err(|_| ApiError::TooMany {
+        detail: "too many streams are open; ask every minute instead",
+        retry_after_s: 60,
+    })?;
     let news = BroadcastStream::new(app.changes.subscribe()).filter_map(move |news| {
         let event = match news {
-            Ok(News::Changed(of, change)) if of == farm => {
-                Event::default().event("change").json_data(change).ok()
-            }
+            Ok(News::Changed(of, change)) if of == farm => Event::default().event("change").json_data(change).ok(),
             Ok(News::Changed(..)) => None,
             // Missed by the process, or by this stream, which was too slow.
             Ok(News::Missed) | Err(_) => Some(Event::default().event("refresh").data("{}")),

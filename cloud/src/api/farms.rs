@@ -26,9 +26,7 @@ const MOST_ALERTS: u32 = 200;
     )
 )]
 pub async fn farms(State(app): State<App>, person: Person) -> ApiResult<Json<Vec<FarmSummary>>> {
-    Ok(Json(
-        inventory::farms_of(&mut *app.pool.acquire().await?, person.user_id).await?,
-    ))
+    Ok(Json(inventory::farms_of(&mut *app.pool.acquire().await?, person.user_id).await?))
 }
 
 /// A farm at a glance
@@ -47,25 +45,16 @@ pub async fn farms(State(app): State<App>, person: Person) -> ApiResult<Json<Vec
         (status = 404, body = Problem, content_type = "application/problem+json", description = "No such farm, or somebody else's"),
     )
 )]
-pub async fn overview(
-    State(app): State<App>,
-    FarmAccess(farm): FarmAccess,
-) -> ApiResult<Json<Overview>> {
+pub async fn overview(State(app): State<App>, FarmAccess(farm): FarmAccess) -> ApiResult<Json<Overview>> {
     let connection = &mut *app.pool.acquire().await?;
     let stations = inventory::stations(connection, &farm, None).await?;
-    let data_until = stations
-        .iter()
-        .flat_map(|station| &station.latest)
-        .map(|latest| latest.time)
-        .max();
+    let data_until = stations.iter().flat_map(|station| &station.latest).map(|latest| latest.time).max();
     Ok(Json(Overview {
         now: app.clock.now(),
         speed: app.clock.speed(),
         data_until,
         fields: inventory::fields(connection, &farm).await?,
-        alerts: alerts::page(connection, &farm, AlertState::Open, None, None, MOST_ALERTS)
-            .await?
-            .items,
+        alerts: alerts::page(connection, &farm, AlertState::Open, None, None, MOST_ALERTS).await?.items,
         gateways: inventory::gateways(connection, &farm).await?,
         farm: inventory::farm(connection, &farm).await?,
         stations,
@@ -86,13 +75,8 @@ pub async fn overview(
         (status = 404, body = Problem, content_type = "application/problem+json", description = "No such farm, or somebody else's"),
     )
 )]
-pub async fn fields(
-    State(app): State<App>,
-    FarmAccess(farm): FarmAccess,
-) -> ApiResult<Json<Vec<Field>>> {
-    Ok(Json(
-        inventory::fields(&mut *app.pool.acquire().await?, &farm).await?,
-    ))
+pub async fn fields(State(app): State<App>, FarmAccess(farm): FarmAccess) -> ApiResult<Json<Vec<Field>>> {
+    Ok(Json(inventory::fields(&mut *app.pool.acquire().await?, &farm).await?))
 }
 
 /// A farm's gateways
@@ -109,11 +93,6 @@ pub async fn fields(
         (status = 404, body = Problem, content_type = "application/problem+json", description = "No such farm, or somebody else's"),
     )
 )]
-pub async fn gateways(
-    State(app): State<App>,
-    FarmAccess(farm): FarmAccess,
-) -> ApiResult<Json<Vec<Gateway>>> {
-    Ok(Json(
-        inventory::gateways(&mut *app.pool.acquire().await?, &farm).await?,
-    ))
+pub async fn gateways(State(app): State<App>, FarmAccess(farm): FarmAccess) -> ApiResult<Json<Vec<Gateway>>> {
+    Ok(Json(inventory::gateways(&mut *app.pool.acquire().await?, &farm).await?))
 }

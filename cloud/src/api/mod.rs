@@ -124,10 +124,7 @@ impl Modify for Security {
         let components = document.components.get_or_insert_default();
         let cookie = ApiKeyValue::with_description(access::SESSION_COOKIE, "Set by login.");
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
-        let bearer = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some("A gateway's token."))
-            .build();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A gateway's token.")).build();
         components.add_security_scheme("gateway", SecurityScheme::Http(bearer));
     }
 }
@@ -150,18 +147,12 @@ pub fn router() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(events::events))
         .routes(routes!(uplink::uplink))
         .routes(routes!(uplink::status));
-    OpenApiRouter::with_openapi(Document::openapi())
-        .nest("/api/v1", v1)
-        .split_for_parts()
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1).split_for_parts()
 }
 
 /// The OpenAPI document, as `cloud/openapi.json` holds it.
 #[must_use]
 pub fn openapi_json() -> String {
     // Serialising what was built from string constants does not fail; an empty document would fail the test.
-    router()
-        .1
-        .to_pretty_json()
-        .map(|text| text + "\n")
-        .unwrap_or_default()
+    router().1.to_pretty_json().map(|text| text + "\n").unwrap_or_default()
 }

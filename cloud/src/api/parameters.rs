@@ -18,8 +18,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> ApiResult<Self> {
-        let query =
-            Query::try_from_uri(&parts.uri).map_err(|error| ApiError::Body(error.body_text()))?;
+        let query = Query::try_from_uri(&parts.uri).map_err(|error| ApiError::Body(error.body_text()))?;
         Ok(Self(query.0))
     }
 }
@@ -53,23 +52,13 @@ impl Parameters {
     ///
     /// # Errors
     /// When it is no number, or outside.
-    pub fn between(
-        &mut self,
-        field: &str,
-        least: u32,
-        most: u32,
-        otherwise: u32,
-    ) -> ApiResult<u32> {
+    pub fn between(&mut self, field: &str, least: u32, most: u32, otherwise: u32) -> ApiResult<u32> {
         let Some(text) = self.one::<String>(field)? else {
             return Ok(otherwise);
         };
         match text.parse() {
             Ok(number) if (least..=most).contains(&number) => Ok(number),
-            _ => Err(ApiError::parameter(
-                field,
-                &text,
-                format!("must be a whole number from {least} to {most}"),
-            )),
+            _ => Err(ApiError::parameter(field, &text, format!("must be a whole number from {least} to {most}"))),
         }
     }
 
@@ -79,20 +68,14 @@ impl Parameters {
     /// When a parameter is left.
     pub fn finish(self) -> ApiResult<()> {
         match self.0.first() {
-            Some((name, value)) => Err(ApiError::parameter(
-                name,
-                value,
-                "is a parameter that is not known here",
-            )),
+            Some((name, value)) => Err(ApiError::parameter(name, value, "is a parameter that is not known here")),
             None => Ok(()),
         }
     }
 }
 
 fn parse<T: FromStr<Err: Display>>(field: &str, value: &str) -> ApiResult<T> {
-    value.parse().map_err(|error: T::Err| {
-        ApiError::parameter(field, value, format!("cannot be used: {error}"))
-    })
+    value.parse().map_err(|error: T::Err| ApiError::parameter(field, value, format!("cannot be used: {error}")))
 }
 
 /// A JSON body, with a problem as the answer when it is not one.
@@ -109,9 +92,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
                 expected: "application/json",
                 value: "another".to_owned(),
             }),
-            Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(ApiError::TooLarge(error.body_text()))
-            }
+            Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(ApiError::TooLarge(error.body_text())),
             Err(error) => Err(ApiError::Body(error.body_text())),
         }
     }
@@ -123,11 +104,7 @@ mod tests {
     use axum::http::Uri;
 
     fn query(text: &str) -> Parameters {
-        Parameters(
-            Query::try_from_uri(&format!("http://cloud/?{text}").parse::<Uri>().unwrap())
-                .unwrap()
-                .0,
-        )
+        Parameters(Query::try_from_uri(&format!("http://cloud/?{text}").parse::<Uri>().unwrap()).unwrap().0)
     }
 
     #[test]
@@ -147,16 +124,9 @@ mod tests {
             refused(query("hours=ten").between("hours", 1, 9, 5).unwrap_err()),
             "hours: \"ten\" must be a whole number from 1 to 9"
         );
+        assert_eq!(refused(query("a=1&a=2").one::<String>("a").unwrap_err()), "a: \"2\" comes a second time");
         assert_eq!(
-            refused(query("a=1&a=2").one::<String>("a").unwrap_err()),
-            "a: \"2\" comes a second time"
-        );
-        assert_eq!(
-            refused(
-                query("from=now")
-                    .one::<proto::Timestamp>("from")
-                    .unwrap_err()
-            ),
+            refused(query("from=now").one::<proto::Timestamp>("from").unwrap_err()),
             "from: \"now\" cannot be used: time \"now\" is not RFC 3339, like 2026-07-14T06:00:00Z"
         );
         assert_eq!(

@@ -116,11 +116,7 @@ pub type ApiResult<T> = Result<T, ApiError>;
 impl ApiError {
     /// A parameter or field that cannot be used.
     pub fn parameter(field: impl Into<String>, value: &str, reason: impl Into<String>) -> Self {
-        Self::Parameter {
-            field: field.into(),
-            value: shown(value),
-            reason: reason.into(),
-        }
+        Self::Parameter { field: field.into(), value: shown(value), reason: reason.into() }
     }
 
     /// Status, last part of the type, and title.
@@ -129,47 +125,15 @@ impl ApiError {
             Self::Unauthorised(_) => (StatusCode::UNAUTHORIZED, "unauthorised", "Not logged in"),
             Self::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden", "Not yours"),
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found", "Not found"),
-            Self::Method(_) => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method",
-                "Method not allowed",
-            ),
-            Self::Parameter { .. } => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "parameter",
-                "A value cannot be used",
-            ),
+            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed"),
+            Self::Parameter { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "parameter", "A value cannot be used"),
             Self::Body(_) => (StatusCode::BAD_REQUEST, "body", "The body cannot be read"),
-            Self::TooLarge(_) => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-large",
-                "The body is too large",
-            ),
-            Self::Media { .. } => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "media-type",
-                "The body is of another type",
-            ),
-            Self::Gap { .. } => (
-                StatusCode::CONFLICT,
-                "sequence-gap",
-                "Records are missing before these",
-            ),
-            Self::TooMany { .. } => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "too-many",
-                "Too many requests",
-            ),
-            Self::Unavailable(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "Not available now",
-            ),
-            Self::Internal(_) => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "Internal error",
-            ),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
+            Self::Media { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of another type"),
+            Self::Gap { .. } => (StatusCode::CONFLICT, "sequence-gap", "Records are missing before these"),
+            Self::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests"),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
         }
     }
 
@@ -194,21 +158,16 @@ fn shown(value: &str) -> String {
 /// Whether a database's error is one that may be gone at the next try: of the connection (class 08), a conflict with
 /// another transaction (40), a lack of something (53), the wrong state (55), or the server's stopping or starting (57).
 fn passes(code: &str) -> bool {
-    ["08", "40", "53", "55", "57"]
-        .iter()
-        .any(|class| code.starts_with(class))
+    ["08", "40", "53", "55", "57"].iter().any(|class| code.starts_with(class))
 }
 
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         match error {
-            sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_) => Self::Unavailable(error),
-            sqlx::Error::Database(ref e) if e.code().is_some_and(|code| passes(&code)) => {
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
                 Self::Unavailable(error)
             }
+            sqlx::Error::Database(ref e) if e.code().is_some_and(|code| passes(&code)) => Self::Unavailable(error),
             error => Self::Internal(anyhow::Error::new(error).context("database")),
         }
     }
@@ -271,19 +230,13 @@ impl IntoResponse for ApiError {
                 (problem.field, problem.value) = (Some(what.to_owned()), Some(shown(&value)));
             }
             Self::Gap { expected, .. } => problem.expected = Some(expected),
-            Self::TooMany {
-                retry_after_s: seconds,
-                ..
-            } => retry_after_s = Some(seconds),
+            Self::TooMany { retry_after_s: seconds, .. } => retry_after_s = Some(seconds),
             Self::Unavailable(_) => retry_after_s = Some(5),
             _ => {}
         }
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             // People's sessions have no scheme of their own; programs learn that a token would do.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -44,62 +44,36 @@ pub async fn login(
     JsonBody(login): JsonBody<LoginRequest>,
 ) -> ApiResult<(StatusCode, SetCookie)> {
     if login.email.len() > MOST_EMAIL || login.email.contains('\0') {
-        return Err(ApiError::parameter(
-            "email",
-            &login.email,
-            "is no e-mail address",
-        ));
+        return Err(ApiError::parameter("email", &login.email, "is no e-mail address"));
     }
     if login.password.len() > MOST_PASSWORD {
-        return Err(ApiError::parameter(
-            "password",
-            "",
-            format!("is longer than {MOST_PASSWORD} bytes"),
-        ));
+        return Err(ApiError::parameter("password", "", format!("is longer than {MOST_PASSWORD} bytes")));
     }
-    let lock = || {
-        app.logins
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    };
+    let lock = || app.logins.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if !lock().admits(&login.email, from.ip(), Instant::now()) {
         let detail = "too many wrong passwords for this account; try again later";
-        return Err(ApiError::TooMany {
-            detail,
-            retry_after_s: LoginGuard::PERIOD.as_secs(),
-        });
+        return Err(ApiError::TooMany { detail, retry_after_s: LoginGuard::PERIOD.as_secs() });
     }
     let turn = app.password_checks.acquire().await;
     let token = people::log_in(&app.pool, &login.email, login.password).await?;
     drop(turn);
     let Some(token) = token else {
         lock().failed(&login.email, from.ip(), Instant::now());
-        return Err(ApiError::Unauthorised(
-            "address and password do not belong together",
-        ));
+        return Err(ApiError::Unauthorised("address and password do not belong together"));
     };
     lock().succeeded(&login.email, from.ip());
-    Ok((
-        StatusCode::NO_CONTENT,
-        [(header::SET_COOKIE, session_cookie(&token, &headers))],
-    ))
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, session_cookie(&token, &headers))]))
 }
 
 /// Log out
 ///
 /// Ends the session. Without one nothing happens.
 #[utoipa::path(post, path = "/logout", tag = "session", responses((status = 204, description = "Logged out")))]
-pub async fn logout(
-    State(app): State<App>,
-    cookies: CookieJar,
-) -> ApiResult<(StatusCode, SetCookie)> {
+pub async fn logout(State(app): State<App>, cookies: CookieJar) -> ApiResult<(StatusCode, SetCookie)> {
     if let Some(cookie) = cookies.get(SESSION_COOKIE) {
         people::log_out(&app.pool, cookie.value()).await?;
     }
-    Ok((
-        StatusCode::NO_CONTENT,
-        [(header::SET_COOKIE, no_session_cookie())],
-    ))
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, no_session_cookie())]))
 }
 
 /// Who is logged in
@@ -115,16 +89,6 @@ pub async fn logout(
 )]
 pub async fn me(State(app): State<App>, person: Person) -> ApiResult<Json<Me>> {
     let farms = inventory::farms_of(&mut *app.pool.acquire().await?, person.user_id).await?;
-    let farms = farms
-        .into_iter()
-        .map(|farm| FarmName {
-            id: farm.id,
-            name: farm.name,
-        })
-        .collect();
-    Ok(Json(Me {
-        email: person.email,
-        role: person.role,
-        farms,
-    }))
+    let farms = farms.into_iter().map(|farm| FarmName { id: farm.id, name: farm.name }).collect();
+    Ok(Json(Me { email: person.email, role: person.role, farms }))
 }

@@ -37,13 +37,8 @@ const MOST_CHANNELS: usize = proto::native::MAX_CHANNELS;
         (status = 404, body = Problem, content_type = "application/problem+json", description = "No such farm, or somebody else's"),
     )
 )]
-pub async fn stations(
-    State(app): State<App>,
-    FarmAccess(farm): FarmAccess,
-) -> ApiResult<Json<Vec<Station>>> {
-    Ok(Json(
-        inventory::stations(&mut *app.pool.acquire().await?, &farm, None).await?,
-    ))
+pub async fn stations(State(app): State<App>, FarmAccess(farm): FarmAccess) -> ApiResult<Json<Vec<Station>>> {
+    Ok(Json(inventory::stations(&mut *app.pool.acquire().await?, &farm, None).await?))
 }
 
 /// A station
@@ -62,25 +57,18 @@ pub async fn stations(
         (status = 404, body = Problem, content_type = "application/problem+json", description = "No such farm or station, or somebody else's"),
     )
 )]
-pub async fn station(
-    State(app): State<App>,
-    access: StationAccess,
-) -> ApiResult<Json<StationDetail>> {
+pub async fn station(State(app): State<App>, access: StationAccess) -> ApiResult<Json<StationDetail>> {
     let connection = &mut *app.pool.acquire().await?;
     let mut found = inventory::stations(connection, &access.farm, Some(&access.station)).await?;
     let station = found.pop().ok_or_else(|| access.not_found())?;
-    let counts =
-        inventory::counts(connection, &access.farm, &access.station, app.clock.now()).await?;
+    let counts = inventory::counts(connection, &access.farm, &access.station, app.clock.now()).await?;
     Ok(Json(StationDetail { station, counts }))
 }
 
 /// What series to give.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(
-    dead_code,
-    reason = "describes the parameters; `SeriesQuery::take` reads them one by one"
-)]
+#[allow(dead_code, reason = "describes the parameters; `SeriesQuery::take` reads them one by one")]
 struct SeriesParameters {
     /// Points that start at or after this time; seven days before `to` unless given.
     #[param(value_type = Option<String>, format = DateTime, required = false, nullable = false)]
@@ -106,18 +94,12 @@ struct SeriesQuery {
 impl SeriesQuery {
     fn take(mut parameters: Parameters, now: Timestamp) -> ApiResult<Self> {
         let to = parameters.one("to")?.unwrap_or(now);
-        let from = parameters
-            .one("from")?
-            .unwrap_or_else(|| to.plus_secs(-SERIES_S));
+        let from = parameters.one("from")?.unwrap_or_else(|| to.plus_secs(-SERIES_S));
         let resolution = parameters.one("resolution")?.unwrap_or(Resolution::Raw);
         let mut channels: Vec<Channel> = parameters.all("channel")?;
         parameters.finish()?;
         if from >= to {
-            return Err(ApiError::parameter(
-                "from",
-                &from.to_string(),
-                format!("must be before to, which is {to}"),
-            ));
+            return Err(ApiError::parameter("from", &from.to_string(), format!("must be before to, which is {to}")));
         }
         channels.sort_unstable();
         channels.dedup();
@@ -128,12 +110,7 @@ impl SeriesQuery {
                 format!("is one of more than {MOST_CHANNELS}"),
             ));
         }
-        Ok(Self {
-            from,
-            to,
-            resolution,
-            channels,
-        })
+        Ok(Self { from, to, resolution, channels })
     }
 }
 
@@ -165,12 +142,7 @@ pub async fn series(
     parameters: Parameters,
 ) -> ApiResult<Json<StationSeries>> {
     let query = SeriesQuery::take(parameters, app.clock.now())?;
-    let SeriesQuery {
-        from,
-        to,
-        resolution,
-        mut channels,
-    } = query;
+    let SeriesQuery { from, to, resolution, mut channels } = query;
     let connection = &mut *app.pool.acquire().await?;
     if !series::station_exists(connection, &access.farm, &access.station).await? {
         return Err(access.not_found());
@@ -179,33 +151,24 @@ pub async fn series(
         channels = series::channels(connection, &access.farm, &access.station).await?;
     }
     let (farm, station) = (&access.farm, &access.station);
-    let selection = Selection {
-        farm,
-        station,
-        channels: &channels,
-        from,
-        to,
-        resolution,
-    };
+    let selection = Selection { farm, station, channels: &channels, from, to, resolution };
     let series = series::series(connection, &selection).await?.ok_or_else(|| {
         let most = series::MOST_POINTS;
-        ApiError::parameter("from", &from.to_string(), format!("gives more than {most} points up to {to}; ask for less time, fewer channels or a coarser resolution"))
+        ApiError::parameter(
+            "from",
+            &from.to_string(),
+            format!(
+                "gives more than {most} points up to {to}; ask for less time, fewer channels or a coarser resolution"
+            ),
+        )
     })?;
-    Ok(Json(StationSeries {
-        resolution,
-        from,
-        to,
-        series,
-    }))
+    Ok(Json(StationSeries { resolution, from, to, series }))
 }
 
 /// What sparklines to give.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(
-    dead_code,
-    reason = "describes the parameters; the handler reads them one by one"
-)]
+#[allow(dead_code, reason = "describes the parameters; the handler reads them one by one")]
 struct SparklineParameters {
     /// The channel.
     #[param(value_type = String, example = "soil_moisture_20cm")]
@@ -242,7 +205,5 @@ pub async fn sparklines(
     parameters.finish()?;
     let channel = channel.ok_or_else(|| ApiError::parameter("channel", "", "must be given"))?;
     let connection = &mut *app.pool.acquire().await?;
-    Ok(Json(
-        series::sparklines(connection, &farm, channel, hours, app.clock.now()).await?,
-    ))
+    Ok(Json(series::sparklines(connection, &farm, channel, hours, app.clock.now()).await?))
 }

@@ -60,11 +60,7 @@ pub async fn uplink(
             tracing::warn!(farm = %sender.farm, gateway = %sender.gateway, %error, "batch not stored");
         }
     }
-    stored.map(|(_, receipt)| {
-        Json(UplinkReceipt {
-            sequence: receipt.sequence,
-        })
-    })
+    stored.map(|(_, receipt)| Json(UplinkReceipt { sequence: receipt.sequence }))
 }
 
 async fn store(
@@ -73,62 +69,29 @@ async fn store(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> ApiResult<(UplinkBatch, ingest::Receipt)> {
-    expect_header(
-        headers,
-        header::CONTENT_TYPE,
-        "content-type",
-        "application/x-protobuf",
-    )?;
-    expect_header(
-        headers,
-        header::CONTENT_ENCODING,
-        "content-encoding",
-        "zstd",
-    )?;
+    expect_header(headers, header::CONTENT_TYPE, "content-type", "application/x-protobuf")?;
+    expect_header(headers, header::CONTENT_ENCODING, "content-encoding", "zstd")?;
     let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge(format!(
-            "a batch has at most {MAX_COMPRESSED} bytes compressed"
-        )),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::TooLarge(format!("a batch has at most {MAX_COMPRESSED} bytes compressed"))
+        }
         _ => ApiError::Body(error.body_text()),
     })?;
     let _turn = app.ingests.acquire().await;
-    let batch = tokio::task::spawn_blocking(move || unpack(&body))
-        .await
-        .map_err(anyhow::Error::from)??;
+    let batch = tokio::task::spawn_blocking(move || unpack(&body)).await.map_err(anyhow::Error::from)??;
     if batch.farm != sender.farm {
-        return Err(ApiError::Forbidden {
-            field: "farm",
-            value: batch.farm.to_string(),
-        });
+        return Err(ApiError::Forbidden { field: "farm", value: batch.farm.to_string() });
     }
     if batch.gateway != sender.gateway {
-        return Err(ApiError::Forbidden {
-            field: "gateway",
-            value: batch.gateway.to_string(),
-        });
+        return Err(ApiError::Forbidden { field: "gateway", value: batch.gateway.to_string() });
     }
     let receipt = ingest::ingest(&app.pool, &batch, app.clock.now()).await?;
     Ok((batch, receipt))
 }
 
-fn expect_header(
-    headers: &HeaderMap,
-    name: HeaderName,
-    field: &'static str,
-    expected: &'static str,
-) -> ApiResult<()> {
-    let value = headers
-        .get(name)
-        .map_or("", |value| value.to_str().unwrap_or("not ASCII"));
-    if value == expected {
-        Ok(())
-    } else {
-        Err(ApiError::Media {
-            field,
-            expected,
-            value: value.to_owned(),
-        })
-    }
+fn expect_header(headers: &HeaderMap, name: HeaderName, field: &'static str, expected: &'static str) -> ApiResult<()> {
+    let value = headers.get(name).map_or("", |value| value.to_str().unwrap_or("not ASCII"));
+    if value == expected { Ok(()) } else { Err(ApiError::Media { field, expected, value: value.to_owned() }) }
 }
 
 /// Decompresses and decodes, holding memory to what a batch may take whatever the body claims.
@@ -136,23 +99,14 @@ fn unpack(body: &[u8]) -> ApiResult<UplinkBatch> {
     let wrong = |error: std::io::Error| ApiError::Body(format!("the body is not zstd: {error}"));
     let mut bytes = Vec::new();
     let mut decoder = zstd::Decoder::with_buffer(body).map_err(wrong)?;
-    decoder
-        .window_log_max(MAX_DECOMPRESSED.ilog2())
-        .map_err(wrong)?;
-    decoder
-        .take(MAX_DECOMPRESSED as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(wrong)?;
+    decoder.window_log_max(MAX_DECOMPRESSED.ilog2()).map_err(wrong)?;
+    decoder.take(MAX_DECOMPRESSED as u64 + 1).read_to_end(&mut bytes).map_err(wrong)?;
     if bytes.len() > MAX_DECOMPRESSED {
-        return Err(ApiError::TooLarge(format!(
-            "a batch has at most {MAX_DECOMPRESSED} bytes decompressed"
-        )));
+        return Err(ApiError::TooLarge(format!("a batch has at most {MAX_DECOMPRESSED} bytes decompressed")));
     }
     UplinkBatch::decode(&bytes).map_err(|error| match error {
         DecodeError::Malformed { .. } => ApiError::Body(error.to_string()),
-        DecodeError::Value { field, ref value } => {
-            ApiError::parameter(field, value, "is not allowed")
-        }
+        DecodeError::Value { field, ref value } => ApiError::parameter(field, value, "is not allowed"),
         DecodeError::Missing { field } => ApiError::parameter(field, "", "is missing"),
         DecodeError::TooMany { what, count, most } => {
             ApiError::parameter(what, &count.to_string(), format!("is more than {most}"))
@@ -182,28 +136,11 @@ pub async fn status(
     sender: GatewayAccess,
     JsonBody(status): JsonBody<proto::GatewayStatus>,
 ) -> ApiResult<StatusCode> {
-    let names = status
-        .models
-        .iter()
-        .flat_map(|model| [&model.name, &model.version, &model.task, &model.digest]);
-    let texts = names
-        .chain([&status.version])
-        .chain(status.backlog.keys())
-        .chain(status.rejected.keys());
+    let names = status.models.iter().flat_map(|model| [&model.name, &model.version, &model.task, &model.digest]);
+    let texts = names.chain([&status.version]).chain(status.backlog.keys()).chain(status.rejected.keys());
     if let Some(text) = texts.into_iter().find(|text| text.contains('\0')) {
-        return Err(ApiError::parameter(
-            "status",
-            &text.escape_default().to_string(),
-            "holds a zero byte",
-        ));
+        return Err(ApiError::parameter("status", &text.escape_default().to_string(), "holds a zero byte"));
     }
-    ingest::store_status(
-        &app.pool,
-        &sender.farm,
-        &sender.gateway,
-        &status,
-        app.clock.now(),
-    )
-    .await?;
+    ingest::store_status(&app.pool, &sender.farm, &sender.gateway, &status, app.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

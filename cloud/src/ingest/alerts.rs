@@ -27,29 +27,18 @@ statements! {
 pub(super) fn check(index: usize, alert: &Alert, latest: Timestamp) -> Result<(), Refusal> {
     check_time(index, "opened", alert.opened, latest)?;
     check_time(index, "updated", alert.updated, latest)?;
-    alert
-        .closed
-        .map_or(Ok(()), |closed| check_time(index, "closed", closed, latest))?;
+    alert.closed.map_or(Ok(()), |closed| check_time(index, "closed", closed, latest))?;
     check_text(index, "id", &alert.id)?;
     check_text(index, "message", &alert.message)?;
     check_text(index, "model", alert.model.as_deref().unwrap_or_default())?;
     if i32::try_from(alert.revision).is_err() {
-        return Err(Refusal::new(
-            index,
-            "revision",
-            alert.revision,
-            format!("is more than {}", i32::MAX),
-        ));
+        return Err(Refusal::new(index, "revision", alert.revision, format!("is more than {}", i32::MAX)));
     }
     Ok(())
 }
 
 /// Stores alerts. The stations' rows are there. Gives the number of rows that changed.
-pub(super) async fn store(
-    connection: &mut PgConnection,
-    farm: &FarmId,
-    alerts: &[&Alert],
-) -> Result<u64, sqlx::Error> {
+pub(super) async fn store(connection: &mut PgConnection, farm: &FarmId, alerts: &[&Alert]) -> Result<u64, sqlx::Error> {
     let mut latest: BTreeMap<&str, &Alert> = BTreeMap::new();
     for alert in alerts {
         let known = latest.entry(&alert.id).or_insert(alert);
@@ -58,54 +47,23 @@ pub(super) async fn store(
         }
     }
     let alerts: Vec<&Alert> = latest.into_values().collect();
-    let times =
-        |time: fn(&Alert) -> Timestamp| alerts.iter().map(|a| SqlTime(time(a))).collect::<Vec<_>>();
+    let times = |time: fn(&Alert) -> Timestamp| alerts.iter().map(|a| SqlTime(time(a))).collect::<Vec<_>>();
     let outcome = sqlx::query(UPSERT_ALERTS)
         .bind(farm.as_str())
         .bind(alerts.iter().map(|a| a.id.as_str()).collect::<Vec<_>>())
-        .bind(
-            alerts
-                .iter()
-                .map(|a| a.station.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            alerts
-                .iter()
-                .map(|a| a.channel.map(|c| c.to_string()))
-                .collect::<Vec<_>>(),
-        )
+        .bind(alerts.iter().map(|a| a.station.as_str()).collect::<Vec<_>>())
+        .bind(alerts.iter().map(|a| a.channel.map(|c| c.to_string())).collect::<Vec<_>>())
         .bind(alerts.iter().map(|a| a.kind.name()).collect::<Vec<_>>())
         .bind(times(|a| a.opened))
         .bind(times(|a| a.updated))
-        .bind(
-            alerts
-                .iter()
-                .map(|a| a.closed.map(SqlTime))
-                .collect::<Vec<_>>(),
-        )
+        .bind(alerts.iter().map(|a| a.closed.map(SqlTime)).collect::<Vec<_>>())
         .bind(alerts.iter().map(|a| a.score).collect::<Vec<_>>())
         .bind(alerts.iter().map(|a| a.threshold).collect::<Vec<_>>())
         .bind(alerts.iter().map(|a| a.value).collect::<Vec<_>>())
         .bind(alerts.iter().map(|a| Json(&a.drivers)).collect::<Vec<_>>())
-        .bind(
-            alerts
-                .iter()
-                .map(|a| a.model.as_deref())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            alerts
-                .iter()
-                .map(|a| i32::try_from(a.revision).unwrap_or(i32::MAX))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            alerts
-                .iter()
-                .map(|a| a.message.as_str())
-                .collect::<Vec<_>>(),
-        )
+        .bind(alerts.iter().map(|a| a.model.as_deref()).collect::<Vec<_>>())
+        .bind(alerts.iter().map(|a| i32::try_from(a.revision).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+        .bind(alerts.iter().map(|a| a.message.as_str()).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(outcome.rows_affected())

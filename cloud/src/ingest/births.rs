@@ -28,17 +28,11 @@ statements! {
 pub(super) fn check(index: usize, birth: &StationBirth, latest: Timestamp) -> Result<(), Refusal> {
     check_time(index, "at", birth.at, latest)?;
     check_text(index, "firmware", &birth.birth.firmware)?;
-    for (field, degrees, most) in [
-        ("latitude", birth.birth.latitude, 90.0),
-        ("longitude", birth.birth.longitude, 180.0),
-    ] {
+    for (field, degrees, most) in
+        [("latitude", birth.birth.latitude, 90.0), ("longitude", birth.birth.longitude, 180.0)]
+    {
         if let Some(degrees) = degrees.filter(|degrees| !(-most..=most).contains(degrees)) {
-            return Err(Refusal::new(
-                index,
-                field,
-                degrees,
-                format!("must be from -{most} to {most}"),
-            ));
+            return Err(Refusal::new(index, field, degrees, format!("must be from -{most} to {most}")));
         }
     }
     Ok(())
@@ -60,45 +54,15 @@ pub(super) async fn store(
     let births: Vec<&StationBirth> = latest.into_values().collect();
     let outcome = sqlx::query(UPDATE_STATIONS)
         .bind(farm.as_str())
-        .bind(
-            births
-                .iter()
-                .map(|b| b.station.as_str())
-                .collect::<Vec<_>>(),
-        )
+        .bind(births.iter().map(|b| b.station.as_str()).collect::<Vec<_>>())
         .bind(births.iter().map(|b| SqlTime(b.at)).collect::<Vec<_>>())
-        .bind(
-            births
-                .iter()
-                .map(|b| b.birth.field.as_ref().map(|f| f.as_str()))
-                .collect::<Vec<_>>(),
-        )
+        .bind(births.iter().map(|b| b.birth.field.as_ref().map(|f| f.as_str())).collect::<Vec<_>>())
         .bind(births.iter().map(|b| b.birth.latitude).collect::<Vec<_>>())
         .bind(births.iter().map(|b| b.birth.longitude).collect::<Vec<_>>())
-        .bind(
-            births
-                .iter()
-                .map(|b| i64::from(b.birth.interval_s))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            births
-                .iter()
-                .map(|b| i64::from(b.birth.report_s))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            births
-                .iter()
-                .map(|b| b.birth.firmware.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            births
-                .iter()
-                .map(|b| Json(json!(b.birth.channels)))
-                .collect::<Vec<_>>(),
-        )
+        .bind(births.iter().map(|b| i64::from(b.birth.interval_s)).collect::<Vec<_>>())
+        .bind(births.iter().map(|b| i64::from(b.birth.report_s)).collect::<Vec<_>>())
+        .bind(births.iter().map(|b| b.birth.firmware.as_str()).collect::<Vec<_>>())
+        .bind(births.iter().map(|b| Json(json!(b.birth.channels))).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(outcome.rows_affected())

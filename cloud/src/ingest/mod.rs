@@ -67,11 +67,7 @@ pub struct Refusal {
 
 impl Refusal {
     fn new(index: usize, field: &str, value: impl ToString, reason: impl Into<String>) -> Self {
-        Self {
-            field: format!("records[{index}].{field}"),
-            value: value.to_string(),
-            reason: reason.into(),
-        }
+        Self { field: format!("records[{index}].{field}"), value: value.to_string(), reason: reason.into() }
     }
 }
 
@@ -109,48 +105,27 @@ pub struct Receipt {
 ///
 /// # Errors
 /// [`IngestError`]; nothing is stored then.
-pub async fn ingest(
-    pool: &PgPool,
-    batch: &UplinkBatch,
-    now: Timestamp,
-) -> Result<Receipt, IngestError> {
+pub async fn ingest(pool: &PgPool, batch: &UplinkBatch, now: Timestamp) -> Result<Receipt, IngestError> {
     let records = Records::checked(batch, now)?;
     if let Records::Windows(windows) = &records {
         windows::make_partitions(pool, windows).await?;
     }
 
     let mut transaction = pool.begin().await?;
-    let (farm, gateway, lane) = (
-        batch.farm.as_str(),
-        batch.gateway.as_str(),
-        batch.lane.name(),
-    );
-    let stored: i64 = sqlx::query_scalar(LOCK_LANE)
-        .bind(farm)
-        .bind(gateway)
-        .bind(lane)
-        .fetch_one(&mut *transaction)
-        .await?;
+    let (farm, gateway, lane) = (batch.farm.as_str(), batch.gateway.as_str(), batch.lane.name());
+    let stored: i64 =
+        sqlx::query_scalar(LOCK_LANE).bind(farm).bind(gateway).bind(lane).fetch_one(&mut *transaction).await?;
     let stored = stored.unsigned_abs();
     if batch.first > stored + 1 {
-        return Err(IngestError::Gap {
-            first: batch.first,
-            expected: stored + 1,
-        });
+        return Err(IngestError::Gap { first: batch.first, expected: stored + 1 });
     }
     let last = batch.last();
     if last <= stored {
-        return Ok(Receipt {
-            sequence: stored,
-            records: 0,
-            rows: 0,
-        });
+        return Ok(Receipt { sequence: stored, records: 0, rows: 0 });
     }
 
     let skipped = usize::try_from(stored + 1 - batch.first).unwrap_or(usize::MAX);
-    let (rows, news) = records
-        .store(&mut transaction, &batch.farm, skipped)
-        .await?;
+    let (rows, news) = records.store(&mut transaction, &batch.farm, skipped).await?;
     sqlx::query(ADVANCE_LANE)
         .bind(farm)
         .bind(gateway)
@@ -158,27 +133,11 @@ pub async fn ingest(
         .bind(last.cast_signed())
         .execute(&mut *transaction)
         .await?;
-    sqlx::query(GATEWAY_SEEN)
-        .bind(farm)
-        .bind(gateway)
-        .bind(SqlTime(now))
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query(GATEWAY_SEEN).bind(farm).bind(gateway).bind(SqlTime(now)).execute(&mut *transaction).await?;
     let stations = news.heard.keys().copied().collect();
-    changes::announce(
-        &mut transaction,
-        &batch.farm,
-        news.kind,
-        &stations,
-        news.until,
-    )
-    .await?;
+    changes::announce(&mut transaction, &batch.farm, news.kind, &stations, news.until).await?;
     transaction.commit().await?;
-    Ok(Receipt {
-        sequence: last,
-        records: last - stored,
-        rows,
-    })
+    Ok(Receipt { sequence: last, records: last - stored, rows })
 }
 
 /// The records of a batch, of one lane, each of them fit to be stored.
@@ -202,46 +161,28 @@ impl<'a> Records<'a> {
     fn checked(batch: &'a UplinkBatch, now: Timestamp) -> Result<Self, Refusal> {
         let latest = now.plus_secs(LATEST_AFTER_NOW_S);
         let records = batch.records.iter().enumerate();
-        let other = |index| {
-            Refusal::new(
-                index,
-                "kind",
-                "another",
-                format!("is not of lane {}", batch.lane.name()),
-            )
-        };
+        let other = |index| Refusal::new(index, "kind", "another", format!("is not of lane {}", batch.lane.name()));
         match batch.lane {
             Lane::Aggregates => {
                 let window = |(index, record): (usize, &'a Record)| match record {
-                    Record::Window(window) => {
-                        windows::check(index, window, latest).map(|()| window)
-                    }
+                    Record::Window(window) => windows::check(index, window, latest).map(|()| window),
                     _ => Err(other(index)),
                 };
-                records
-                    .map(window)
-                    .collect::<Result<_, _>>()
-                    .map(Self::Windows)
+                records.map(window).collect::<Result<_, _>>().map(Self::Windows)
             }
             Lane::Alerts => {
                 let alert = |(index, record): (usize, &'a Record)| match record {
                     Record::Alert(alert) => alerts::check(index, alert, latest).map(|()| alert),
                     _ => Err(other(index)),
                 };
-                records
-                    .map(alert)
-                    .collect::<Result<_, _>>()
-                    .map(Self::Alerts)
+                records.map(alert).collect::<Result<_, _>>().map(Self::Alerts)
             }
             Lane::Births => {
                 let birth = |(index, record): (usize, &'a Record)| match record {
                     Record::Birth(birth) => births::check(index, birth, latest).map(|()| birth),
                     _ => Err(other(index)),
                 };
-                records
-                    .map(birth)
-                    .collect::<Result<_, _>>()
-                    .map(Self::Births)
+                records.map(birth).collect::<Result<_, _>>().map(Self::Births)
             }
         }
     }
@@ -256,49 +197,24 @@ impl<'a> Records<'a> {
         match self {
             Self::Windows(windows) => {
                 let windows = &windows[skipped..];
-                let heard = heard(
-                    windows
-                        .iter()
-                        .map(|window| (&window.station, Some(window.end()))),
-                );
+                let heard = heard(windows.iter().map(|window| (&window.station, Some(window.end()))));
                 hear(connection, farm, &heard).await?;
                 let rows = windows::store(connection, farm, windows).await?;
-                Ok((
-                    rows,
-                    News::of(
-                        ChangeKind::Aggregates,
-                        heard,
-                        windows.iter().map(|window| window.end()),
-                    ),
-                ))
+                Ok((rows, News::of(ChangeKind::Aggregates, heard, windows.iter().map(|window| window.end()))))
             }
             Self::Alerts(alerts) => {
                 let alerts = &alerts[skipped..];
                 let heard = heard(alerts.iter().map(|alert| (&alert.station, None)));
                 hear(connection, farm, &heard).await?;
                 let rows = alerts::store(connection, farm, alerts).await?;
-                Ok((
-                    rows,
-                    News::of(
-                        ChangeKind::Alerts,
-                        heard,
-                        alerts.iter().map(|alert| alert.updated),
-                    ),
-                ))
+                Ok((rows, News::of(ChangeKind::Alerts, heard, alerts.iter().map(|alert| alert.updated))))
             }
             Self::Births(births) => {
                 let births = &births[skipped..];
                 let heard = heard(births.iter().map(|birth| (&birth.station, Some(birth.at))));
                 hear(connection, farm, &heard).await?;
                 let rows = births::store(connection, farm, births).await?;
-                Ok((
-                    rows,
-                    News::of(
-                        ChangeKind::Births,
-                        heard,
-                        births.iter().map(|birth| birth.at),
-                    ),
-                ))
+                Ok((rows, News::of(ChangeKind::Births, heard, births.iter().map(|birth| birth.at))))
             }
         }
     }
@@ -306,11 +222,7 @@ impl<'a> Records<'a> {
 
 impl<'a> News<'a> {
     fn of(kind: ChangeKind, heard: Heard<'a>, times: impl Iterator<Item = Timestamp>) -> Self {
-        Self {
-            kind,
-            heard,
-            until: times.max().unwrap_or(EARLIEST),
-        }
+        Self { kind, heard, until: times.max().unwrap_or(EARLIEST) }
     }
 }
 
@@ -323,52 +235,26 @@ fn heard<'a>(records: impl Iterator<Item = (&'a StationId, Option<Timestamp>)>) 
     heard
 }
 
-async fn hear(
-    connection: &mut PgConnection,
-    farm: &FarmId,
-    heard: &Heard<'_>,
-) -> Result<(), sqlx::Error> {
-    let (stations, times): (Vec<&str>, Vec<Option<SqlTime>>) = heard
-        .iter()
-        .map(|(station, at)| (station.as_str(), at.map(SqlTime)))
-        .unzip();
-    sqlx::query(HEAR_STATIONS)
-        .bind(farm.as_str())
-        .bind(stations)
-        .bind(times)
-        .execute(connection)
-        .await?;
+async fn hear(connection: &mut PgConnection, farm: &FarmId, heard: &Heard<'_>) -> Result<(), sqlx::Error> {
+    let (stations, times): (Vec<&str>, Vec<Option<SqlTime>>) =
+        heard.iter().map(|(station, at)| (station.as_str(), at.map(SqlTime))).unzip();
+    sqlx::query(HEAR_STATIONS).bind(farm.as_str()).bind(stations).bind(times).execute(connection).await?;
     Ok(())
 }
 
 /// Refuses a time that no farm of ours can have measured at.
-fn check_time(
-    index: usize,
-    field: &str,
-    time: Timestamp,
-    latest: Timestamp,
-) -> Result<(), Refusal> {
+fn check_time(index: usize, field: &str, time: Timestamp, latest: Timestamp) -> Result<(), Refusal> {
     if (EARLIEST..=latest).contains(&time) {
         Ok(())
     } else {
-        Err(Refusal::new(
-            index,
-            field,
-            time,
-            format!("must be from {EARLIEST} to {latest}"),
-        ))
+        Err(Refusal::new(index, field, time, format!("must be from {EARLIEST} to {latest}")))
     }
 }
 
 /// Refuses text that PostgreSQL cannot hold.
 fn check_text(index: usize, field: &str, text: &str) -> Result<(), Refusal> {
     if text.contains('\0') {
-        Err(Refusal::new(
-            index,
-            field,
-            text.escape_default(),
-            "holds a zero byte",
-        ))
+        Err(Refusal::new(index, field, text.escape_default(), "holds a zero byte"))
     } else {
         Ok(())
     }
@@ -393,14 +279,7 @@ pub async fn store_status(
         .bind(sqlx::types::Json(status))
         .execute(&mut *transaction)
         .await?;
-    changes::announce(
-        &mut transaction,
-        farm,
-        ChangeKind::Status,
-        &BTreeSet::new(),
-        now,
-    )
-    .await?;
+    changes::announce(&mut transaction, farm, ChangeKind::Status, &BTreeSet::new(), now).await?;
     transaction.commit().await
 }
 
@@ -412,17 +291,11 @@ pub async fn gateway_of_token(
     pool: &PgPool,
     token_sha256: [u8; 32],
 ) -> Result<Option<(FarmId, GatewayId)>, sqlx::Error> {
-    let found: Option<(String, String)> = sqlx::query_as(FIND_GATEWAY)
-        .bind(token_sha256)
-        .fetch_optional(pool)
-        .await?;
+    let found: Option<(String, String)> = sqlx::query_as(FIND_GATEWAY).bind(token_sha256).fetch_optional(pool).await?;
     found
         .map(|(farm, gateway)| {
             let wrong = |error: proto::id::InvalidId| sqlx::Error::Decode(error.into());
-            Ok((
-                farm.parse().map_err(wrong)?,
-                gateway.parse().map_err(wrong)?,
-            ))
+            Ok((farm.parse().map_err(wrong)?, gateway.parse().map_err(wrong)?))
         })
         .transpose()
 }

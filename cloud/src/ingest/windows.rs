@@ -118,56 +118,28 @@ pub(super) fn check(index: usize, window: &Window, latest: Timestamp) -> Result<
     }
     fits(index, "revision", window.revision)?;
     for aggregate in &window.aggregates {
-        aggregate
-            .accepted
-            .map_or(Ok(()), |stats| fits(index, "count", stats.count))?;
+        aggregate.accepted.map_or(Ok(()), |stats| fits(index, "count", stats.count))?;
         let rejected = aggregate.rejected.as_ref();
-        let total: u64 = rejected.map_or(0, |r| {
-            r.counts.iter().map(|(_, count)| u64::from(*count)).sum()
-        });
+        let total: u64 = rejected.map_or(0, |r| r.counts.iter().map(|(_, count)| u64::from(*count)).sum());
         fits(index, "rejected", total)?;
     }
-    if let Some(pair) = window
-        .aggregates
-        .windows(2)
-        .find(|pair| pair[0].channel >= pair[1].channel)
-    {
-        return Err(Refusal::new(
-            index,
-            "channel",
-            pair[1].channel,
-            "comes twice or out of order",
-        ));
+    if let Some(pair) = window.aggregates.windows(2).find(|pair| pair[0].channel >= pair[1].channel) {
+        return Err(Refusal::new(index, "channel", pair[1].channel, "comes twice or out of order"));
     }
     Ok(())
 }
 
-fn fits(
-    index: usize,
-    field: &str,
-    number: impl TryInto<i32> + ToString + Copy,
-) -> Result<(), Refusal> {
+fn fits(index: usize, field: &str, number: impl TryInto<i32> + ToString + Copy) -> Result<(), Refusal> {
     match number.try_into() {
         Ok(_) => Ok(()),
-        Err(_) => Err(Refusal::new(
-            index,
-            field,
-            number,
-            format!("is more than {}", i32::MAX),
-        )),
+        Err(_) => Err(Refusal::new(index, field, number, format!("is more than {}", i32::MAX))),
     }
 }
 
 /// Makes the partitions that are not there yet.
 pub(super) async fn make_partitions(pool: &PgPool, windows: &[&Window]) -> Result<(), sqlx::Error> {
-    let days: BTreeSet<SqlTime> = windows
-        .iter()
-        .map(|window| SqlTime(window.start.floor_to(DAY_S)))
-        .collect();
-    sqlx::query(MAKE_PARTITIONS)
-        .bind(Vec::from_iter(days))
-        .execute(pool)
-        .await?;
+    let days: BTreeSet<SqlTime> = windows.iter().map(|window| SqlTime(window.start.floor_to(DAY_S))).collect();
+    sqlx::query(MAKE_PARTITIONS).bind(Vec::from_iter(days)).execute(pool).await?;
     Ok(())
 }
 
@@ -191,9 +163,7 @@ impl<'a> Columns<'a> {
     fn of(windows: &[&'a Window]) -> Self {
         let mut latest: BTreeMap<(&StationId, Timestamp, u32), &'a Window> = BTreeMap::new();
         for window in windows {
-            let known = latest
-                .entry((&window.station, window.start, window.length_s))
-                .or_insert(window);
+            let known = latest.entry((&window.station, window.start, window.length_s)).or_insert(window);
             if window.revision > known.revision {
                 *known = window;
             }
@@ -216,17 +186,8 @@ impl<'a> Columns<'a> {
         self.lengths_s.push(fitted(window.length_s));
         self.revisions.push(fitted(window.revision));
         let accepted = aggregate.accepted;
-        self.counts
-            .push(accepted.map_or(0, |stats| fitted(stats.count)));
-        let values = accepted.map(
-            |Stats {
-                 min,
-                 mean,
-                 max,
-                 stddev,
-                 ..
-             }| [min, mean, max, stddev],
-        );
+        self.counts.push(accepted.map_or(0, |stats| fitted(stats.count)));
+        let values = accepted.map(|Stats { min, mean, max, stddev, .. }| [min, mean, max, stddev]);
         for (at, column) in self.accepted.iter_mut().enumerate() {
             column.push(values.map(|values| values[at]));
         }
@@ -246,10 +207,7 @@ type Touched<'a> = BTreeSet<(&'a StationId, Channel, Timestamp)>;
 fn touched<'a>(windows: &[&'a Window], length_s: u32) -> Touched<'a> {
     let of_window = |window: &&'a Window| {
         let (station, start) = (&window.station, window.start.floor_to(length_s));
-        window
-            .aggregates
-            .iter()
-            .map(move |aggregate| (station, aggregate.channel, start))
+        window.aggregates.iter().map(move |aggregate| (station, aggregate.channel, start))
     };
     windows.iter().flat_map(of_window).collect()
 }
@@ -278,23 +236,13 @@ pub(super) async fn store(
     for column in columns.rejected {
         upsert = upsert.bind(column);
     }
-    let rows = upsert
-        .bind(columns.rejected_min)
-        .bind(columns.rejected_max)
-        .execute(&mut *connection)
-        .await?
-        .rows_affected();
+    let rows =
+        upsert.bind(columns.rejected_min).bind(columns.rejected_max).execute(&mut *connection).await?.rows_affected();
 
     for (statement, length_s) in [(ROLL_UP_HOURS, HOUR_S), (ROLL_UP_DAYS, DAY_S)] {
         let touched = touched(windows, length_s);
-        let stations: Vec<&str> = touched
-            .iter()
-            .map(|(station, ..)| station.as_str())
-            .collect();
-        let channels: Vec<String> = touched
-            .iter()
-            .map(|(_, channel, _)| channel.to_string())
-            .collect();
+        let stations: Vec<&str> = touched.iter().map(|(station, ..)| station.as_str()).collect();
+        let channels: Vec<String> = touched.iter().map(|(_, channel, _)| channel.to_string()).collect();
         let starts: Vec<SqlTime> = touched.iter().map(|(.., start)| SqlTime(*start)).collect();
         sqlx::query(statement)
             .bind(farm.as_str())
@@ -305,20 +253,11 @@ pub(super) async fn store(
             .await?;
     }
 
-    let of_stations: BTreeSet<(&StationId, Channel)> = touched(windows, DAY_S)
-        .into_iter()
-        .map(|(station, channel, _)| (station, channel))
-        .collect();
-    let (stations, channels): (Vec<&str>, Vec<String>) = of_stations
-        .iter()
-        .map(|(station, channel)| (station.as_str(), channel.to_string()))
-        .unzip();
-    sqlx::query(REFRESH_LATEST_VALUES)
-        .bind(farm.as_str())
-        .bind(stations)
-        .bind(channels)
-        .execute(connection)
-        .await?;
+    let of_stations: BTreeSet<(&StationId, Channel)> =
+        touched(windows, DAY_S).into_iter().map(|(station, channel, _)| (station, channel)).collect();
+    let (stations, channels): (Vec<&str>, Vec<String>) =
+        of_stations.iter().map(|(station, channel)| (station.as_str(), channel.to_string())).unzip();
+    sqlx::query(REFRESH_LATEST_VALUES).bind(farm.as_str()).bind(stations).bind(channels).execute(connection).await?;
     Ok(rows)
 }
 
@@ -330,40 +269,21 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(1_420_099_200);
 
     fn window(start: Timestamp, revision: u32, mean: f64) -> Window {
-        let stats = Stats {
-            count: 3,
-            min: mean - 1.0,
-            mean,
-            max: mean + 1.0,
-            stddev: 0.5,
-        };
-        let rejected = Rejected {
-            counts: vec![(RejectReason::Hampel, 2)],
-            min: -40.0,
-            max: 90.0,
-        };
+        let stats = Stats { count: 3, min: mean - 1.0, mean, max: mean + 1.0, stddev: 0.5 };
+        let rejected = Rejected { counts: vec![(RejectReason::Hampel, 2)], min: -40.0, max: 90.0 };
         let channel = Channel::at(Quantity::AirTemperature, 200);
         Window {
             station: "n1".parse().unwrap(),
             start,
             length_s: 900,
             revision,
-            aggregates: vec![Aggregate {
-                channel,
-                accepted: Some(stats),
-                rejected: Some(rejected),
-            }],
+            aggregates: vec![Aggregate { channel, accepted: Some(stats), rejected: Some(rejected) }],
         }
     }
 
     #[test]
     fn a_window_that_comes_twice_is_one_row_of_the_highest_revision() {
-        let windows = [
-            window(NOW, 0, 1.0),
-            window(NOW, 2, 2.0),
-            window(NOW, 1, 3.0),
-            window(NOW, 2, 4.0),
-        ];
+        let windows = [window(NOW, 0, 1.0), window(NOW, 2, 2.0), window(NOW, 1, 3.0), window(NOW, 2, 4.0)];
         let columns = Columns::of(&windows.iter().collect::<Vec<_>>());
         assert_eq!(columns.revisions, [2]);
         assert_eq!(columns.accepted[1], [Some(2.0)]);
@@ -389,10 +309,7 @@ mod tests {
             refused(|w| w.length_s = 1000),
             "records[7].length_s: \"1000\" must divide an hour evenly, and be a minute at least"
         );
-        assert_eq!(
-            refused(|w| w.revision = u32::MAX),
-            "records[7].revision: \"4294967295\" is more than 2147483647"
-        );
+        assert_eq!(refused(|w| w.revision = u32::MAX), "records[7].revision: \"4294967295\" is more than 2147483647");
         assert_eq!(
             refused(|w| w.aggregates = vec![w.aggregates[0].clone(), w.aggregates[0].clone()]),
             "records[7].channel: \"air_temperature_200cm\" comes twice or out of order"

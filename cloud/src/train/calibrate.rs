@@ -51,55 +51,27 @@ impl Calibration {
 }
 
 /// Sets each target's threshold so that its false alerts on the held-out windows stay within the budget.
-pub fn calibrate(
-    targets: &[Channel],
-    samples: &Samples,
-    errors: &[f32],
-    window_s: u32,
-) -> Calibration {
+pub fn calibrate(targets: &[Channel], samples: &Samples, errors: &[f32], window_s: u32) -> Calibration {
     let day = (86_400 / window_s.max(1)).max(1) as usize;
     let station_days = samples.len() as f64 / day as f64;
     let allowed = (BUDGET * station_days) as usize;
-    let mut calibration = Calibration {
-        scales: Vec::new(),
-        channels: Vec::new(),
-        station_days,
-    };
+    let mut calibration = Calibration { scales: Vec::new(), channels: Vec::new(), station_days };
     for (target, channel) in targets.iter().enumerate() {
-        let of_target: Vec<f32> = errors
-            .iter()
-            .skip(target)
-            .step_by(targets.len())
-            .copied()
-            .collect();
+        let of_target: Vec<f32> = errors.iter().skip(target).step_by(targets.len()).copied().collect();
         // The worst of each station's days, where a moment counts only as high as it lasts.
         let mut days = Vec::new();
-        let ends = samples
-            .starts
-            .iter()
-            .skip(1)
-            .copied()
-            .chain([samples.len()]);
+        let ends = samples.starts.iter().skip(1).copied().chain([samples.len()]);
         for (start, end) in samples.starts.iter().copied().zip(ends) {
-            let lasting: Vec<f32> = of_target[start..end]
-                .windows(IN_A_ROW)
-                .map(|w| w.iter().copied().fold(f32::MAX, f32::min))
-                .collect();
-            days.extend(
-                lasting
-                    .chunks(day)
-                    .map(|d| d.iter().copied().fold(0.0, f32::max)),
-            );
+            let lasting: Vec<f32> =
+                of_target[start..end].windows(IN_A_ROW).map(|w| w.iter().copied().fold(f32::MAX, f32::min)).collect();
+            days.extend(lasting.chunks(day).map(|d| d.iter().copied().fold(0.0, f32::max)));
         }
         days.sort_by(|a, b| b.total_cmp(a));
         let scale = (days.get(allowed).copied().unwrap_or(0.0) * MARGIN).max(LEAST);
         let mut sorted = of_target;
         sorted.sort_by(f32::total_cmp);
         let quantile = |q: f64| {
-            sorted
-                .get(((sorted.len() as f64 * q) as usize).min(sorted.len().saturating_sub(1)))
-                .copied()
-                .unwrap_or(0.0)
+            sorted.get(((sorted.len() as f64 * q) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
         };
         calibration.scales.push(scale);
         calibration.channels.push(ChannelReport {

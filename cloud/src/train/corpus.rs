@@ -26,9 +26,7 @@ pub enum CorpusError {
     #[error("there are no windows to learn from")]
     Empty,
     /// They differ in length.
-    #[error(
-        "station {station}: the window of {start} is {length_s} s long, others are {expected_s} s"
-    )]
+    #[error("station {station}: the window of {start} is {length_s} s long, others are {expected_s} s")]
     Length {
         /// Whose window.
         station: StationId,
@@ -72,16 +70,11 @@ impl Corpus {
                 });
             }
             let station = by_station.entry(window.station.clone()).or_default();
-            if station
-                .get(&window.start)
-                .is_none_or(|known| known.revision < window.revision)
-            {
+            if station.get(&window.start).is_none_or(|known| known.revision < window.revision) {
                 station.insert(window.start, window);
             }
         }
-        let window_s = expected
-            .filter(|length| *length > 0)
-            .ok_or(CorpusError::Empty)?;
+        let window_s = expected.filter(|length| *length > 0).ok_or(CorpusError::Empty)?;
         let mut stations = BTreeMap::new();
         for (station, windows) in by_station {
             stations.insert(station.clone(), Track::new(station, window_s, &windows)?);
@@ -123,20 +116,8 @@ impl Corpus {
     #[must_use]
     pub fn split(self, mut first: impl FnMut(&StationId) -> bool) -> (Self, Self) {
         let window_s = self.window_s;
-        let (a, b) = self
-            .stations
-            .into_iter()
-            .partition(|(station, _)| first(station));
-        (
-            Self {
-                window_s,
-                stations: a,
-            },
-            Self {
-                window_s,
-                stations: b,
-            },
-        )
+        let (a, b) = self.stations.into_iter().partition(|(station, _)| first(station));
+        (Self { window_s, stations: a }, Self { window_s, stations: b })
     }
 
     pub(super) fn tracks(&self) -> impl Iterator<Item = &Track> {
@@ -149,46 +130,27 @@ impl Corpus {
         for (channel, _) in self.stations.values().flat_map(|t| &t.channels) {
             *counts.entry(*channel).or_default() += 1;
         }
-        counts
-            .into_iter()
-            .filter(|(_, count)| 2 * count >= self.stations.len())
-            .map(|(channel, _)| channel)
-            .collect()
+        counts.into_iter().filter(|(_, count)| 2 * count >= self.stations.len()).map(|(channel, _)| channel).collect()
     }
 }
 
 impl Track {
-    fn new(
-        station: StationId,
-        window_s: u32,
-        windows: &BTreeMap<Timestamp, Window>,
-    ) -> Result<Self, CorpusError> {
+    fn new(station: StationId, window_s: u32, windows: &BTreeMap<Timestamp, Window>) -> Result<Self, CorpusError> {
         let length_ms = i64::from(window_s) * 1000;
         let first = windows.keys().next().copied().unwrap_or_default();
         let place = |start: Timestamp| (start.millis_since(first) / length_ms) as usize;
-        let count = windows
-            .keys()
-            .next_back()
-            .map_or(0, |last| place(*last) + 1);
+        let count = windows.keys().next_back().map_or(0, |last| place(*last) + 1);
         if count > MAX_WINDOWS {
-            return Err(CorpusError::TooLong {
-                station,
-                limit: MAX_WINDOWS,
-            });
+            return Err(CorpusError::TooLong { station, limit: MAX_WINDOWS });
         }
         let mut channels: BTreeMap<Channel, Vec<Option<Stats>>> = BTreeMap::new();
         for (start, window) in windows {
             for aggregate in &window.aggregates {
-                channels
-                    .entry(aggregate.channel)
-                    .or_insert_with(|| vec![None; count])[place(*start)] = aggregate.accepted;
+                channels.entry(aggregate.channel).or_insert_with(|| vec![None; count])[place(*start)] =
+                    aggregate.accepted;
             }
         }
-        Ok(Self {
-            first,
-            windows: count,
-            channels: channels.into_iter().collect(),
-        })
+        Ok(Self { first, windows: count, channels: channels.into_iter().collect() })
     }
 
     /// The channel's accepted readings of the window that starts at `start`.
@@ -202,7 +164,6 @@ impl Track {
 
     /// The end of each window, oldest first.
     pub fn ends(&self, window_s: u32) -> impl Iterator<Item = Timestamp> {
-        (1..=self.windows as i64)
-            .map(move |n| self.first.plus_millis(n * i64::from(window_s) * 1000))
+        (1..=self.windows as i64).map(move |n| self.first.plus_millis(n * i64::from(window_s) * 1000))
     }
 }

@@ -20,16 +20,8 @@ pub struct Bin(pub usize, pub usize);
 pub const REFERENCE: Bin = Bin(12, 14);
 
 /// The other bins. The first is what is judged; the first five come after the reference.
-pub const BINS: [Bin; 8] = [
-    Bin(0, 1),
-    Bin(1, 3),
-    Bin(3, 6),
-    Bin(6, 9),
-    Bin(9, 12),
-    Bin(14, 18),
-    Bin(18, 22),
-    Bin(22, 24),
-];
+pub const BINS: [Bin; 8] =
+    [Bin(0, 1), Bin(1, 3), Bin(3, 6), Bin(6, 9), Bin(9, 12), Bin(14, 18), Bin(18, 22), Bin(22, 24)];
 
 /// How many of [`BINS`] come after the reference; a channel's own are hidden from its network.
 pub const RECENT: usize = 5;
@@ -111,19 +103,9 @@ pub struct Encoder {
 
 /// The input of a model for these channels: the mean of each, over a day.
 pub fn input(channels: &[Channel], window_s: u32) -> Input {
-    let features = channels
-        .iter()
-        .map(|channel| Feature {
-            channel: *channel,
-            statistic: Statistic::Mean,
-        })
-        .collect();
+    let features = channels.iter().map(|channel| Feature { channel: *channel, statistic: Statistic::Mean }).collect();
     let per_hour = 3600 / window_s.clamp(1, 3600);
-    Input {
-        features,
-        steps: HOURS as u32 * per_hour,
-        window_s,
-    }
+    Input { features, steps: HOURS as u32 * per_hour, window_s }
 }
 
 /// A change within an hour that nature makes and a drifting sensor does not, in the quantity's unit.
@@ -166,8 +148,7 @@ impl Encoder {
         for (i, level) in levels.iter().enumerate() {
             encoder.centres[i] = level.mean as f32;
             encoder.scales[i] = level.deviation().max(1e-3) as f32;
-            encoder.sudden[i] = sudden_change(encoder.input.features[i].channel.quantity) as f32
-                / encoder.scales[i];
+            encoder.sudden[i] = sudden_change(encoder.input.features[i].channel.quantity) as f32 / encoder.scales[i];
         }
 
         // Changes, as encoded with these scales.
@@ -189,10 +170,7 @@ impl Encoder {
     /// An encoder that leaves values as they are, and calls no change sudden.
     pub fn unscaled(input: Input, targets: &[Channel]) -> Self {
         let features = input.features.len();
-        let targets = targets
-            .iter()
-            .filter_map(|t| input.features.iter().position(|f| f.channel == *t))
-            .collect();
+        let targets = targets.iter().filter_map(|t| input.features.iter().position(|f| f.channel == *t)).collect();
         let ones = vec![1.0; features];
         Self {
             input,
@@ -221,10 +199,7 @@ impl Encoder {
 
     /// Whether the network of a target may see a column of the encoding: not its own channel's present, nor how it came there.
     pub fn sees(&self, target: usize, column: usize) -> bool {
-        let (row, feature) = (
-            column / self.input.features.len(),
-            column % self.input.features.len(),
-        );
+        let (row, feature) = (column / self.input.features.len(), column % self.input.features.len());
         feature != self.targets[target] || !(FIRST_BIN..FIRST_BIN + RECENT).contains(&row)
     }
 
@@ -240,8 +215,7 @@ impl Encoder {
             let mut set = |row: usize, value: f32| rows[row * features + i] = value;
             set(0, pooled.reference[i].clamp(-BOUND, BOUND));
             for (bin, (values, bin_known)) in pooled.bins.iter().zip(&pooled.known).enumerate() {
-                let change = (values[i] - pooled.reference[i]) * bin_known[i] * reference_known
-                    / self.change_scales[i];
+                let change = (values[i] - pooled.reference[i]) * bin_known[i] * reference_known / self.change_scales[i];
                 let change = change.clamp(-BOUND, BOUND);
                 set(FIRST_BIN + bin, change);
                 if bin == 0 {
@@ -251,19 +225,12 @@ impl Encoder {
             known[i] = reference_known * pooled.known[0][i] * pooled.known[BINS.len() - 1][i];
             let after = FIRST_BIN + BINS.len();
             set(after, (pooled.rises[i] / self.change_scales[i]).min(BOUND));
-            set(
-                after + 1,
-                (pooled.falls[i] / self.change_scales[i]).min(BOUND),
-            );
+            set(after + 1, (pooled.falls[i] / self.change_scales[i]).min(BOUND));
             set(after + 2, reference_known);
             set(after + 3, pooled.known[0][i]);
         }
         let of_targets = |all: &[f32]| self.targets.iter().map(|t| all[*t]).collect();
-        Encoded {
-            rows,
-            moved: of_targets(&moved),
-            known: of_targets(&known),
-        }
+        Encoded { rows, moved: of_targets(&moved), known: of_targets(&known) }
     }
 
     /// Every sample of a corpus that judges something, at every `stride`th window; stations one after the other.
@@ -308,11 +275,7 @@ impl Encoder {
         let mut sample = vec![f32::NAN; self.input.len()];
         for (place, track) in corpus.tracks().enumerate() {
             // Stations are taken at different hours, or a stride that divides a day would see only some of them.
-            for end in track
-                .ends(window_s)
-                .skip(place % stride.max(1) as usize)
-                .step_by(stride.max(1) as usize)
-            {
+            for end in track.ends(window_s).skip(place % stride.max(1) as usize).step_by(stride.max(1) as usize) {
                 proto::tensor::fill(
                     &self.input,
                     end,
@@ -335,8 +298,7 @@ impl Encoder {
                 for step in 0..per_hour {
                     let value = sample[(hour * per_hour + step) * features + i];
                     if !value.is_nan() {
-                        sum += ((value - self.centres[i]) / self.scales[i])
-                            .clamp(-RAW_BOUND, RAW_BOUND);
+                        sum += ((value - self.centres[i]) / self.scales[i]).clamp(-RAW_BOUND, RAW_BOUND);
                         count += 1.0;
                     }
                 }
@@ -351,13 +313,9 @@ impl Encoder {
             (sum / count.max(1.0), count.min(1.0))
         };
         let (reference, reference_known) = (0..features).map(|i| bin(REFERENCE, i)).unzip();
-        let (mut bins, mut known) = (
-            Vec::with_capacity(BINS.len()),
-            Vec::with_capacity(BINS.len()),
-        );
+        let (mut bins, mut known) = (Vec::with_capacity(BINS.len()), Vec::with_capacity(BINS.len()));
         for b in BINS {
-            let (values, values_known): (Vec<f32>, Vec<f32>) =
-                (0..features).map(|i| bin(b, i)).unzip();
+            let (values, values_known): (Vec<f32>, Vec<f32>) = (0..features).map(|i| bin(b, i)).unzip();
             bins.push(values);
             known.push(values_known);
         }
@@ -370,14 +328,7 @@ impl Encoder {
                 falls[i] += (-step - self.sudden[i]).max(0.0);
             }
         }
-        Pooled {
-            reference,
-            reference_known,
-            bins,
-            known,
-            rises,
-            falls,
-        }
+        Pooled { reference, reference_known, bins, known, rises, falls }
     }
 }
 
@@ -410,10 +361,6 @@ impl Moments {
     }
 
     fn deviation(&self) -> f64 {
-        if self.count > 1.0 {
-            (self.squares / self.count).sqrt()
-        } else {
-            1.0
-        }
+        if self.count > 1.0 { (self.squares / self.count).sqrt() } else { 1.0 }
     }
 }

@@ -39,11 +39,7 @@ pub fn fit(
 ) -> Result<Vec<f64>, TrainError> {
     let mut adam = AdamW::new(
         network.variables(),
-        ParamsAdamW {
-            lr: options.learning_rate,
-            weight_decay: WEIGHT_DECAY,
-            ..ParamsAdamW::default()
-        },
+        ParamsAdamW { lr: options.learning_rate, weight_decay: WEIGHT_DECAY, ..ParamsAdamW::default() },
     )?;
     let mut order: Vec<usize> = (0..samples.len()).collect();
     let batches = samples.len().div_ceil(BATCH);
@@ -55,11 +51,9 @@ pub fn fit(
         for (batch, places) in order.chunks(BATCH).enumerate() {
             let done = (f64::from(epoch) * batches as f64 + batch as f64) / steps;
             adam.set_learning_rate(
-                options.learning_rate
-                    * (0.01 + 0.99 * (1.0 + (std::f64::consts::PI * done).cos()) / 2.0),
+                options.learning_rate * (0.01 + 0.99 * (1.0 + (std::f64::consts::PI * done).cos()) / 2.0),
             );
-            let [mut rows, moved, known] =
-                gather(samples, encoder.width(), encoder.targets().len(), places);
+            let [mut rows, moved, known] = gather(samples, encoder.width(), encoder.targets().len(), places);
             for row in rows.chunks_mut(encoder.width()) {
                 drift(row, encoder.input().features.len(), rng);
                 hide(row, encoder.input().features.len(), rng);
@@ -84,40 +78,24 @@ pub fn fit(
 
 /// The errors of all samples in widths, `[n, targets]`, and the mean loss.
 pub fn errors(network: &Network, samples: &Samples) -> Result<(Vec<f32>, f64), TrainError> {
-    let (width, targets) = (
-        samples.rows.len() / samples.len(),
-        samples.moved.len() / samples.len(),
-    );
+    let (width, targets) = (samples.rows.len() / samples.len(), samples.moved.len() / samples.len());
     let mut errors = Vec::with_capacity(samples.moved.len());
     let mut sum = 0.0;
     let places: Vec<usize> = (0..samples.len()).collect();
     for places in places.chunks(4 * BATCH) {
         let [rows, moved, known] = gather(samples, width, targets, places);
-        let [rows, moved, known] = [
-            tensor(rows, places.len())?,
-            tensor(moved, places.len())?,
-            tensor(known, places.len())?,
-        ];
+        let [rows, moved, known] =
+            [tensor(rows, places.len())?, tensor(moved, places.len())?, tensor(known, places.len())?];
         errors.extend(network.errors(&rows, &moved, &known)?);
-        sum += f64::from(network.loss(&rows, &moved, &known)?.to_scalar::<f32>()?)
-            * places.len() as f64;
+        sum += f64::from(network.loss(&rows, &moved, &known)?.to_scalar::<f32>()?) * places.len() as f64;
     }
     Ok((errors, sum / samples.len() as f64))
 }
 
 fn gather(samples: &Samples, width: usize, targets: usize, places: &[usize]) -> [Vec<f32>; 3] {
-    let take = |all: &[f32], width: usize| {
-        places
-            .iter()
-            .flat_map(|p| &all[p * width..(p + 1) * width])
-            .copied()
-            .collect()
-    };
-    [
-        take(&samples.rows, width),
-        take(&samples.moved, targets),
-        take(&samples.known, targets),
-    ]
+    let take =
+        |all: &[f32], width: usize| places.iter().flat_map(|p| &all[p * width..(p + 1) * width]).copied().collect();
+    [take(&samples.rows, width), take(&samples.moved, targets), take(&samples.known, targets)]
 }
 
 fn tensor(values: Vec<f32>, rows: usize) -> candle_core::Result<Tensor> {
@@ -137,8 +115,7 @@ fn drift(row: &mut [f32], features: usize, rng: &mut impl Rng) {
     for (bin, Bin(near, far)) in BINS.iter().enumerate().take(RECENT) {
         let age_h = (near + far) as f32 / 2.0;
         let value = &mut row[(FIRST_BIN + bin) * features + feature];
-        *value =
-            (*value + DRIFT_SIZE * size * (1.0 - age_h / since_h).max(0.0)).clamp(-BOUND, BOUND);
+        *value = (*value + DRIFT_SIZE * size * (1.0 - age_h / since_h).max(0.0)).clamp(-BOUND, BOUND);
     }
 }
 

@@ -5,8 +5,8 @@ use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, type_proto,
 };
 
 use super::encode::{BINS, BOUND, Bin, Encoder, HOURS, RAW_BOUND, REFERENCE, ROWS, SUDDEN_HOURS};
@@ -18,16 +18,8 @@ const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 
 /// The file's bytes: input `input` `[N, steps, features]`, output `scores` `[N, targets]`, where 1 is the threshold.
-pub fn write(
-    encoder: &Encoder,
-    network: &Network,
-    scales: &[f32],
-    options: &Options,
-) -> Result<Vec<u8>, TrainError> {
-    let (steps, features) = (
-        encoder.input().steps as usize,
-        encoder.input().features.len(),
-    );
+pub fn write(encoder: &Encoder, network: &Network, scales: &[f32], options: &Options) -> Result<Vec<u8>, TrainError> {
+    let (steps, features) = (encoder.input().steps as usize, encoder.input().features.len());
     let targets = encoder.targets().len();
     let mut g = Builder::default();
 
@@ -44,10 +36,7 @@ pub fn write(
     let there = g.op("Where", &[&missing, &zero, &one]);
 
     // Steps to hours.
-    let by_hour = g.ints(
-        "by_hour",
-        &[-1, HOURS as i64, (steps / HOURS) as i64, features as i64],
-    );
+    let by_hour = g.ints("by_hour", &[-1, HOURS as i64, (steps / HOURS) as i64, features as i64]);
     let step_axis = g.ints("step_axis", &[2]);
     let mean_over = |g: &mut Builder, sum: &str, count: &str| {
         let divisor = g.op("Max", &[count, &one]);
@@ -64,15 +53,10 @@ pub fn write(
     let bins: Vec<f32> = [REFERENCE]
         .iter()
         .chain(&BINS)
-        .flat_map(|Bin(near, far)| {
-            (0..HOURS).map(move |h| f32::from(u8::from(h >= HOURS - far && h < HOURS - near)))
-        })
+        .flat_map(|Bin(near, far)| (0..HOURS).map(move |h| f32::from(u8::from(h >= HOURS - far && h < HOURS - near))))
         .collect();
     let bins = g.floats("bins", &[1 + BINS.len(), HOURS], &bins);
-    let (sum, count) = (
-        g.op("MatMul", &[&bins, &hours]),
-        g.op("MatMul", &[&bins, &hours_known]),
-    );
+    let (sum, count) = (g.op("MatMul", &[&bins, &hours]), g.op("MatMul", &[&bins, &hours_known]));
     let (levels, known) = mean_over(&mut g, &sum, &count);
     let reference = g.rows(&levels, 0, 1);
     let reference_known = g.rows(&known, 0, 1);
@@ -91,14 +75,10 @@ pub fn write(
     // Sudden changes since the reference.
     let sudden = g.floats("sudden", &[features], &encoder.sudden);
     let hour_axis = g.ints("hour_axis", &[1]);
-    let (later, earlier) = (
-        g.rows(&hours, HOURS - SUDDEN_HOURS, HOURS),
-        g.rows(&hours, HOURS - SUDDEN_HOURS - 1, HOURS - 1),
-    );
-    let (later_known, earlier_known) = (
-        g.rows(&hours_known, HOURS - SUDDEN_HOURS, HOURS),
-        g.rows(&hours_known, HOURS - SUDDEN_HOURS - 1, HOURS - 1),
-    );
+    let (later, earlier) =
+        (g.rows(&hours, HOURS - SUDDEN_HOURS, HOURS), g.rows(&hours, HOURS - SUDDEN_HOURS - 1, HOURS - 1));
+    let (later_known, earlier_known) =
+        (g.rows(&hours_known, HOURS - SUDDEN_HOURS, HOURS), g.rows(&hours_known, HOURS - SUDDEN_HOURS - 1, HOURS - 1));
     let both_known = g.op("Mul", &[&later_known, &earlier_known]);
     let moves = g.op("Sub", &[&later, &earlier]);
     let rising = g.op("Mul", &[&moves, &both_known]);
@@ -115,25 +95,13 @@ pub fn write(
 
     // All that the networks see, `[N, ROWS * features]`.
     let reference = g.bound(&reference, "level", BOUND);
-    let rows = g.concat(
-        &[
-            &reference,
-            &changes,
-            &rises,
-            &falls,
-            &reference_known,
-            &present_known,
-        ],
-        1,
-    );
+    let rows = g.concat(&[&reference, &changes, &rises, &falls, &reference_known, &present_known], 1);
     let flat = g.ints("flat", &[-1, (ROWS * features) as i64]);
     let rows = g.op("Reshape", &[&rows, &flat]);
 
     // The networks, side by side.
     let [w1, b1, w2, b2, w3, b3] = network.weights()?;
-    let weight = |g: &mut Builder, name: &str, (shape, values): (Vec<usize>, Vec<f32>)| {
-        g.floats(name, &shape, &values)
-    };
+    let weight = |g: &mut Builder, name: &str, (shape, values): (Vec<usize>, Vec<f32>)| g.floats(name, &shape, &values);
     let (w1, b1, w2, b2, w3, b3) = (
         weight(&mut g, "w1", w1),
         weight(&mut g, "b1", b1),
@@ -148,10 +116,7 @@ pub fn write(
     };
     let first = dense(&mut g, &rows, &w1, &b1);
     let first = g.op("Relu", &[&first]);
-    let by_target = g.ints(
-        "by_target",
-        &[-1, targets as i64, network.hidden()[0] as i64],
-    );
+    let by_target = g.ints("by_target", &[-1, targets as i64, network.hidden()[0] as i64]);
     let first = g.op("Reshape", &[&first, &by_target]);
     let first = g.transpose(&first, &[1, 0, 2]);
     let second = dense(&mut g, &first, &w2, &b2);
@@ -208,10 +173,7 @@ pub fn write(
         producer_name: "tilth".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
         graph: Some(graph),
-        opset_import: vec![OperatorSetIdProto {
-            domain: String::new(),
-            version: OPSET,
-        }],
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
         ..ModelProto::default()
     };
     Ok(model.encode_to_vec())
@@ -228,16 +190,10 @@ fn value(name: &str, shape: &[Option<usize>]) -> ValueInfoProto {
             ..Dimension::default()
         })
         .collect();
-    let tensor = type_proto::Tensor {
-        elem_type: DataType::Float as i32,
-        shape: Some(TensorShapeProto { dim }),
-    };
+    let tensor = type_proto::Tensor { elem_type: DataType::Float as i32, shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto {
         name: name.to_owned(),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..TypeProto::default()
-        }),
+        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() }),
         ..ValueInfoProto::default()
     }
 }
@@ -278,12 +234,7 @@ impl Builder {
 
     fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
         let raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.constant(
-            name,
-            DataType::Float,
-            shape.iter().map(|d| *d as i64).collect(),
-            raw_data,
-        )
+        self.constant(name, DataType::Float, shape.iter().map(|d| *d as i64).collect(), raw_data)
     }
 
     fn scalar(&mut self, name: &str, value: f32) -> String {
@@ -295,13 +246,7 @@ impl Builder {
         self.constant(name, DataType::Int64, vec![values.len() as i64], raw_data)
     }
 
-    fn constant(
-        &mut self,
-        name: &str,
-        data_type: DataType,
-        dims: Vec<i64>,
-        raw_data: Vec<u8>,
-    ) -> String {
+    fn constant(&mut self, name: &str, data_type: DataType, dims: Vec<i64>, raw_data: Vec<u8>) -> String {
         self.tensors.push(TensorProto {
             name: name.to_owned(),
             data_type: data_type as i32,
@@ -314,10 +259,7 @@ impl Builder {
 
     /// Within `-bound..=bound`.
     fn bound(&mut self, input: &str, name: &str, bound: f32) -> String {
-        let (low, high) = (
-            self.scalar(&format!("{name}_low"), -bound),
-            self.scalar(&format!("{name}_high"), bound),
-        );
+        let (low, high) = (self.scalar(&format!("{name}_low"), -bound), self.scalar(&format!("{name}_high"), bound));
         let raised = self.op("Max", &[input, &low]);
         self.op("Min", &[&raised, &high])
     }
@@ -362,10 +304,5 @@ impl Builder {
 }
 
 fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: name.to_owned(),
-        r#type: AttributeType::Int as i32,
-        i: value,
-        ..AttributeProto::default()
-    }
+    AttributeProto { name: name.to_owned(), r#type: AttributeType::Int as i32, i: value, ..AttributeProto::default() }
 }

@@ -47,11 +47,7 @@ pub struct Expectation {
 
 impl Network {
     /// Networks with fresh weights (He et al. 2015), drawn from `rng`.
-    pub fn new(
-        encoder: &Encoder,
-        hidden: [usize; 2],
-        rng: &mut ChaCha8Rng,
-    ) -> candle_core::Result<Self> {
+    pub fn new(encoder: &Encoder, hidden: [usize; 2], rng: &mut ChaCha8Rng) -> candle_core::Result<Self> {
         let (targets, columns) = (encoder.targets().len(), encoder.width());
         let [first, second] = hidden;
         let mask: Vec<f32> = (0..columns)
@@ -83,9 +79,7 @@ impl Network {
 
     /// What is trained.
     pub fn variables(&self) -> Vec<Var> {
-        [&self.w1, &self.b1, &self.w2, &self.b2, &self.w3, &self.b3]
-            .map(Clone::clone)
-            .to_vec()
+        [&self.w1, &self.b1, &self.w2, &self.b2, &self.w3, &self.b3].map(Clone::clone).to_vec()
     }
 
     /// Weights that do something.
@@ -98,76 +92,39 @@ impl Network {
         let n = rows.dim(0)?;
         let seen = self.seen()?;
         let first = rows.matmul(&seen)?.broadcast_add(&self.b1)?.relu()?;
-        let by_target = first
-            .reshape((n, self.targets, self.hidden[0]))?
-            .transpose(0, 1)?
-            .contiguous()?;
-        let second = by_target
-            .matmul(&self.w2)?
-            .broadcast_add(&self.b2)?
-            .relu()?;
-        let out = second
-            .matmul(&self.w3)?
-            .broadcast_add(&self.b3)?
-            .transpose(0, 1)?;
+        let by_target = first.reshape((n, self.targets, self.hidden[0]))?.transpose(0, 1)?.contiguous()?;
+        let second = by_target.matmul(&self.w2)?.broadcast_add(&self.b2)?.relu()?;
+        let out = second.matmul(&self.w3)?.broadcast_add(&self.b3)?.transpose(0, 1)?;
         let mean = out.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?;
         let log_width = out.narrow(D::Minus1, 1, 1)?.squeeze(D::Minus1)?;
         let bounded = ((log_width / LOG_WIDTH_BOUND)?.tanh()? * LOG_WIDTH_BOUND)?;
-        Ok(Expectation {
-            mean,
-            width: (bounded.exp()? + f64::from(LEAST_WIDTH))?,
-        })
+        Ok(Expectation { mean, width: (bounded.exp()? + f64::from(LEAST_WIDTH))? })
     }
 
     /// The negative log-likelihood of what was `moved`, a mean over what is `known`; all `[n, targets]`.
-    pub fn loss(
-        &self,
-        rows: &Tensor,
-        moved: &Tensor,
-        known: &Tensor,
-    ) -> candle_core::Result<Tensor> {
+    pub fn loss(&self, rows: &Tensor, moved: &Tensor, known: &Tensor) -> candle_core::Result<Tensor> {
         let Expectation { mean, width } = self.expect(rows)?;
         let unlikely = ((moved - mean)?.abs()?.div(&width)? + width.log()?)?;
-        (unlikely * known)?
-            .sum_all()?
-            .div(&known.sum_all()?.maximum(1.0)?)
+        (unlikely * known)?.sum_all()?.div(&known.sum_all()?.maximum(1.0)?)
     }
 
     /// The errors in widths, `[n * targets]`; 0 where nothing is known.
-    pub fn errors(
-        &self,
-        rows: &Tensor,
-        moved: &Tensor,
-        known: &Tensor,
-    ) -> candle_core::Result<Vec<f32>> {
+    pub fn errors(&self, rows: &Tensor, moved: &Tensor, known: &Tensor) -> candle_core::Result<Vec<f32>> {
         let Expectation { mean, width } = self.expect(rows)?;
-        ((moved - mean)?.abs()?.div(&width)? * known)?
-            .flatten_all()?
-            .to_vec1()
+        ((moved - mean)?.abs()?.div(&width)? * known)?.flatten_all()?.to_vec1()
     }
 
     /// The scores of one sample, as the finished model gives them.
     pub fn score(&self, sample: &Encoded, scales: &[f32]) -> candle_core::Result<Vec<f32>> {
         let tensor = |values: &[f32]| Tensor::from_slice(values, (1, values.len()), &Device::Cpu);
-        let errors = self.errors(
-            &tensor(&sample.rows)?,
-            &tensor(&sample.moved)?,
-            &tensor(&sample.known)?,
-        )?;
-        Ok(errors
-            .iter()
-            .zip(scales)
-            .map(|(error, scale)| error / scale)
-            .collect())
+        let errors = self.errors(&tensor(&sample.rows)?, &tensor(&sample.moved)?, &tensor(&sample.known)?)?;
+        Ok(errors.iter().zip(scales).map(|(error, scale)| error / scale).collect())
     }
 
     /// The weights for the graph: `w1`, with zeros where nothing is seen, `b1`, `w2`, `b2`, `w3`, `b3`.
     pub fn weights(&self) -> candle_core::Result<[(Vec<usize>, Vec<f32>); 6]> {
         let plain = |tensor: &Tensor| -> candle_core::Result<(Vec<usize>, Vec<f32>)> {
-            Ok((
-                tensor.dims().to_vec(),
-                tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
-            ))
+            Ok((tensor.dims().to_vec(), tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?))
         };
         Ok([
             plain(&self.seen()?)?,
@@ -220,32 +177,21 @@ mod tests {
         let (encoder, network) = small();
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let (rows, moved) = (random(7, encoder.width(), &mut rng), random(7, 2, &mut rng));
-        let known = Tensor::from_vec(
-            vec![1f32, 1., 0., 1., 1., 1., 1., 0., 1., 1., 1., 1., 1., 1.],
-            (7, 2),
-            &Device::Cpu,
-        )
-        .unwrap();
+        let known =
+            Tensor::from_vec(vec![1f32, 1., 0., 1., 1., 1., 1., 0., 1., 1., 1., 1., 1., 1.], (7, 2), &Device::Cpu)
+                .unwrap();
         let loss = || network.loss(&rows, &moved, &known).unwrap();
         let gradients = loss().backward().unwrap();
         let mut checked = 0;
         for variable in network.variables() {
-            let gradient: Vec<f32> = gradients
-                .get(&variable)
-                .unwrap()
-                .flatten_all()
-                .unwrap()
-                .to_vec1()
-                .unwrap();
+            let gradient: Vec<f32> = gradients.get(&variable).unwrap().flatten_all().unwrap().to_vec1().unwrap();
             let start: Vec<f32> = variable.flatten_all().unwrap().to_vec1().unwrap();
             let shape = variable.shape().clone();
             for at in (0..start.len()).step_by(1 + start.len() / 11) {
                 let with = |offset: f32| {
                     let mut values = start.clone();
                     values[at] += offset;
-                    variable
-                        .set(&Tensor::from_vec(values, &shape, &Device::Cpu).unwrap())
-                        .unwrap();
+                    variable.set(&Tensor::from_vec(values, &shape, &Device::Cpu).unwrap()).unwrap();
                     f64::from(loss().to_scalar::<f32>().unwrap())
                 };
                 let step = 2e-3f32;
@@ -267,23 +213,11 @@ mod tests {
     fn a_target_does_not_see_its_own_present() {
         let (encoder, network) = small();
         let rows = random(1, encoder.width(), &mut ChaCha8Rng::seed_from_u64(5));
-        let mean = |rows: &Tensor| {
-            network
-                .expect(rows)
-                .unwrap()
-                .mean
-                .flatten_all()
-                .unwrap()
-                .to_vec1::<f32>()
-                .unwrap()
-        };
+        let mean = |rows: &Tensor| network.expect(rows).unwrap().mean.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let mut changed: Vec<f32> = rows.flatten_all().unwrap().to_vec1().unwrap();
         // The newest bin of the first channel.
         changed[encode::FIRST_BIN * 3] += 5.0;
-        let (before, after) = (
-            mean(&rows),
-            mean(&Tensor::from_vec(changed, rows.shape(), &Device::Cpu).unwrap()),
-        );
+        let (before, after) = (mean(&rows), mean(&Tensor::from_vec(changed, rows.shape(), &Device::Cpu).unwrap()));
         assert_eq!(before[0], after[0]);
         assert_ne!(before[1], after[1]);
     }
@@ -293,13 +227,8 @@ mod tests {
         let (encoder, network) = small();
         let rows = random(2, encoder.width(), &mut ChaCha8Rng::seed_from_u64(6));
         let loss = |moved: [f32; 4]| {
-            let tensor =
-                |values: [f32; 4]| Tensor::from_vec(values.to_vec(), (2, 2), &Device::Cpu).unwrap();
-            network
-                .loss(&rows, &tensor(moved), &tensor([1., 0., 0., 1.]))
-                .unwrap()
-                .to_scalar::<f32>()
-                .unwrap()
+            let tensor = |values: [f32; 4]| Tensor::from_vec(values.to_vec(), (2, 2), &Device::Cpu).unwrap();
+            network.loss(&rows, &tensor(moved), &tensor([1., 0., 0., 1.])).unwrap().to_scalar::<f32>().unwrap()
         };
         assert_eq!(loss([0.3, 0.0, 0.0, -0.2]), loss([0.3, 9.0, -9.0, -0.2]));
     }

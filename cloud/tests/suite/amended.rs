@@ -37,12 +37,7 @@ async fn hours_and_days_are_what_the_windows_say() {
             }
         }
     }
-    sent.sort_by_key(|window| {
-        (
-            window.start.plus_secs(i64::from(window.revision) * 7000),
-            window.revision,
-        )
-    });
+    sent.sort_by_key(|window| (window.start.plus_secs(i64::from(window.revision) * 7000), window.revision));
     let mut first = 1;
     for records in sent.chunks(97) {
         let batch = windows(first, records.iter().cloned());
@@ -50,45 +45,27 @@ async fn hours_and_days_are_what_the_windows_say() {
         cloud.store(&batch).await;
     }
 
-    for (table, length_s) in [
-        ("aggregate", 900),
-        ("aggregate_hourly", 3600),
-        ("aggregate_daily", 86_400),
-    ] {
+    for (table, length_s) in [("aggregate", 900), ("aggregate_hourly", 3600), ("aggregate_daily", 86_400)] {
         let mut expected: BTreeMap<(String, Timestamp, Channel), Readings> = BTreeMap::new();
         for ((station, start, channel), (accepted, rejected)) in &truth {
-            let whole = expected
-                .entry((station.clone(), start.floor_to(length_s), *channel))
-                .or_default();
+            let whole = expected.entry((station.clone(), start.floor_to(length_s), *channel)).or_default();
             whole.0.extend(accepted);
             whole.1.extend(rejected);
         }
         let rows = rows(&cloud, table).await;
         assert_eq!(rows.len(), expected.len(), "{table}");
         for row in rows {
-            let key = (
-                row.station_id.clone(),
-                Timestamp::from_secs(row.start_s),
-                channel(&row.channel),
-            );
+            let key = (row.station_id.clone(), Timestamp::from_secs(row.start_s), channel(&row.channel));
             row.compare(&expected[&key], &format!("{table} {key:?}"));
         }
     }
 }
 
 fn readings(random: &mut ChaCha8Rng, channel: Channel) -> Readings {
-    let base = if channel.to_string() == "pressure" {
-        1013.25
-    } else {
-        0.2
-    };
-    let accepted = (0..random.random_range(0..6))
-        .map(|_| base + random.random_range(-0.1..0.1))
-        .collect();
+    let base = if channel.to_string() == "pressure" { 1013.25 } else { 0.2 };
+    let accepted = (0..random.random_range(0..6)).map(|_| base + random.random_range(-0.1..0.1)).collect();
     let reason = |random: &mut ChaCha8Rng| [Range, Rate, Hampel][random.next_u32() as usize % 3];
-    let rejected = (0..random.random_range(0..3))
-        .map(|_| (reason(random), random.random_range(-9.0..9.0)))
-        .collect();
+    let rejected = (0..random.random_range(0..3)).map(|_| (reason(random), random.random_range(-9.0..9.0))).collect();
     (accepted, rejected)
 }
 
@@ -116,10 +93,7 @@ async fn rows(cloud: &Cloud, table: &str) -> Vec<Row> {
             rejected_range::bigint, rejected_rate::bigint, rejected_hampel::bigint, rejected::bigint, rejected_min,
             rejected_max FROM {table} WHERE farm_id = 'fallon'"
     );
-    sqlx::query_as(sqlx::AssertSqlSafe(query))
-        .fetch_all(&cloud.pool)
-        .await
-        .unwrap()
+    sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&cloud.pool).await.unwrap()
 }
 
 impl Row {
@@ -127,11 +101,7 @@ impl Row {
         let of = |reason| rejected.iter().filter(|(of, _)| *of == reason).count() as i64;
         assert_eq!(self.count, accepted.len() as i64, "{what}");
         assert_eq!(
-            [
-                self.rejected_range,
-                self.rejected_rate,
-                self.rejected_hampel
-            ],
+            [self.rejected_range, self.rejected_rate, self.rejected_hampel],
             [of(Range), of(Rate), of(Hampel)],
             "{what}"
         );
@@ -141,26 +111,13 @@ impl Row {
         assert_eq!(self.rejected_min.zip(self.rejected_max), bounds, "{what}");
 
         let expected = stats(accepted);
-        assert_eq!(
-            self.min.zip(self.max),
-            expected.map(|s| (s.min, s.max)),
-            "{what}"
-        );
+        assert_eq!(self.min.zip(self.max), expected.map(|s| (s.min, s.max)), "{what}");
         match (self.mean.zip(self.stddev), expected) {
             (Some((mean, stddev)), Some(expected)) => {
-                assert!(
-                    (mean - expected.mean).abs() <= 1e-12 * expected.mean.abs(),
-                    "{what}: {mean} {expected:?}"
-                );
-                assert!(
-                    (stddev - expected.stddev).abs() <= 1e-9,
-                    "{what}: {stddev} {expected:?}"
-                );
+                assert!((mean - expected.mean).abs() <= 1e-12 * expected.mean.abs(), "{what}: {mean} {expected:?}");
+                assert!((stddev - expected.stddev).abs() <= 1e-9, "{what}: {stddev} {expected:?}");
             }
-            (found, expected) => assert!(
-                found.is_none() && expected.is_none(),
-                "{what}: {found:?} {expected:?}"
-            ),
+            (found, expected) => assert!(found.is_none() && expected.is_none(), "{what}: {found:?} {expected:?}"),
         }
     }
 }
@@ -169,44 +126,18 @@ impl Row {
 async fn the_latest_value_follows_an_amendment_that_takes_it_back() {
     let cloud = Cloud::start().await;
     let rain = |start: &str, revision, accepted: &[f64]| {
-        let rejected: &[_] = if accepted.is_empty() {
-            &[(Hampel, 3.0)]
-        } else {
-            &[]
-        };
-        window("n1", start)
-            .with("rain", accepted, rejected)
-            .revised(revision)
+        let rejected: &[_] = if accepted.is_empty() { &[(Hampel, 3.0)] } else { &[] };
+        window("n1", start).with("rain", accepted, rejected).revised(revision)
     };
     let latest = async || cloud.read("/api/v1/farms/fallon/stations/n1").await["latest"].clone();
-    cloud
-        .store(&windows(
-            1,
-            [
-                rain("2015-05-31T23:45:00Z", 0, &[1.0]),
-                rain("2015-06-01T03:00:00Z", 0, &[2.0]),
-            ],
-        ))
-        .await;
+    cloud.store(&windows(1, [rain("2015-05-31T23:45:00Z", 0, &[1.0]), rain("2015-06-01T03:00:00Z", 0, &[2.0])])).await;
     assert_eq!(latest().await[0]["value"], 2.0);
-    cloud
-        .store(&windows(3, [rain("2015-06-01T03:00:00Z", 1, &[])]))
-        .await;
+    cloud.store(&windows(3, [rain("2015-06-01T03:00:00Z", 1, &[])])).await;
     assert_eq!(latest().await[0]["value"], 1.0);
     assert_eq!(latest().await[0]["time"], "2015-06-01T00:00:00Z");
-    cloud
-        .store(&windows(4, [rain("2015-05-31T23:45:00Z", 1, &[])]))
-        .await;
+    cloud.store(&windows(4, [rain("2015-05-31T23:45:00Z", 1, &[])])).await;
     assert_eq!(latest().await, serde_json::json!([]));
     // An older window that comes late is not the latest.
-    cloud
-        .store(&windows(
-            5,
-            [
-                rain("2015-06-02T00:00:00Z", 0, &[5.0]),
-                rain("2015-06-01T00:00:00Z", 0, &[6.0]),
-            ],
-        ))
-        .await;
+    cloud.store(&windows(5, [rain("2015-06-02T00:00:00Z", 0, &[5.0]), rain("2015-06-01T00:00:00Z", 0, &[6.0])])).await;
     assert_eq!(latest().await[0]["value"], 5.0);
 }

@@ -5,40 +5,25 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::support::cloud::Cloud;
-use crate::support::records::{
-    WindowExt as _, alert, alerts, birth, births, time, window, windows,
-};
+use crate::support::records::{WindowExt as _, alert, alerts, birth, births, time, window, windows};
 
 /// A farm with two stations, one of them with a field, some hours of data, and an alert.
 async fn small_farm() -> Cloud {
     let cloud = Cloud::start().await;
-    cloud
-        .store(&births(
-            1,
-            [birth("n1", "2015-06-01T00:00:00Z", Some("south"))],
-        ))
-        .await;
+    cloud.store(&births(1, [birth("n1", "2015-06-01T00:00:00Z", Some("south"))])).await;
     let moisture = "soil_moisture_20cm";
     cloud
         .store(&windows(
             1,
             [
-                window("n1", "2015-06-08T10:00:00Z")
-                    .with(moisture, &[0.25, 0.75], &[])
-                    .with("rain", &[1.5], &[]),
-                window("n1", "2015-06-08T10:15:00Z").with(
-                    moisture,
-                    &[],
-                    &[(Range, 7.0), (Hampel, 0.9)],
-                ),
+                window("n1", "2015-06-08T10:00:00Z").with(moisture, &[0.25, 0.75], &[]).with("rain", &[1.5], &[]),
+                window("n1", "2015-06-08T10:15:00Z").with(moisture, &[], &[(Range, 7.0), (Hampel, 0.9)]),
                 window("n2", "2015-06-08T10:15:00Z").with("rain", &[0.0], &[]),
                 window("n1", "2015-06-08T11:30:00Z").with(moisture, &[0.5], &[(Range, -3.0)]),
             ],
         ))
         .await;
-    cloud
-        .store(&alerts(1, [alert("n1", "2015-06-08T11:00:00Z")]))
-        .await;
+    cloud.store(&alerts(1, [alert("n1", "2015-06-08T11:00:00Z")])).await;
     cloud
 }
 
@@ -49,10 +34,7 @@ async fn the_overview_is_one_answer() {
     let now = overview["now"].take();
     assert!(now.as_str().unwrap().starts_with("2015-06-08T12:"), "{now}");
     let seen = overview["gateways"][0]["last_seen"].take();
-    assert!(
-        seen.as_str().unwrap().starts_with("2015-06-08T12:"),
-        "{seen}"
-    );
+    assert!(seen.as_str().unwrap().starts_with("2015-06-08T12:"), "{seen}");
     insta::assert_json_snapshot!(overview);
 }
 
@@ -60,77 +42,47 @@ async fn the_overview_is_one_answer() {
 async fn a_station_says_what_it_has_delivered() {
     let cloud = small_farm().await;
     let station = cloud.read("/api/v1/farms/fallon/stations/n1").await;
-    assert_eq!(
-        station["counts"],
-        json!({"readings_7d": 7, "rejected_7d": 3})
-    );
+    assert_eq!(station["counts"], json!({"readings_7d": 7, "rejected_7d": 3}));
     assert_eq!(station["id"], "n1");
     let overview = cloud.read("/api/v1/farms/fallon").await;
-    assert_eq!(
-        overview["stations"],
-        cloud.read("/api/v1/farms/fallon/stations").await
-    );
+    assert_eq!(overview["stations"], cloud.read("/api/v1/farms/fallon/stations").await);
     assert_eq!(overview["stations"][0]["latest"], station["latest"]);
     let (status, problem) = cloud.get("/api/v1/farms/fallon/stations/n3").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
-    assert_eq!(
-        (&problem["field"], &problem["value"]),
-        (&"station".into(), &"n3".into())
-    );
+    assert_eq!((&problem["field"], &problem["value"]), (&"station".into(), &"n3".into()));
 }
 
 #[tokio::test]
 async fn a_series_is_columns_of_one_length() {
     let cloud = small_farm().await;
-    let series = async |query: &str| {
-        cloud
-            .read(&format!("/api/v1/farms/fallon/stations/n1/series?{query}"))
-            .await
-    };
+    let series = async |query: &str| cloud.read(&format!("/api/v1/farms/fallon/stations/n1/series?{query}")).await;
     let span = "from=2015-06-08T00:00:00Z&to=2015-06-09T00:00:00%2B00:00";
 
     let raw = series(&format!("{span}&channel=soil_moisture_20cm")).await;
     insta::assert_json_snapshot!(raw);
-    let hours = series(&format!(
-        "{span}&resolution=hour&channel=soil_moisture_20cm"
-    ))
-    .await;
-    assert_eq!(
-        hours["series"][0]["time"],
-        json!([1_433_757_600, 1_433_761_200])
-    );
+    let hours = series(&format!("{span}&resolution=hour&channel=soil_moisture_20cm")).await;
+    assert_eq!(hours["series"][0]["time"], json!([1_433_757_600, 1_433_761_200]));
     assert_eq!(hours["series"][0]["count"], json!([2, 1]));
     assert_eq!(hours["series"][0]["rejected"], json!([2, 1]));
     let days = series(&format!("{span}&resolution=day")).await;
-    assert_eq!(
-        days["series"].as_array().unwrap().len(),
-        2,
-        "all channels unless some are given"
-    );
+    assert_eq!(days["series"].as_array().unwrap().len(), 2, "all channels unless some are given");
     assert_eq!(days["series"][0]["channel"], "soil_moisture_20cm");
     assert_eq!(days["series"][0]["mean"], json!([0.5]));
     assert_eq!(days["series"][0]["rejected_min"], json!([-3.0]));
     assert_eq!(days["series"][1]["channel"], "rain");
 
     // The end is not included, a channel without points is empty, and without a span it is the last week.
-    let cut = series("from=2015-06-08T10:00:00Z&to=2015-06-08T10:15:00Z&channel=soil_moisture_20cm&channel=pressure").await;
+    let cut =
+        series("from=2015-06-08T10:00:00Z&to=2015-06-08T10:15:00Z&channel=soil_moisture_20cm&channel=pressure").await;
     assert_eq!(cut["series"][0]["count"], json!([2]));
-    assert_eq!(
-        (&cut["series"][1]["channel"], &cut["series"][1]["time"]),
-        (&"pressure".into(), &json!([]))
-    );
-    assert_eq!(
-        series("channel=rain").await["series"][0]["mean"],
-        json!([1.5])
-    );
+    assert_eq!((&cut["series"][1]["channel"], &cut["series"][1]["time"]), (&"pressure".into(), &json!([])));
+    assert_eq!(series("channel=rain").await["series"][0]["mean"], json!([1.5]));
 }
 
 #[tokio::test]
 async fn sparklines_are_aligned() {
     let cloud = small_farm().await;
-    let sparklines = cloud
-        .read("/api/v1/farms/fallon/sparklines?channel=rain&hours=4")
-        .await;
+    let sparklines = cloud.read("/api/v1/farms/fallon/sparklines?channel=rain&hours=4").await;
     assert_eq!(
         sparklines,
         json!({
@@ -138,9 +90,7 @@ async fn sparklines_are_aligned() {
             "stations": {"n1": [null, 1.5, null, null], "n2": [null, 0.0, null, null]},
         })
     );
-    let week = cloud
-        .read("/api/v1/farms/fallon/sparklines?channel=soil_moisture_20cm")
-        .await;
+    let week = cloud.read("/api/v1/farms/fallon/sparklines?channel=soil_moisture_20cm").await;
     assert_eq!(week["stations"]["n1"].as_array().unwrap().len(), 168);
     assert_eq!(week["stations"]["n2"], json!(null));
 }
@@ -149,10 +99,8 @@ async fn sparklines_are_aligned() {
 async fn alerts_come_in_pages_newest_first() {
     let cloud = Cloud::start().await;
     let opened = |n: i64| {
-        let mut alert = alert(
-            if n % 2 == 0 { "n1" } else { "n2" },
-            &time("2015-06-01T00:00:00Z").plus_secs(n / 2).to_string(),
-        );
+        let mut alert =
+            alert(if n % 2 == 0 { "n1" } else { "n2" }, &time("2015-06-01T00:00:00Z").plus_secs(n / 2).to_string());
         alert.closed = (n % 5 == 0).then_some(time("2015-06-02T00:00:00Z"));
         alert
     };
@@ -160,15 +108,14 @@ async fn alerts_come_in_pages_newest_first() {
     let mut seen = Vec::new();
     let mut next = String::new();
     loop {
-        let page = cloud
-            .read(&format!("/api/v1/farms/fallon/alerts?limit=10{next}"))
-            .await;
-        seen.extend(page["items"].as_array().unwrap().iter().map(|a| {
-            (
-                a["opened"].as_str().unwrap().to_owned(),
-                a["id"].as_str().unwrap().to_owned(),
-            )
-        }));
+        let page = cloud.read(&format!("/api/v1/farms/fallon/alerts?limit=10{next}")).await;
+        seen.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|a| (a["opened"].as_str().unwrap().to_owned(), a["id"].as_str().unwrap().to_owned())),
+        );
         let Some(cursor) = page["next"].as_str() else {
             break;
         };
@@ -178,9 +125,7 @@ async fn alerts_come_in_pages_newest_first() {
     assert!(seen.windows(2).all(|pair| pair[0] > pair[1]), "{seen:?}");
 
     let count = async |query: &str| {
-        let page = cloud
-            .read(&format!("/api/v1/farms/fallon/alerts?{query}"))
-            .await;
+        let page = cloud.read(&format!("/api/v1/farms/fallon/alerts?{query}")).await;
         page["items"].as_array().unwrap().len()
     };
     assert_eq!(count("state=open").await, 20);
@@ -197,18 +142,8 @@ async fn a_parameter_that_cannot_be_used_is_named_with_its_value() {
         (series, "resolution=minute", "resolution", "minute"),
         (series, "from=yesterday", "from", "yesterday"),
         (series, "channel=mud_20cm", "channel", "mud_20cm"),
-        (
-            series,
-            "from=2015-06-08T00:00:00Z&to=2015-06-08T00:00:00Z",
-            "from",
-            "2015-06-08T00:00:00Z",
-        ),
-        (
-            series,
-            "to=2015-06-08T00:00:00Z&to=2015-06-09T00:00:00Z",
-            "to",
-            "2015-06-09T00:00:00Z",
-        ),
+        (series, "from=2015-06-08T00:00:00Z&to=2015-06-08T00:00:00Z", "from", "2015-06-08T00:00:00Z"),
+        (series, "to=2015-06-08T00:00:00Z&to=2015-06-09T00:00:00Z", "to", "2015-06-09T00:00:00Z"),
         (series, "chanel=rain", "chanel", "rain"),
         ("/sparklines", "", "channel", ""),
         ("/sparklines", "channel=rain&hours=0", "hours", "0"),
@@ -218,19 +153,9 @@ async fn a_parameter_that_cannot_be_used_is_named_with_its_value() {
         ("/alerts", "cursor=7", "cursor", "7"),
         ("/alerts", "station=N%201", "station", "N 1"),
     ] {
-        let (status, problem) = cloud
-            .get(&format!("/api/v1/farms/fallon{path}?{query}"))
-            .await;
-        assert_eq!(
-            status,
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "{path}?{query}: {problem}"
-        );
-        assert_eq!(
-            (&problem["field"], &problem["value"]),
-            (&field.into(), &value.into()),
-            "{problem}"
-        );
+        let (status, problem) = cloud.get(&format!("/api/v1/farms/fallon{path}?{query}")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{path}?{query}: {problem}");
+        assert_eq!((&problem["field"], &problem["value"]), (&field.into(), &value.into()), "{problem}");
         assert_eq!(problem["type"], "urn:tilth:problem:parameter");
         assert!(problem["detail"].as_str().unwrap().starts_with(field));
     }
@@ -239,30 +164,16 @@ async fn a_parameter_that_cannot_be_used_is_named_with_its_value() {
 #[tokio::test]
 async fn too_many_points_are_refused_and_not_cut() {
     let cloud = Cloud::start().await;
-    cloud
-        .store(&windows(
-            1,
-            [window("n1", "2015-06-08T00:00:00Z").with("rain", &[1.0], &[])],
-        ))
-        .await;
-    let hours = "INSERT INTO aggregate_hourly SELECT farm_id, station_id, channel, start - n * interval '1 hour', count,
+    cloud.store(&windows(1, [window("n1", "2015-06-08T00:00:00Z").with("rain", &[1.0], &[])])).await;
+    let hours =
+        "INSERT INTO aggregate_hourly SELECT farm_id, station_id, channel, start - n * interval '1 hour', count,
             min, mean, max, stddev, rejected_range, rejected_rate, rejected_hampel, rejected_late, rejected_future,
             rejected_duplicate FROM aggregate_hourly, generate_series(1, 50000) AS n";
     sqlx::query(hours).execute(&cloud.pool).await.unwrap();
-    let series =
-        "/api/v1/farms/fallon/stations/n1/series?resolution=hour&to=2015-06-09T00:00:00Z&from";
+    let series = "/api/v1/farms/fallon/stations/n1/series?resolution=hour&to=2015-06-09T00:00:00Z&from";
     let (status, problem) = cloud.get(&format!("{series}=2000-01-01T00:00:00Z")).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(
-        problem["detail"]
-            .as_str()
-            .unwrap()
-            .contains("more than 50000 points"),
-        "{problem}"
-    );
+    assert!(problem["detail"].as_str().unwrap().contains("more than 50000 points"), "{problem}");
     let points = cloud.read(&format!("{series}=2010-01-01T00:00:00Z")).await;
-    assert_eq!(
-        points["series"][0]["time"].as_array().unwrap().len(),
-        47_617
-    );
+    assert_eq!(points["series"][0]["time"].as_array().unwrap().len(), 47_617);
 }

@@ -16,15 +16,9 @@ fn every_operation_has_a_name_of_its_own_and_says_what_it_answers() {
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let name = operation["operationId"].as_str().unwrap();
-            assert!(
-                names.insert(name.to_owned()),
-                "{method} {path}: {name} comes twice"
-            );
+            assert!(names.insert(name.to_owned()), "{method} {path}: {name} comes twice");
             let answers = operation["responses"].as_object().unwrap();
-            let good = answers
-                .keys()
-                .filter(|status| status.starts_with('2'))
-                .count();
+            let good = answers.keys().filter(|status| status.starts_with('2')).count();
             assert_eq!(good, 1, "{method} {path}");
             if operation["security"].is_array() {
                 assert!(answers.contains_key("401"), "{method} {path}");

@@ -11,21 +11,13 @@ async fn get(cloud: &Cloud, path: &str) -> Response {
 }
 
 fn header<'a>(response: &'a Response, name: &str) -> &'a str {
-    response
-        .headers()
-        .get(name)
-        .map_or("", |value| value.to_str().unwrap())
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 #[tokio::test]
 async fn every_path_of_the_dashboards_own_is_its_page() {
     let cloud = Cloud::start().await;
-    for path in [
-        "/",
-        "/index.html",
-        "/farms/fallon",
-        "/farms/fallon/stations/n1?days=7",
-    ] {
+    for path in ["/", "/index.html", "/farms/fallon", "/farms/fallon/stations/n1?days=7"] {
         let page = get(&cloud, path).await;
         assert_eq!(page.status(), StatusCode::OK, "{path}");
         assert_eq!(header(&page, "content-type"), "text/html", "{path}");
@@ -41,24 +33,14 @@ async fn every_path_of_the_dashboards_own_is_its_page() {
 async fn assets_never_change_and_are_there_or_not() {
     let cloud = Cloud::start().await;
     let page = get(&cloud, "/").await.text().await.unwrap();
-    let assets: Vec<&str> = page
-        .split('"')
-        .filter(|text| text.starts_with("/assets/"))
-        .collect();
+    let assets: Vec<&str> = page.split('"').filter(|text| text.starts_with("/assets/")).collect();
     assert!(!assets.is_empty(), "{page}");
     for path in assets {
         let asset = get(&cloud, path).await;
         assert_eq!(asset.status(), StatusCode::OK, "{path}");
-        assert_eq!(
-            header(&asset, "cache-control"),
-            "public, max-age=31536000, immutable",
-            "{path}"
-        );
+        assert_eq!(header(&asset, "cache-control"), "public, max-age=31536000, immutable", "{path}");
     }
-    assert_eq!(
-        get(&cloud, "/assets/gone-123.js").await.status(),
-        StatusCode::NOT_FOUND
-    );
+    assert_eq!(get(&cloud, "/assets/gone-123.js").await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -66,10 +48,7 @@ async fn what_the_api_does_not_have_is_a_problem_and_no_page() {
     let cloud = Cloud::start().await;
     for path in ["/api", "/api/v1/fields", "/api/v2/me"] {
         let (status, problem) = cloud.get(path).await;
-        assert_eq!(
-            (status, &problem["value"]),
-            (StatusCode::NOT_FOUND, &path.into())
-        );
+        assert_eq!((status, &problem["value"]), (StatusCode::NOT_FOUND, &path.into()));
     }
     for (method, path) in [
         (Method::DELETE, "/api/v1/me"),
@@ -90,24 +69,14 @@ async fn what_the_api_does_not_have_is_a_problem_and_no_page() {
 async fn the_api_describes_itself() {
     let cloud = Cloud::start().await;
     let document = cloud.read("/api/openapi.json").await;
-    assert_eq!(
-        document,
-        serde_json::from_str::<Value>(&cloud::api::openapi_json()).unwrap()
-    );
+    assert_eq!(document, serde_json::from_str::<Value>(&cloud::api::openapi_json()).unwrap());
     let page = get(&cloud, "/api/docs").await;
     assert_eq!(page.status(), StatusCode::OK);
     let page = page.text().await.unwrap();
     assert!(page.contains("swagger-ui"), "{page}");
-    let script = get(&cloud, "/api/docs/swagger-initializer.js")
-        .await
-        .text()
-        .await
-        .unwrap();
+    let script = get(&cloud, "/api/docs/swagger-initializer.js").await.text().await.unwrap();
     assert!(script.contains("/api/openapi.json"), "{script}");
-    assert_eq!(
-        get(&cloud, "/api/docs/swagger-ui-bundle.js").await.status(),
-        StatusCode::OK
-    );
+    assert_eq!(get(&cloud, "/api/docs/swagger-ui-bundle.js").await.status(), StatusCode::OK);
 }
 
 #[tokio::test]
@@ -120,17 +89,11 @@ async fn health_and_readiness_are_said() {
 #[tokio::test]
 async fn metrics_count_requests_and_what_was_stored_and_refused() {
     let cloud = Cloud::start().await;
-    let batch = windows(
-        1,
-        [window("n1", "2015-06-01T00:00:00Z")
-            .with("rain", &[1.0], &[])
-            .with("pressure", &[9e2], &[])],
-    );
+    let batch =
+        windows(1, [window("n1", "2015-06-01T00:00:00Z").with("rain", &[1.0], &[]).with("pressure", &[9e2], &[])]);
     cloud.store(&batch).await;
     cloud.store(&batch).await;
-    cloud
-        .send_bytes(vec![1, 2, 3], crate::support::cloud::TOKEN)
-        .await;
+    cloud.send_bytes(vec![1, 2, 3], crate::support::cloud::TOKEN).await;
     cloud.read("/api/v1/farms/fallon").await;
     get(&cloud, "/no/such/page").await;
 

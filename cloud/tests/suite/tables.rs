@@ -1,8 +1,6 @@
 //! The tables are ready to be distributed by farm, and every statement fits them.
 
-use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, SqlSafeStr as _,
-};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, SqlSafeStr as _};
 
 use crate::support::cloud::Cloud;
 use crate::support::records::{WindowExt as _, window, windows};
@@ -10,16 +8,10 @@ use crate::support::records::{WindowExt as _, window, windows};
 #[tokio::test]
 async fn every_key_of_a_farms_table_begins_with_the_farm() {
     let cloud = Cloud::start().await;
-    cloud
-        .store(&windows(
-            1,
-            [window("n1", "2015-06-01T00:00:00Z").with("rain", &[1.0], &[])],
-        ))
-        .await;
+    cloud.store(&windows(1, [window("n1", "2015-06-01T00:00:00Z").with("rain", &[1.0], &[])])).await;
     // Accounts and sessions are shared by the farms; everything else is a farm's.
     let shared = ["app_user", "session", "_sqlx_migrations"];
-    let keys =
-        "SELECT c.relname::text AS relation, i.relname::text AS key, a.attname::text AS first
+    let keys = "SELECT c.relname::text AS relation, i.relname::text AS key, a.attname::text AS first
         FROM pg_index x
         JOIN pg_class c ON c.oid = x.indrelid JOIN pg_class i ON i.oid = x.indexrelid
         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.indkey[0]
@@ -32,16 +24,10 @@ async fn every_key_of_a_farms_table_begins_with_the_farm() {
             seen.push(relation);
         }
     }
-    let tables = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')";
-    for table in sqlx::query_scalar::<_, String>(tables)
-        .fetch_all(&cloud.pool)
-        .await
-        .unwrap()
-    {
-        assert!(
-            seen.contains(&table) || shared.contains(&table.as_str()),
-            "{table} has no key"
-        );
+    let tables =
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')";
+    for table in sqlx::query_scalar::<_, String>(tables).fetch_all(&cloud.pool).await.unwrap() {
+        assert!(seen.contains(&table) || shared.contains(&table.as_str()), "{table} has no key");
     }
 
     // Foreign keys, except those to the shared tables.
@@ -54,18 +40,10 @@ async fn every_key_of_a_farms_table_begins_with_the_farm() {
     assert!(foreign.len() >= 7);
     for row in foreign {
         let (key, from, to): (String, String, String) = (row.get(0), row.get(1), row.get(2));
-        assert_eq!(
-            (from.as_str(), to.as_str()),
-            ("farm_id", "farm_id"),
-            "{key}"
-        );
+        assert_eq!((from.as_str(), to.as_str()), ("farm_id", "farm_id"), "{key}");
     }
     let triggers = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal";
-    assert_eq!(
-        cloud.count(triggers).await,
-        0,
-        "distributed tables take no triggers"
-    );
+    assert_eq!(cloud.count(triggers).await, 0, "distributed tables take no triggers");
 }
 
 #[tokio::test]
@@ -74,9 +52,7 @@ async fn every_statement_fits_the_tables() {
     let mut connection = PgConnection::connect(&cloud.database_url).await.unwrap();
     let mut number = 0;
     for (name, statement) in cloud::database::all_statements() {
-        let prepared = connection
-            .prepare(AssertSqlSafe(statement).into_sql_str())
-            .await;
+        let prepared = connection.prepare(AssertSqlSafe(statement).into_sql_str()).await;
         prepared.unwrap_or_else(|error| panic!("{name}: {error}"));
         number += 1;
     }
@@ -97,31 +73,11 @@ async fn partitions_are_made_by_month_and_once() {
     let cloud = Cloud::start().await;
     let at = |start: &str| window("n1", start).with("rain", &[1.0], &[]);
     cloud
-        .store(&windows(
-            1,
-            [
-                at("2015-05-31T23:45:00Z"),
-                at("2015-06-01T00:00:00Z"),
-                at("2015-02-28T12:00:00Z"),
-            ],
-        ))
+        .store(&windows(1, [at("2015-05-31T23:45:00Z"), at("2015-06-01T00:00:00Z"), at("2015-02-28T12:00:00Z")]))
         .await;
     cloud.store(&windows(4, [at("2015-06-02T00:00:00Z")])).await;
     let names = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'aggregate'::regclass ORDER BY 1";
-    let names: Vec<String> = sqlx::query_scalar(names)
-        .fetch_all(&cloud.pool)
-        .await
-        .unwrap();
-    assert_eq!(
-        names,
-        [
-            "aggregate_y2015m02",
-            "aggregate_y2015m05",
-            "aggregate_y2015m06"
-        ]
-    );
-    assert_eq!(
-        cloud.count("SELECT count(*) FROM aggregate_y2015m06").await,
-        2
-    );
+    let names: Vec<String> = sqlx::query_scalar(names).fetch_all(&cloud.pool).await.unwrap();
+    assert_eq!(names, ["aggregate_y2015m02", "aggregate_y2015m05", "aggregate_y2015m06"]);
+    assert_eq!(cloud.count("SELECT count(*) FROM aggregate_y2015m06").await, 2);
 }

@@ -142,9 +142,13 @@ fn read(file: &Path, text: &str) -> anyhow::Result<Farm> {
     struct Layout {
         layout: u32,
     }
-    let Layout { layout } = toml::from_str(text).with_context(|| format!("{} is not a farm's description", file.display()))?;
+    let Layout { layout } =
+        toml::from_str(text).with_context(|| format!("{} is not a farm's description", file.display()))?;
     if layout != LAYOUT {
-        bail!("{} has layout {layout}, but this tilth reads layout {LAYOUT}: use the version that made it, or another --data-dir", file.display());
+        bail!(
+            "{} has layout {layout}, but this tilth reads layout {LAYOUT}: use the version that made it, or another --data-dir",
+            file.display()
+        );
     }
     toml::from_str(text).with_context(|| format!("{} is not a farm's description", file.display()))
 }

@@ -76,7 +76,9 @@ impl Secrets {
     pub fn open(data_dir: &Path, stations: impl Iterator<Item = StationId>) -> anyhow::Result<Self> {
         let path = data_dir.join("secrets.toml");
         let mut secrets = match fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).with_context(|| format!("{} does not hold a farm's secrets", path.display()))?,
+            Ok(text) => {
+                toml::from_str(&text).with_context(|| format!("{} does not hold a farm's secrets", path.display()))?
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self {
                 user: secret::password(),
                 gateway: secret::password(),
@@ -88,7 +90,8 @@ impl Secrets {
         for station in stations {
             secrets.stations.entry(station).or_insert_with(secret::password);
         }
-        secret::write(&path, &toml::to_string(&secrets)?).with_context(|| format!("cannot write {}", path.display()))?;
+        secret::write(&path, &toml::to_string(&secrets)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(secrets)
     }
 }
@@ -152,13 +155,18 @@ impl Plan {
         let dirs = ["config", "run", "log", "gateway", "node-sim", "truth"];
         for dir in dirs {
             let dir = self.data_dir.join(dir);
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&dir)
+                .with_context(|| format!("cannot make {}", dir.display()))?;
         }
         let credentials = self.data_dir.join("config/credentials.toml");
         secret::write(&credentials, &toml::to_string(&self.credentials(secrets))?)?;
         let service = |name: &'static str, config: toml::Table| -> anyhow::Result<Service> {
             let path = self.data_dir.join(format!("config/{name}.toml"));
-            secret::write(&path, &toml::to_string(&config)?).with_context(|| format!("cannot write {}", path.display()))?;
+            secret::write(&path, &toml::to_string(&config)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
             Ok(Service {
                 name,
                 program: program.to_owned(),
@@ -187,7 +195,8 @@ impl Plan {
             time: TimeScale,
         }
         let listen = self.cloud.to_string();
-        let config = Cloud { database_url: &self.database_url, listen, ready_file: self.ready_file("cloud"), time: self.time };
+        let config =
+            Cloud { database_url: &self.database_url, listen, ready_file: self.ready_file("cloud"), time: self.time };
         Ok(toml::Table::try_from(config)?)
     }
 
@@ -199,7 +208,11 @@ impl Plan {
             status_listen: self.status,
             ready_file: Some(self.ready_file("gateway")),
             time: self.time,
-            door: DoorConfig { listen: Some(self.mqtt), credentials: Some(credentials.to_owned()), ..DoorConfig::default() },
+            door: DoorConfig {
+                listen: Some(self.mqtt),
+                credentials: Some(credentials.to_owned()),
+                ..DoorConfig::default()
+            },
             cloud: Some(CloudConfig { url: format!("http://{}", self.cloud), token: secrets.gateway.clone() }),
             windows: WindowsConfig::default(),
             retention: RetentionConfig::default(),
@@ -224,7 +237,11 @@ impl Plan {
     }
 
     fn credentials(&self, secrets: &Secrets) -> Credentials {
-        let client = |name: &str, role, password: &str| Client { name: name.to_owned(), role, password_sha256: secret::digest(password) };
+        let client = |name: &str, role, password: &str| Client {
+            name: name.to_owned(),
+            role,
+            password_sha256: secret::digest(password),
+        };
         let stations = secrets.stations.iter().map(|(name, password)| client(name.as_str(), "station", password));
         Credentials { client: stations.chain([client(SUBSCRIBER, "subscriber", &secrets.subscriber)]).collect() }
     }

@@ -76,21 +76,33 @@ fn run_train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let weathers = std::iter::once(None).chain(args.weather.iter().map(Some));
     for (kind, weather) in weathers.enumerate() {
         for season in 0..args.seasons {
-            let start = FarmConfig::default().start.plus_secs(i64::from(season) * 365 * 86_400 / i64::from(args.seasons));
+            let start =
+                FarmConfig::default().start.plus_secs(i64::from(season) * 365 * 86_400 / i64::from(args.seasons));
             let run = u64::from(season) + 100 * kind as u64;
             let simulate = |seed: u64, from: Timestamp, seconds: i64| {
-                let farm = FarmConfig { start: from, seed, stations: args.stations, weather: weather.cloned(), ..FarmConfig::default() };
+                let farm = FarmConfig {
+                    start: from,
+                    seed,
+                    stations: args.stations,
+                    weather: weather.cloned(),
+                    ..FarmConfig::default()
+                };
                 corpus(&farm, &format!("r{run}-"), from.plus_secs(seconds))
             };
             add(&mut training, simulate(args.seed + run, start, stretch_s)?)?;
             // What comes after it, on other stations.
             add(&mut held_out, simulate(args.seed + HELD_OUT_SEED + run, start.plus_secs(stretch_s), stretch_s / 2)?)?;
             if !args.json {
-                println!("simulated {} from {start}, {} s", weather.map_or("synthetic weather".into(), |w| w.display().to_string()), begun.elapsed().as_secs());
+                println!(
+                    "simulated {} from {start}, {} s",
+                    weather.map_or("synthetic weather".into(), |w| w.display().to_string()),
+                    begun.elapsed().as_secs()
+                );
             }
         }
     }
-    let (training, held_out) = (training.context("no weather to train on")?, held_out.context("no weather to hold out")?);
+    let (training, held_out) =
+        (training.context("no weather to train on")?, held_out.context("no weather to hold out")?);
     let options = Options {
         name: args.name.clone(),
         version: args.version.clone(),
@@ -116,9 +128,13 @@ fn run_train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 /// The command that makes the model again. Of files only the name: where they lie is nobody's business.
 fn described(args: &TrainArgs) -> String {
     let TrainArgs { days, seasons, stations, seed, epochs, .. } = args;
-    let name = |path: &PathBuf| path.file_name().map_or_else(String::new, |name| format!(" --weather {}", name.to_string_lossy()));
+    let name = |path: &PathBuf| {
+        path.file_name().map_or_else(String::new, |name| format!(" --weather {}", name.to_string_lossy()))
+    };
     let weather: String = args.weather.iter().map(name).collect();
-    format!("simulated farms without faults: tilth model train --days {days} --seasons {seasons} --stations {stations} --seed {seed} --epochs {epochs}{weather}")
+    format!(
+        "simulated farms without faults: tilth model train --days {days} --seasons {seasons} --stations {stations} --seed {seed} --epochs {epochs}{weather}"
+    )
 }
 
 fn add(to: &mut Option<Corpus>, more: Corpus) -> anyhow::Result<()> {
@@ -181,7 +197,12 @@ fn write(dir: &Path, trained: &Trained) -> anyhow::Result<()> {
 }
 
 fn print(report: &Report, bytes: usize, begun: Instant) {
-    println!("{} samples, {} weights, {bytes} bytes, {} s", report.samples, report.parameters, begun.elapsed().as_secs());
+    println!(
+        "{} samples, {} weights, {bytes} bytes, {} s",
+        report.samples,
+        report.parameters,
+        begun.elapsed().as_secs()
+    );
     if let Some(last) = report.training_losses.last() {
         println!("loss {last:.4} on what was trained on, {:.4} on what was held out", report.held_out_loss);
     }
@@ -190,5 +211,8 @@ fn print(report: &Report, bytes: usize, begun: Instant) {
         let (name, median, high) = (channel.channel.to_string(), channel.median, channel.high);
         println!("{name:<24} {median:>8.2} {high:>8.2} {:>10.2} {:>13}", channel.threshold, channel.false_alerts);
     }
-    println!("{:.2} false alerts in 100 held-out station-days, of {:.0}", report.false_alerts_per_100_station_days, report.held_out_station_days);
+    println!(
+        "{:.2} false alerts in 100 held-out station-days, of {:.0}",
+        report.false_alerts_per_100_station_days, report.held_out_station_days
+    );
 }

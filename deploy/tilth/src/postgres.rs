@@ -7,7 +7,9 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, symlink,
+};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -155,9 +157,9 @@ fn programs() -> anyhow::Result<PathBuf> {
         return Ok(programs);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .find(|dir| dir.join("postgres").exists() && dir.join("initdb").exists())
-        .context("PostgreSQL's server is not installed: install it (on Debian: apt-get install postgresql), or set DATABASE_URL")
+    std::env::split_paths(&path).find(|dir| dir.join("postgres").exists() && dir.join("initdb").exists()).context(
+        "PostgreSQL's server is not installed: install it (on Debian: apt-get install postgresql), or set DATABASE_URL",
+    )
 }
 
 /// Whom PostgreSQL runs as; none when it can run as we do.

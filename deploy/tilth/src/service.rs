@@ -111,11 +111,14 @@ impl Running {
             }
             match fs::read(&self.service.ready_file) {
                 Ok(bytes) => {
-                    return serde_json::from_slice(&bytes)
-                        .with_context(|| format!("{name} wrote something else into {}", self.service.ready_file.display()));
+                    return serde_json::from_slice(&bytes).with_context(|| {
+                        format!("{name} wrote something else into {}", self.service.ready_file.display())
+                    });
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => sleep(Duration::from_millis(20)).await,
-                Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.service.ready_file.display())),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot read {}", self.service.ready_file.display()));
+                }
             }
         }
         bail!("{name} was not ready within {} s; its log is {}", READY.as_secs(), self.service.log.display())
@@ -170,7 +173,11 @@ impl Running {
             if self.since.elapsed() >= STEADY {
                 back_off = BACK_OFF;
             }
-            report(format!("{} ended with {status}; starting it again in {:.1} s", self.service.name, back_off.as_secs_f64()));
+            report(format!(
+                "{} ended with {status}; starting it again in {:.1} s",
+                self.service.name,
+                back_off.as_secs_f64()
+            ));
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 () = sleep(back_off) => {}
@@ -188,4 +195,3 @@ pub fn end_with_parent() {
         let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
     }
 }
-

@@ -34,7 +34,12 @@ pub struct Request<'a> {
 
 /// Scores every request with every model that has not failed; one batch a model. Where models overlap, the higher score
 /// of a channel counts.
-pub fn run(models: &mut [LoadedModel], stations: &BTreeMap<StationId, Station>, requests: &[Request<'_>], end: Timestamp) -> Vec<Scores> {
+pub fn run(
+    models: &mut [LoadedModel],
+    stations: &BTreeMap<StationId, Station>,
+    requests: &[Request<'_>],
+    end: Timestamp,
+) -> Vec<Scores> {
     let mut merged = vec![Scores::new(); requests.len()];
     if requests.is_empty() {
         return merged;
@@ -44,7 +49,8 @@ pub fn run(models: &mut [LoadedModel], stations: &BTreeMap<StationId, Station>, 
         let mut input = vec![f32::NAN; requests.len() * sample];
         for (request, row) in requests.iter().zip(input.chunks_mut(sample)) {
             let Some(station) = stations.get(request.station) else { continue };
-            let lookup = |start, channel| if request.hidden.contains(&channel) { None } else { station.known(start, channel) };
+            let lookup =
+                |start, channel| if request.hidden.contains(&channel) { None } else { station.known(start, channel) };
             proto::tensor::fill(&model.manifest().input, end, lookup, row);
         }
         let scores = match model.run(&input) {

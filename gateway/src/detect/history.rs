@@ -101,14 +101,22 @@ impl History {
             self.first = self.first.plus_millis(length_ms);
             index -= 1;
         }
-        let mut slot = Slot { cells: Vec::with_capacity(self.channels.len()), heard: !window.aggregates.is_empty(), rejected: Vec::new() };
+        let mut slot = Slot {
+            cells: Vec::with_capacity(self.channels.len()),
+            heard: !window.aggregates.is_empty(),
+            rejected: Vec::new(),
+        };
         for aggregate in &window.aggregates {
             let Some(channel) = self.index_or_add(aggregate.channel) else { continue };
             if slot.cells.len() <= channel {
                 slot.cells.resize(channel + 1, None);
             }
             // Only what was judged by its value says something about the sensor.
-            let judged = |r: &Rejected| r.counts.iter().any(|(reason, _)| matches!(reason, RejectReason::Range | RejectReason::Rate | RejectReason::Hampel));
+            let judged = |r: &Rejected| {
+                r.counts.iter().any(|(reason, _)| {
+                    matches!(reason, RejectReason::Range | RejectReason::Rate | RejectReason::Hampel)
+                })
+            };
             if let Some(rejected) = aggregate.rejected.as_ref().filter(|r| judged(r)) {
                 slot.rejected.push((channel, Span { min: rejected.min as f32, max: rejected.max as f32 }));
             }
@@ -146,7 +154,11 @@ impl History {
     /// channel's cell.
     pub fn backwards(&self, end: Timestamp, channel: Channel) -> impl Iterator<Item = (Timestamp, Option<Cell>)> {
         let channel = self.index_of(channel);
-        let known = if self.length_ms == 0 { 0 } else { end.millis_since(self.first).div_euclid(self.length_ms).clamp(0, self.slots.len() as i64) };
+        let known = if self.length_ms == 0 {
+            0
+        } else {
+            end.millis_since(self.first).div_euclid(self.length_ms).clamp(0, self.slots.len() as i64)
+        };
         self.slots.range(..known as usize).enumerate().rev().filter(|(_, slot)| slot.heard).map(move |(index, slot)| {
             let cell = channel.and_then(|c| slot.cells.get(c).copied().flatten());
             (self.first.plus_millis(index as i64 * self.length_ms), cell)

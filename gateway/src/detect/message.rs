@@ -5,7 +5,14 @@ use proto::{Channel, StationId, Timestamp};
 use super::rules::Evidence;
 
 /// What was seen on `channel`, as of `at`; in the past tense when it has `ended`.
-pub fn sentence(station: &StationId, channel: Option<Channel>, evidence: &Evidence, score: f64, at: Timestamp, ended: bool) -> String {
+pub fn sentence(
+    station: &StationId,
+    channel: Option<Channel>,
+    evidence: &Evidence,
+    score: f64,
+    at: Timestamp,
+    ended: bool,
+) -> String {
     let what = channel.map_or_else(|| format!("Station {station}"), |c| capitalised(&c.label()));
     let value = |value: f64| channel.map_or_else(|| value.to_string(), |c| with_unit(c, value));
     let lasted = duration(at.millis_since(evidence.since()));
@@ -14,7 +21,9 @@ pub fn sentence(station: &StationId, channel: Option<Channel>, evidence: &Eviden
             let verb = if ended { "was stuck" } else { "stuck" };
             format!("{what} {verb} at {} for {lasted}", value(stuck))
         }
-        Evidence::Spike { value: peak, usual, .. } => format!("{what} jumped to {} from {}, and back", value(peak), value(usual)),
+        Evidence::Spike { value: peak, usual, .. } => {
+            format!("{what} jumped to {} from {}, and back", value(peak), value(usual))
+        }
         Evidence::Dropout { last, .. } => {
             let verb = if ended { "was missing" } else { "missing" };
             let last = last.map_or_else(String::new, |last| format!(", last {}", value(last)));
@@ -68,13 +77,19 @@ mod tests {
         let at = Timestamp::from_secs(1_000_000);
         let since = at.plus_secs(-(5 * 3600 + 40 * 60));
         let say = |channel, evidence, ended| sentence(&station, channel, &evidence, 2.04, at, ended);
-        assert_eq!(say(moisture, Evidence::Stuck { value: 0.2411, since }, false), "Soil moisture 20 cm stuck at 0.241 m³/m³ for 5 h 40 min");
+        assert_eq!(
+            say(moisture, Evidence::Stuck { value: 0.2411, since }, false),
+            "Soil moisture 20 cm stuck at 0.241 m³/m³ for 5 h 40 min"
+        );
         assert_eq!(
             say(moisture, Evidence::Dropout { last: Some(0.2), since }, true),
             "Soil moisture 20 cm was missing for 5 h 40 min, last 0.200 m³/m³, while its station reports"
         );
         let rssi = Some(Channel::of(Quantity::AirTemperature));
-        assert_eq!(say(rssi, Evidence::Spike { value: 55.04, usual: 20.0, since }, false), "Air temperature jumped to 55.0 °C from 20.0 °C, and back");
+        assert_eq!(
+            say(rssi, Evidence::Spike { value: 55.04, usual: 20.0, since }, false),
+            "Air temperature jumped to 55.0 °C from 20.0 °C, and back"
+        );
         assert_eq!(say(None, Evidence::Silent { since: at.plus_secs(-86_400) }, false), "Station n7 silent for 1 d");
         assert_eq!(
             say(moisture, Evidence::Anomaly { value: Some(0.3), since }, false),

@@ -15,7 +15,8 @@ use proto::{Manifest, RunningModel, Timestamp};
 use sha2::{Digest, Sha256};
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
 use tract_onnx::prelude::{
-    Datum, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, IntoTValue, Tensor, TypedRunnableModel, tvec,
+    Datum, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, IntoTValue, Tensor,
+    TypedRunnableModel, tvec,
 };
 
 /// Largest model file that is read, whatever its manifest allows: a gateway is a small computer.
@@ -87,7 +88,9 @@ pub enum ModelError {
         reason: String,
     },
     /// A golden sample comes out differently.
-    #[error("model {model}: golden sample {sample}, output {output} is {found}, expected {expected} within {tolerance}")]
+    #[error(
+        "model {model}: golden sample {sample}, output {output} is {found}, expected {expected} within {tolerance}"
+    )]
     Golden {
         /// Name and version.
         model: String,
@@ -118,7 +121,11 @@ pub struct LoadedModel {
 
 impl fmt::Debug for LoadedModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoadedModel").field("model", &self.label()).field("digest", &self.digest).field("failure", &self.failure).finish_non_exhaustive()
+        f.debug_struct("LoadedModel")
+            .field("model", &self.label())
+            .field("digest", &self.digest)
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
     }
 }
 
@@ -158,7 +165,10 @@ impl LoadedModel {
             return Err(ModelError::Digest { model, expected: manifest.sha256, found: digest });
         }
         if manifest.input.len() > MAX_INPUT_VALUES {
-            let reason = format!("an input of {} values is more than the {MAX_INPUT_VALUES} that are allowed", manifest.input.len());
+            let reason = format!(
+                "an input of {} values is more than the {MAX_INPUT_VALUES} that are allowed",
+                manifest.input.len()
+            );
             return Err(ModelError::Runtime { model, reason });
         }
         let graph = contained(&model, || parse(&model, onnx))?;
@@ -227,12 +237,18 @@ impl LoadedModel {
             padded.resize(size * sample, f32::NAN);
             let output = self.run_batch(size, &padded)?;
             if output.len() != size * width {
-                return Err(self.error(format!("gives {} values for a batch of {size}, expected {}", output.len(), size * width)));
+                return Err(self.error(format!(
+                    "gives {} values for a batch of {size}, expected {}",
+                    output.len(),
+                    size * width
+                )));
             }
             scores.extend_from_slice(&output[..samples * width]);
         }
         match scores.iter().position(|s| !s.is_finite()) {
-            Some(index) => Err(self.error(format!("output {} of sample {} is {}", index % width, index / width, scores[index]))),
+            Some(index) => {
+                Err(self.error(format!("output {} of sample {} is {}", index % width, index / width, scores[index])))
+            }
             None => Ok(scores),
         }
     }
@@ -270,7 +286,11 @@ impl LoadedModel {
             self.compare(index, &golden.output, &scores)?;
         }
         let scores = self.run_chunks(&all)?;
-        golden.iter().zip(scores.chunks(width)).enumerate().try_for_each(|(index, (golden, scores))| self.compare(index, &golden.output, scores))
+        golden
+            .iter()
+            .zip(scores.chunks(width))
+            .enumerate()
+            .try_for_each(|(index, (golden, scores))| self.compare(index, &golden.output, scores))
     }
 
     fn compare(&self, sample: usize, expected: &[f64], found: &[f32]) -> Result<(), ModelError> {
@@ -279,7 +299,14 @@ impl LoadedModel {
             let found = f64::from(*found);
             // Written so that a NaN on either side fails.
             if !((found - expected).abs() <= tolerance) {
-                return Err(ModelError::Golden { model: self.label(), sample, output, found, expected: *expected, tolerance });
+                return Err(ModelError::Golden {
+                    model: self.label(),
+                    sample,
+                    output,
+                    found,
+                    expected: *expected,
+                    tolerance,
+                });
             }
         }
         Ok(())
@@ -321,7 +348,10 @@ fn external(model: &ModelProto) -> Option<String> {
     fn in_graph(graph: &GraphProto) -> Option<String> {
         let attributes = || graph.node.iter().flat_map(|n| &n.attribute);
         let tensors = graph.initializer.iter().chain(attributes().flat_map(|a| a.t.iter().chain(&a.tensors)));
-        tensors.into_iter().find_map(in_tensor).or_else(|| attributes().flat_map(|a| a.g.iter().chain(&a.graphs)).find_map(in_graph))
+        tensors
+            .into_iter()
+            .find_map(in_tensor)
+            .or_else(|| attributes().flat_map(|a| a.g.iter().chain(&a.graphs)).find_map(in_graph))
     }
     model.graph.as_ref().and_then(in_graph)
 }
@@ -335,7 +365,11 @@ fn contained<T>(model: &str, work: impl FnOnce() -> Result<T, ModelError>) -> Re
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
 }
 
 fn runtime(model: &str, reason: &dyn fmt::Display) -> ModelError {

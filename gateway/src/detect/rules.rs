@@ -103,7 +103,11 @@ impl Evidence {
     /// When the trouble began.
     pub const fn since(&self) -> Timestamp {
         match self {
-            Self::Stuck { since, .. } | Self::Spike { since, .. } | Self::Dropout { since, .. } | Self::Silent { since } | Self::Anomaly { since, .. } => *since,
+            Self::Stuck { since, .. }
+            | Self::Spike { since, .. }
+            | Self::Dropout { since, .. }
+            | Self::Silent { since }
+            | Self::Anomaly { since, .. } => *since,
         }
     }
 
@@ -142,11 +146,15 @@ pub fn stuck(history: &History, channel: Channel, end: Timestamp, rules: &RulesC
     let mut cells = history.backwards(end, channel).filter_map(|(start, cell)| Some((start, cell?))).peekable();
     let (mut since, newest) = *cells.peek()?;
     // A channel that is silent now is not stuck but gone.
-    if end.millis_since(since) > history.length_ms() || !newest.is_flat() || rests_at_its_end(channel.quantity, newest.mean) {
+    if end.millis_since(since) > history.length_ms()
+        || !newest.is_flat()
+        || rests_at_its_end(channel.quantity, newest.mean)
+    {
         return None;
     }
     let mut run = 0u32;
-    while let Some((start, _)) = cells.next_if(|(_, cell)| cell.is_flat() && cell.min.to_bits() == newest.min.to_bits()) {
+    while let Some((start, _)) = cells.next_if(|(_, cell)| cell.is_flat() && cell.min.to_bits() == newest.min.to_bits())
+    {
         since = start;
         run += 1;
     }
@@ -156,7 +164,13 @@ pub fn stuck(history: &History, channel: Channel, end: Timestamp, rules: &RulesC
         let same = before.is_some_and(|b| b.min.to_bits() == cell.min.to_bits());
         windows += 1;
         flat += u32::from(cell.is_flat());
-        length = if !cell.is_flat() { 0 } else if same { length + 1 } else { 1 };
+        length = if !cell.is_flat() {
+            0
+        } else if same {
+            length + 1
+        } else {
+            1
+        };
         longest = longest.max(length);
         before = Some(cell);
     }
@@ -170,7 +184,14 @@ pub fn stuck(history: &History, channel: Channel, end: Timestamp, rules: &RulesC
 /// Whether a sensor of this quantity may rest at this value for hours: the end of its range.
 fn rests_at_its_end(quantity: Quantity, value: f32) -> bool {
     let range = quantity.range();
-    let resting = matches!(quantity, Quantity::WindSpeed | Quantity::SolarRadiation | Quantity::LeafWetness | Quantity::RelativeHumidity | Quantity::Nitrate);
+    let resting = matches!(
+        quantity,
+        Quantity::WindSpeed
+            | Quantity::SolarRadiation
+            | Quantity::LeafWetness
+            | Quantity::RelativeHumidity
+            | Quantity::Nitrate
+    );
     let (low, high) = (*range.start() as f32, *range.end() as f32);
     resting && (value <= low || value >= high)
 }
@@ -199,7 +220,10 @@ pub fn spike(history: &History, channel: Channel, end: Timestamp) -> Option<Find
         None => return None,
     };
     let score = f64::from(height) / needed;
-    (score >= 1.0).then_some(Finding { evidence: Evidence::Spike { value: f64::from(value), usual: f64::from(before), since: start }, score })
+    (score >= 1.0).then_some(Finding {
+        evidence: Evidence::Spike { value: f64::from(value), usual: f64::from(before), since: start },
+        score,
+    })
 }
 
 /// How many windows back the level before a spike may lie.
@@ -217,7 +241,9 @@ const fn spike_height(quantity: Quantity) -> Option<f64> {
         Quantity::RelativeHumidity => Some(30.0),
         Quantity::Pressure => Some(8.0),
         Quantity::Battery => Some(0.25),
-        Quantity::WindSpeed | Quantity::SolarRadiation | Quantity::Rain | Quantity::LeafWetness | Quantity::Rssi => None,
+        Quantity::WindSpeed | Quantity::SolarRadiation | Quantity::Rain | Quantity::LeafWetness | Quantity::Rssi => {
+            None
+        }
     }
 }
 
@@ -226,11 +252,19 @@ const REGULAR: (usize, usize) = (6, 8);
 
 /// A channel that used to be there and is not, while its station reports. `open` says that this was already found, for a
 /// gap that is longer than the history.
-pub fn dropout(history: &History, channel: Channel, end: Timestamp, open: Option<Evidence>, rules: &RulesConfig) -> Option<Finding> {
+pub fn dropout(
+    history: &History,
+    channel: Channel,
+    end: Timestamp,
+    open: Option<Evidence>,
+    rules: &RulesConfig,
+) -> Option<Finding> {
     let mut since = end;
     let mut gap = 0u32;
     let mut cells = history.backwards(end, channel).peekable();
-    while let Some((start, _)) = cells.next_if(|(start, cell)| cell.is_none() && history.rejected(*start, channel).is_none()) {
+    while let Some((start, _)) =
+        cells.next_if(|(start, cell)| cell.is_none() && history.rejected(*start, channel).is_none())
+    {
         since = start;
         gap += 1;
     }
@@ -240,7 +274,9 @@ pub fn dropout(history: &History, channel: Channel, end: Timestamp, open: Option
     }
     let score = f64::from(gap) / f64::from(rules.dropout_windows.max(1));
     let evidence = match open {
-        Some(Evidence::Dropout { last: known, since: first }) => Evidence::Dropout { last: known.or(last), since: first.min(since) },
+        Some(Evidence::Dropout { last: known, since: first }) => {
+            Evidence::Dropout { last: known.or(last), since: first.min(since) }
+        }
         _ => {
             let (present, of) = REGULAR;
             if score < 1.0 || cells.take(of).filter(|(_, cell)| cell.is_some()).count() < present {

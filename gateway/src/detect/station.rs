@@ -6,9 +6,9 @@ use proto::{Alert, AlertKind, Channel, Driver, StationId, Stats, Timestamp, Wind
 
 use super::attribution::Scores;
 use super::history::History;
-use super::{RAISED, is_rule};
 use super::message::sentence;
 use super::rules::{self, Evidence, Finding, RulesConfig};
+use super::{RAISED, is_rule};
 
 /// The boundary that is judged.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,15 @@ pub struct Station {
 impl Station {
     /// A station without a past, that will keep `history` windows of it.
     pub fn new(history: usize) -> Self {
-        Self { history: History::new(history), judged: None, tracks: Vec::new(), above: BTreeMap::new(), scores: Scores::new(), raised: BTreeMap::new(), spoiled: Vec::new() }
+        Self {
+            history: History::new(history),
+            judged: None,
+            tracks: Vec::new(),
+            above: BTreeMap::new(),
+            scores: Scores::new(),
+            raised: BTreeMap::new(),
+            spoiled: Vec::new(),
+        }
     }
 
     /// Goes on with an alert that was open before a restart.
@@ -156,7 +164,14 @@ impl Station {
 
     /// Takes in the models' scores: open anomalies change or close. Gives the channels whose score has been high long
     /// enough to be reported.
-    pub fn weigh(&mut self, scores: &Scores, common: &[Channel], rules: &RulesConfig, tick: &Tick, changed: &mut Vec<Alert>) -> Vec<Channel> {
+    pub fn weigh(
+        &mut self,
+        scores: &Scores,
+        common: &[Channel],
+        rules: &RulesConfig,
+        tick: &Tick,
+        changed: &mut Vec<Alert>,
+    ) -> Vec<Channel> {
         let mut ready = Vec::new();
         for (channel, score) in scores {
             let explained = self.tracks.iter().any(|t| t.alert.channel == Some(*channel) && is_rule(t.alert.kind));
@@ -183,7 +198,8 @@ impl Station {
                 ready.push(*channel);
             }
         }
-        let unscored = |t: &Track| t.alert.kind == AlertKind::Anomaly && t.alert.channel.is_some_and(|c| !scores.contains_key(&c));
+        let unscored =
+            |t: &Track| t.alert.kind == AlertKind::Anomaly && t.alert.channel.is_some_and(|c| !scores.contains_key(&c));
         while let Some(track) = self.tracks.iter().position(unscored).filter(|_| !tick.quiet) {
             // Its model is gone, and nobody else can say when it is well again.
             self.close(track, tick, changed);
@@ -194,11 +210,23 @@ impl Station {
     /// Reports an anomaly on one of the channels that are `ready`: on the `culprit`, if it is one of them. If it is not
     /// (yet), they wait for it as long again as they have waited; then the strongest is reported.
     #[allow(clippy::too_many_arguments)]
-    pub fn settle(&mut self, id: &StationId, ready: &[Channel], culprit: Option<Channel>, scores: &Scores, rules: &RulesConfig, tick: &Tick, changed: &mut Vec<Alert>) {
+    pub fn settle(
+        &mut self,
+        id: &StationId,
+        ready: &[Channel],
+        culprit: Option<Channel>,
+        scores: &Scores,
+        rules: &RulesConfig,
+        tick: &Tick,
+        changed: &mut Vec<Alert>,
+    ) {
         let value = |channel: &Channel| scores.get(channel).map_or(0.0, |s| s.value);
-        let waited = ready.iter().filter_map(|c| self.above.get(c)).any(|(count, _)| *count >= 2 * rules.anomaly_open_after);
+        let waited =
+            ready.iter().filter_map(|c| self.above.get(c)).any(|(count, _)| *count >= 2 * rules.anomaly_open_after);
         let strongest = || ready.iter().copied().max_by(|a, b| value(a).total_cmp(&value(b)));
-        let Some(channel) = culprit.filter(|c| ready.contains(c)).or_else(|| strongest().filter(|_| waited)) else { return };
+        let Some(channel) = culprit.filter(|c| ready.contains(c)).or_else(|| strongest().filter(|_| waited)) else {
+            return;
+        };
         let Some(score) = scores.get(&channel) else { return };
         let since = self.above.get(&channel).map_or(tick.end, |(_, since)| *since);
         let finding = self.anomaly(channel, score.value, since, tick.end);
@@ -208,7 +236,15 @@ impl Station {
     }
 
     /// Takes in whether the station is silent at `now`.
-    pub fn hear(&mut self, id: &StationId, silent: bool, last: Timestamp, patience_ms: i64, now: Timestamp, changed: &mut Vec<Alert>) {
+    pub fn hear(
+        &mut self,
+        id: &StationId,
+        silent: bool,
+        last: Timestamp,
+        patience_ms: i64,
+        now: Timestamp,
+        changed: &mut Vec<Alert>,
+    ) {
         let tick = Tick { end: now, quiet: false };
         let open = self.position(None, AlertKind::Silent);
         if silent {
@@ -318,7 +354,8 @@ impl Station {
 impl Track {
     fn tell(&mut self, at: Timestamp, ended: bool, changed: &mut Vec<Alert>) {
         if let Some(evidence) = &self.evidence {
-            self.alert.message = sentence(&self.alert.station, self.alert.channel, evidence, self.alert.score, at, ended);
+            self.alert.message =
+                sentence(&self.alert.station, self.alert.channel, evidence, self.alert.score, at, ended);
         }
         self.alert.updated = at;
         self.alert.revision += 1;
@@ -331,9 +368,17 @@ fn drivers(scores: &Scores, culprit: Channel) -> Vec<Driver> {
     let total: f64 = scores.values().map(|s| s.value * s.value).sum();
     let mut drivers: Vec<Driver> = scores
         .iter()
-        .map(|(channel, score)| Driver { channel: *channel, share: if total > 0.0 { score.value * score.value / total } else { 0.0 } })
+        .map(|(channel, score)| Driver {
+            channel: *channel,
+            share: if total > 0.0 { score.value * score.value / total } else { 0.0 },
+        })
         .collect();
-    drivers.sort_by(|a, b| (b.channel == culprit).cmp(&(a.channel == culprit)).then(b.share.total_cmp(&a.share)).then(a.channel.cmp(&b.channel)));
+    drivers.sort_by(|a, b| {
+        (b.channel == culprit)
+            .cmp(&(a.channel == culprit))
+            .then(b.share.total_cmp(&a.share))
+            .then(a.channel.cmp(&b.channel))
+    });
     drivers.truncate(MAX_DRIVERS);
     drivers.retain(|d| d.share > 0.005);
     drivers

@@ -182,7 +182,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             End::Farewell | End::Closed | End::Io(_) | End::Shutdown => {}
         }
         match &end {
-            End::Farewell | End::Closed | End::Shutdown | End::Io(_) | End::Silent(_) => debug!(client = %name, "closed: {end}"),
+            End::Farewell | End::Closed | End::Shutdown | End::Io(_) | End::Silent(_) => {
+                debug!(client = %name, "closed: {end}")
+            }
             _ => warn!(client = %name, "closed: {end}"),
         }
         self.shared.clients.leave(&self.session.key, &self.session.peer);
@@ -204,7 +206,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Publishes the last will: a station's as its status, a program's at the broker.
     async fn deliver_will(&mut self) {
-        let Some(will) = self.session.will.take() else { return };
+        let Some(will) = self.session.will.take() else {
+            return;
+        };
         if let (Publishing::Pipeline(kind), Some(station)) =
             (self.session.identity.publishing(&will.topic), self.session.peer.station.clone())
         {
@@ -226,7 +230,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         loop {
             self.take_mail()?;
             self.take_packets()?;
-            if self.drain_until.is_some() && self.blocked.is_none() && self.withheld == 0 && self.out.is_empty() && !self.flushing {
+            if self.drain_until.is_some()
+                && self.blocked.is_none()
+                && self.withheld == 0
+                && self.out.is_empty()
+                && !self.flushing
+            {
                 return Err(End::Shutdown);
             }
             let deadline = self.deadline();
@@ -357,7 +366,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Deals with every packet that has been read, as long as there is room for what follows from it.
     fn take_packets(&mut self) -> Result<(), End> {
         while self.is_reading() {
-            let Some(frame) = self.frames.next()? else { break };
+            let Some(frame) = self.frames.next()? else {
+                break;
+            };
             self.take_packet(&frame)?;
         }
         Ok(())
@@ -469,7 +480,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let mut answers = Vec::with_capacity(subscribe.filters.len());
         let mut for_broker = Vec::new();
         for SubscribeFilter { path, qos } in subscribe.filters {
-            let place = if path.len() > MAX_FILTER_BYTES { Subscribing::Refused } else { self.session.identity.subscribing(&path) };
+            let place = if path.len() > MAX_FILTER_BYTES {
+                Subscribing::Refused
+            } else {
+                self.session.identity.subscribing(&path)
+            };
             answers.push(match place {
                 Subscribing::Door(kind) => {
                     self.session.peer.subscribe(kind);
@@ -562,9 +577,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         match frame.header.packet_type().map_err(FrameError::from)? {
             PacketType::Publish | PacketType::PubAck => self.out.extend_from_slice(&frame.bytes),
             PacketType::SubAck => {
-                let suback = SubAck::read(frame.header, frame.bytes.clone()).map_err(|error| nonsense(&error.to_string()))?;
+                let suback =
+                    SubAck::read(frame.header, frame.bytes.clone()).map_err(|error| nonsense(&error.to_string()))?;
                 let at = self.pending.iter().position(|pending| pending.packet == suback.pkid);
-                let pending = at.and_then(|at| self.pending.remove(at)).ok_or_else(|| nonsense("a SUBACK for nothing"))?;
+                let pending =
+                    at.and_then(|at| self.pending.remove(at)).ok_or_else(|| nonsense("a SUBACK for nothing"))?;
                 self.answer(pending, &suback.return_codes)?;
             }
             PacketType::UnsubAck | PacketType::PingResp => {}

@@ -104,7 +104,11 @@ impl Frame {
             PacketType::Subscribe | PacketType::Unsubscribe | PacketType::PubRel => 0b0010,
             _ => 0,
         };
-        if self.bytes[0] & 0x0f == expected { Ok(kind) } else { Err(FrameError::Malformed(Error::IncorrectPacketFormat)) }
+        if self.bytes[0] & 0x0f == expected {
+            Ok(kind)
+        } else {
+            Err(FrameError::Malformed(Error::IncorrectPacketFormat))
+        }
     }
 
     /// Where the variable header begins.
@@ -116,9 +120,13 @@ impl Frame {
     pub fn publish(&self) -> Result<PublishHead, FrameError> {
         let malformed = |error| Err(FrameError::Malformed(error));
         let body = self.body();
-        let Some(length) = self.bytes.get(body..body + 2) else { return malformed(Error::MalformedPacket) };
+        let Some(length) = self.bytes.get(body..body + 2) else {
+            return malformed(Error::MalformedPacket);
+        };
         let topic = body + 2..body + 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
-        let Some(text) = self.bytes.get(topic.clone()) else { return malformed(Error::BoundaryCrossed(topic.len())) };
+        let Some(text) = self.bytes.get(topic.clone()) else {
+            return malformed(Error::BoundaryCrossed(topic.len()));
+        };
         if std::str::from_utf8(text).is_err() {
             return malformed(Error::TopicNotUtf8);
         }
@@ -128,7 +136,9 @@ impl Frame {
         match qos {
             0 => {}
             1 | 2 => {
-                let Some(id) = self.bytes.get(payload..payload + 2) else { return malformed(Error::MalformedPacket) };
+                let Some(id) = self.bytes.get(payload..payload + 2) else {
+                    return malformed(Error::MalformedPacket);
+                };
                 packet = u16::from_be_bytes([id[0], id[1]]);
                 payload += 2;
                 if packet == 0 {

@@ -221,7 +221,10 @@ fn admit(shared: &Shared, frame: &Frame, certified: Option<&str>) -> Result<Sess
             if client_id.is_empty() && connect.clean_session {
                 let number = shared.nameless.fetch_add(1, Ordering::Relaxed);
                 (Identity::Program, format!("{name}//{number}"), None)
-            } else if client_id.is_empty() || client_id.len() > MAX_CLIENT_ID_BYTES || client_id.contains(['/', '+', '#', '$', '\0']) {
+            } else if client_id.is_empty()
+                || client_id.len() > MAX_CLIENT_ID_BYTES
+                || client_id.contains(['/', '+', '#', '$', '\0'])
+            {
                 return Err(Refused::ClientId(shown(client_id)));
             } else {
                 (Identity::Program, format!("{name}/{client_id}"), None)
@@ -237,5 +240,12 @@ fn admit(shared: &Shared, frame: &Frame, certified: Option<&str>) -> Result<Sess
     }
     // MQTT 3.1.1, 3.1.2.10: gone after one and a half times the keep-alive.
     let patience = (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1_500));
-    Ok(Session { name: name.to_owned(), key, identity, peer: Arc::new(Peer::new(station)), patience, will: connect.last_will })
+    Ok(Session {
+        name: name.to_owned(),
+        key,
+        identity,
+        peer: Arc::new(Peer::new(station)),
+        patience,
+        will: connect.last_will,
+    })
 }

@@ -96,7 +96,9 @@ impl Link {
                     if let Some(frame) = self.frames.next().map_err(io::Error::other)? {
                         match frame.header.packet_type().map_err(io::Error::other)? {
                             PacketType::ConnAck if frame.bytes.last() == Some(&0) => continue,
-                            PacketType::ConnAck => return Err(io::Error::other("the broker refuses the connection")),
+                            PacketType::ConnAck => {
+                                return Err(io::Error::other("the broker refuses the connection"));
+                            }
                             _ => return Ok(frame),
                         }
                     }

@@ -116,7 +116,13 @@ impl Outbox {
     }
 
     /// [`Self::publish`], but for the wake: `wake` gets the mailbox if its connection must be woken.
-    pub(crate) fn put(&self, station: &StationId, kind: TopicKind, payload: &[u8], wake: impl FnOnce(Arc<Mailbox>)) -> bool {
+    pub(crate) fn put(
+        &self,
+        station: &StationId,
+        kind: TopicKind,
+        payload: &[u8],
+        wake: impl FnOnce(Arc<Mailbox>),
+    ) -> bool {
         let levels = [proto::topic::PREFIX, self.farm.as_str(), station.as_str(), kind.name()];
         if self.broker.is_wanted() {
             self.broker.hand_on(Bytes::from(levels.join("/")), Bytes::copy_from_slice(payload));

@@ -83,11 +83,10 @@ fn an_idle_station_closes_and_goes_on_with_an_amendment() {
     let rest: Vec<Reading> = (2..12).map(|i| moisture(i * 5, 0.2)).collect();
     windows.insert(&station(), origin(2), &rest, minute(1440), 2);
     let closed = windows.close();
-    assert_eq!(closed.iter().map(|c| (c.window.start, c.window.revision)).collect::<Vec<_>>(), [
-        (minute(0), 1),
-        (minute(15), 0),
-        (minute(30), 0)
-    ]);
+    assert_eq!(
+        closed.iter().map(|c| (c.window.start, c.window.revision)).collect::<Vec<_>>(),
+        [(minute(0), 1), (minute(15), 0), (minute(30), 0)]
+    );
     assert_eq!(closed[0].window.aggregates[0].accepted.unwrap().count, 3);
 }
 
@@ -137,11 +136,14 @@ fn impossible_values_spikes_and_leaps_are_rejected_with_their_reasons() {
         .filter_map(|c| Some((c.window.start, c.window.aggregates[0].rejected.clone()?)))
         .map(|(start, r)| (start, r.counts[0], r.min))
         .collect();
-    assert_eq!(rejected, [
-        (minute(30), (RejectReason::Range, 1), 0.9),
-        (minute(90), (RejectReason::Hampel, 1), 0.3),
-        (minute(195), (RejectReason::Rate, 1), 0.55)
-    ]);
+    assert_eq!(
+        rejected,
+        [
+            (minute(30), (RejectReason::Range, 1), 0.9),
+            (minute(90), (RejectReason::Hampel, 1), 0.3),
+            (minute(195), (RejectReason::Rate, 1), 0.55)
+        ]
+    );
     let newly: u32 = closed.iter().map(|c| c.newly_rejected.by_reason().iter().map(|(_, n)| n).sum::<u32>()).sum();
     assert_eq!(newly, 3);
 }

@@ -41,18 +41,9 @@ impl HeatColumn {
     pub fn new(diffusivity_m2_s: f64, annual: AnnualTemperature, time: Timestamp) -> Self {
         let mut cells = [0.0; CELLS];
         for (cell, temperature) in cells.iter_mut().enumerate() {
-            *temperature = annual_wave_c(
-                &annual,
-                diffusivity_m2_s,
-                (cell as f64 + 0.5) * CELL_M,
-                time,
-            );
+            *temperature = annual_wave_c(&annual, diffusivity_m2_s, (cell as f64 + 0.5) * CELL_M, time);
         }
-        Self {
-            diffusivity_m2_s,
-            annual,
-            cells: HeatState(cells),
-        }
+        Self { diffusivity_m2_s, annual, cells: HeatState(cells) }
     }
 
     /// What changes, to keep.
@@ -78,12 +69,7 @@ impl HeatColumn {
     /// Goes on by at most ten minutes (the explicit scheme's bound is half an hour) under a surface temperature.
     pub fn step(&mut self, seconds: f64, surface_c: f64, time: Timestamp) {
         let cells = &mut self.cells.0;
-        let bottom = annual_wave_c(
-            &self.annual,
-            self.diffusivity_m2_s,
-            CELLS as f64 * CELL_M,
-            time,
-        );
+        let bottom = annual_wave_c(&self.annual, self.diffusivity_m2_s, CELLS as f64 * CELL_M, time);
         let factor = self.diffusivity_m2_s * seconds / (CELL_M * CELL_M);
         // Surface and bottom are half a cell away, hence the factor two.
         let mut flow_in = 2.0 * factor * (surface_c - cells[0]);
@@ -109,17 +95,11 @@ pub fn surface_c(air_temperature_c: f64, solar_radiation_w_m2: f64, cover: f64) 
 }
 
 /// The year's wave at a depth. Campbell and Norman (1998) eq. 2.4.
-fn annual_wave_c(
-    annual: &AnnualTemperature,
-    diffusivity_m2_s: f64,
-    depth_m: f64,
-    time: Timestamp,
-) -> f64 {
+fn annual_wave_c(annual: &AnnualTemperature, diffusivity_m2_s: f64, depth_m: f64, time: Timestamp) -> f64 {
     let damping_m = (diffusivity_m2_s * YEAR_S / std::f64::consts::PI).sqrt();
     let days = time.as_millis() as f64 / 86_400_000.0;
     let angle = TAU * (day_of_year(days as i64) + days.fract() - annual.warmest_day) / 365.2425;
-    annual.mean_c
-        + annual.amplitude_c * (-depth_m / damping_m).exp() * (angle - depth_m / damping_m).cos()
+    annual.mean_c + annual.amplitude_c * (-depth_m / damping_m).exp() * (angle - depth_m / damping_m).cos()
 }
 
 #[cfg(test)]
@@ -128,21 +108,13 @@ mod tests {
 
     /// Amplitude and the hour of the maximum at each depth, of the third day under a daily wave of 10 Cel.
     fn daily_wave(depths_m: [f64; 3]) -> [(f64, f64); 3] {
-        let annual = AnnualTemperature {
-            mean_c: 15.0,
-            amplitude_c: 0.0,
-            warmest_day: 200.0,
-        };
+        let annual = AnnualTemperature { mean_c: 15.0, amplitude_c: 0.0, warmest_day: 200.0 };
         let start = Timestamp::from_secs(0);
         let mut column = HeatColumn::new(DIFFUSIVITY_M2_S, annual, start);
         let mut extremes = [(f64::INFINITY, f64::NEG_INFINITY, 0.0); 3];
         for step in 0..12 * 288 {
             let hour = f64::from(step) / 12.0;
-            column.step(
-                300.0,
-                15.0 + 10.0 * (TAU * (hour - 12.0) / 24.0).cos(),
-                start,
-            );
+            column.step(300.0, 15.0 + 10.0 * (TAU * (hour - 12.0) / 24.0).cos(), start);
             if step >= 11 * 288 {
                 for (extreme, depth) in extremes.iter_mut().zip(depths_m) {
                     let temperature = column.temperature_c(depth);
@@ -162,29 +134,18 @@ mod tests {
         let damping_m = (DIFFUSIVITY_M2_S * 86_400.0 / std::f64::consts::PI).sqrt();
         for ((amplitude, maximum_h), depth) in daily_wave(depths).into_iter().zip(depths) {
             let expected = 10.0 * (-depth / damping_m).exp();
-            assert!(
-                (amplitude / expected - 1.0).abs() < 0.12,
-                "{depth} m: {amplitude}, expected {expected}"
-            );
+            assert!((amplitude / expected - 1.0).abs() < 0.12, "{depth} m: {amplitude}, expected {expected}");
             let expected_h = 12.0 + depth / damping_m * 24.0 / TAU;
             let late = (maximum_h - expected_h).rem_euclid(24.0);
-            assert!(
-                late.min(24.0 - late) < 0.6,
-                "{depth} m: warmest at {maximum_h} h, expected {expected_h}"
-            );
+            assert!(late.min(24.0 - late) < 0.6, "{depth} m: warmest at {maximum_h} h, expected {expected_h}");
         }
     }
 
     #[test]
     fn a_column_begins_where_the_year_has_brought_it() {
-        let annual = AnnualTemperature {
-            mean_c: 12.0,
-            amplitude_c: 12.0,
-            warmest_day: 200.0,
-        };
+        let annual = AnnualTemperature { mean_c: 12.0, amplitude_c: 12.0, warmest_day: 200.0 };
         let at = |day: i64, depth: f64| {
-            HeatColumn::new(DIFFUSIVITY_M2_S, annual, Timestamp::from_secs(day * 86_400))
-                .temperature_c(depth)
+            HeatColumn::new(DIFFUSIVITY_M2_S, annual, Timestamp::from_secs(day * 86_400)).temperature_c(depth)
         };
         assert!(at(200, 0.1) > at(200, 0.9));
         assert!(at(15, 0.1) < at(15, 0.9));

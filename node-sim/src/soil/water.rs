@@ -98,9 +98,7 @@ impl Curve {
         // Suction at saturation on the power curve through -33 kPa at field capacity; 1 kPa is 102 mm of water.
         let entry_mm = 33.0 * 102.0 * (soil.field_capacity / soil.saturation).powf(slope);
         let potential_mm2_h = soil.saturated_conductivity_mm_h * entry_mm / (1.0 + 3.0 / slope);
-        let steepest = soil.saturated_conductivity_mm_h * conductivity_exponent
-            / soil.saturation
-            / THICKNESS_MM[0];
+        let steepest = soil.saturated_conductivity_mm_h * conductivity_exponent / soil.saturation / THICKNESS_MM[0];
         Self {
             conductivity_exponent,
             potential_mm2_h,
@@ -114,21 +112,9 @@ impl WaterColumn {
     /// A column with the same water content, m3/m3, in each layer.
     #[must_use]
     pub fn new(soil: Hydraulics, water_content: f64) -> Self {
-        let layers_mm =
-            THICKNESS_MM.map(|thickness| thickness * water_content.clamp(0.0, soil.saturation));
-        let sums = Sums {
-            initial_mm: layers_mm.iter().sum(),
-            ..Sums::default()
-        };
-        Self {
-            soil,
-            curve: Curve::new(&soil),
-            state: WaterState {
-                layers_mm,
-                ponded_mm: 0.0,
-                sums,
-            },
-        }
+        let layers_mm = THICKNESS_MM.map(|thickness| thickness * water_content.clamp(0.0, soil.saturation));
+        let sums = Sums { initial_mm: layers_mm.iter().sum(), ..Sums::default() };
+        Self { soil, curve: Curve::new(&soil), state: WaterState { layers_mm, ponded_mm: 0.0, sums } }
     }
 
     /// What changes, to keep.
@@ -158,19 +144,14 @@ impl WaterColumn {
     #[must_use]
     pub fn depletion_mm(&self) -> f64 {
         ROOT_ZONE
-            .map(|layer| {
-                (self.soil.field_capacity * THICKNESS_MM[layer] - self.state.layers_mm[layer])
-                    .max(0.0)
-            })
+            .map(|layer| (self.soil.field_capacity * THICKNESS_MM[layer] - self.state.layers_mm[layer]).max(0.0))
             .sum()
     }
 
     /// What the root zone holds between field capacity and wilting point, mm (FAO-56 eq. 82: TAW).
     #[must_use]
     pub fn total_available_mm(&self) -> f64 {
-        ROOT_ZONE
-            .map(|layer| (self.soil.field_capacity - self.soil.wilting_point) * THICKNESS_MM[layer])
-            .sum()
+        ROOT_ZONE.map(|layer| (self.soil.field_capacity - self.soil.wilting_point) * THICKNESS_MM[layer]).sum()
     }
 
     /// What came in, less what went out, less what the soil gained: zero but for rounding, mm.
@@ -202,10 +183,9 @@ impl WaterColumn {
         for layer in 0..LAYERS {
             let wetness = (self.water_content(layer) / self.soil.saturation).clamp(1e-6, 1.0);
             let logarithm = wetness.ln();
-            conductivity[layer] = self.soil.saturated_conductivity_mm_h
-                * (self.curve.conductivity_exponent * logarithm).exp();
-            potential[layer] =
-                self.curve.potential_mm2_h * (self.curve.potential_exponent * logarithm).exp();
+            conductivity[layer] =
+                self.soil.saturated_conductivity_mm_h * (self.curve.conductivity_exponent * logarithm).exp();
+            potential[layer] = self.curve.potential_mm2_h * (self.curve.potential_exponent * logarithm).exp();
         }
 
         // Drainage first, then from below upwards, so that a layer has made room before it is given water.
@@ -215,13 +195,8 @@ impl WaterColumn {
         for upper in (0..LAYERS - 1).rev() {
             let lower = upper + 1;
             let distance_mm = (THICKNESS_MM[upper] + THICKNESS_MM[lower]) / 2.0;
-            let wanted =
-                (conductivity[upper] + (potential[upper] - potential[lower]) / distance_mm) * hours;
-            let (from, to) = if wanted > 0.0 {
-                (upper, lower)
-            } else {
-                (lower, upper)
-            };
+            let wanted = (conductivity[upper] + (potential[upper] - potential[lower]) / distance_mm) * hours;
+            let (from, to) = if wanted > 0.0 { (upper, lower) } else { (lower, upper) };
             let moved = wanted.abs().min(self.free_mm(from)).min(self.room_mm(to));
             self.state.layers_mm[from] -= moved;
             self.state.layers_mm[to] += moved;
@@ -231,9 +206,7 @@ impl WaterColumn {
         self.state.sums.supply_mm += supply;
         let on_surface = self.state.ponded_mm + supply;
         let suction = (self.curve.potential_mm2_h - potential[0]) / (THICKNESS_MM[0] / 2.0);
-        let taken = on_surface
-            .min((self.soil.saturated_conductivity_mm_h + suction) * hours)
-            .min(self.room_mm(0));
+        let taken = on_surface.min((self.soil.saturated_conductivity_mm_h + suction) * hours).min(self.room_mm(0));
         self.state.layers_mm[0] += taken;
         let left = on_surface - taken;
         self.state.ponded_mm = left.min(PONDING_MM);
@@ -249,8 +222,7 @@ impl WaterColumn {
         wanted -= from_surface;
         // FAO-56 eq. 74, with the first layer for the evaporable one: falls from field capacity to half of wilting point.
         let bound = BOUND_SHARE * self.soil.wilting_point;
-        let dryness =
-            ((self.water_content(0) - bound) / (self.soil.field_capacity - bound)).clamp(0.0, 1.0);
+        let dryness = ((self.water_content(0) - bound) / (self.soil.field_capacity - bound)).clamp(0.0, 1.0);
         let from_soil = (wanted * dryness * dryness).min(self.free_mm(0));
         self.state.layers_mm[0] -= from_soil;
         self.state.sums.evaporation_mm += from_surface + from_soil;
@@ -260,8 +232,7 @@ impl WaterColumn {
             // FAO-56 eq. 84, layer by layer.
             let left = (self.water_content(layer) - self.soil.wilting_point) / available;
             let stress = (left / (1.0 - demand.depletion_fraction)).clamp(0.0, 1.0);
-            let taken = (demand.transpiration_mm_h * hours * demand.roots[layer] * stress)
-                .min(self.free_mm(layer));
+            let taken = (demand.transpiration_mm_h * hours * demand.roots[layer] * stress).min(self.free_mm(layer));
             self.state.layers_mm[layer] -= taken;
             self.state.sums.transpiration_mm += taken;
         }
@@ -269,8 +240,7 @@ impl WaterColumn {
 
     /// What a layer can give, mm.
     fn free_mm(&self, layer: usize) -> f64 {
-        (self.state.layers_mm[layer] - BOUND_SHARE * self.soil.wilting_point * THICKNESS_MM[layer])
-            .max(0.0)
+        (self.state.layers_mm[layer] - BOUND_SHARE * self.soil.wilting_point * THICKNESS_MM[layer]).max(0.0)
     }
 
     /// What a layer can still take, mm.
@@ -307,10 +277,7 @@ mod tests {
         let mut arrived = [None; 3];
         for step in 0..5 * 288 {
             let hour = f64::from(step) * STEP_H;
-            column.step(
-                STEP_H,
-                &demand(if hour < supply_h { supply_mm_h } else { 0.0 }, 0.0),
-            );
+            column.step(STEP_H, &demand(if hour < supply_h { supply_mm_h } else { 0.0 }, 0.0));
             for (at, layer) in PROBED.into_iter().enumerate() {
                 if arrived[at].is_none() && column.water_content(layer) > before[at] + 0.01 {
                     arrived[at] = Some(hour);
@@ -323,13 +290,9 @@ mod tests {
     #[test]
     fn water_reaches_10_cm_first_then_20_then_40() {
         for texture in Texture::ALL {
-            let [first, second, third] =
-                arrivals(texture, 6.0, 10.0).map(|arrived| arrived.unwrap_or(f64::INFINITY));
+            let [first, second, third] = arrivals(texture, 6.0, 10.0).map(|arrived| arrived.unwrap_or(f64::INFINITY));
             assert!(first < 5.0, "{texture:?}: {first}");
-            assert!(
-                first < second && second < third,
-                "{texture:?}: {first} {second} {third}"
-            );
+            assert!(first < second && second < third, "{texture:?}: {first} {second} {third}");
         }
     }
 
@@ -341,27 +304,15 @@ mod tests {
             let mut before = column.water_content(0);
             for day in 0..10 {
                 for step in 0..288 {
-                    let sun = (std::f64::consts::PI * (f64::from(step) / 144.0 - 0.5))
-                        .sin()
-                        .max(0.0);
+                    let sun = (std::f64::consts::PI * (f64::from(step) / 144.0 - 0.5)).sin().max(0.0);
                     column.step(STEP_H, &demand(0.0, 0.7 * sun));
                 }
                 let now = column.water_content(0);
-                assert!(
-                    now < before,
-                    "{texture:?} day {day}: {now} is not below {before}"
-                );
+                assert!(now < before, "{texture:?} day {day}: {now} is not below {before}");
                 before = now;
             }
-            assert!(
-                column.water_content(0) < column.water_content(2),
-                "{texture:?}"
-            );
-            assert!(
-                column.depletion_mm() > 10.0,
-                "{texture:?}: {}",
-                column.depletion_mm()
-            );
+            assert!(column.water_content(0) < column.water_content(2), "{texture:?}");
+            assert!(column.depletion_mm() > 10.0, "{texture:?}: {}", column.depletion_mm());
         }
     }
 
@@ -378,15 +329,8 @@ mod tests {
                 }
                 days.push(column.sums().drainage_mm - before);
             }
-            assert!(
-                days[0] > 20.0 && days[5] < days[0] / 10.0,
-                "{texture:?}: {days:?}"
-            );
-            assert!(
-                column.water_content(0) > 0.9 * soil.field_capacity,
-                "{texture:?}: {}",
-                column.water_content(0)
-            );
+            assert!(days[0] > 20.0 && days[5] < days[0] / 10.0, "{texture:?}: {days:?}");
+            assert!(column.water_content(0) > 0.9 * soil.field_capacity, "{texture:?}: {}", column.water_content(0));
         }
     }
 

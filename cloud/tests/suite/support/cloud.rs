@@ -50,24 +50,14 @@ impl Cloud {
         let mut cloud = Self::start_on(&postgres::database().await).await;
         let (fallon, elsewhere) = (farm("fallon", "Fallon"), farm("elsewhere", "Elsewhere"));
         for farm in [&fallon, &elsewhere] {
-            setup::create_or_update_farm(&cloud.pool, farm)
-                .await
-                .unwrap();
+            setup::create_or_update_farm(&cloud.pool, farm).await.unwrap();
         }
         let gateway = "g1".parse().unwrap();
-        setup::create_gateway(&cloud.pool, &fallon.id, &gateway, "Barn", TOKEN)
-            .await
-            .unwrap();
+        setup::create_gateway(&cloud.pool, &fallon.id, &gateway, "Barn", TOKEN).await.unwrap();
         for ((email, password), farm) in [(FARMER, &fallon), (STRANGER, &elsewhere)] {
-            setup::create_user(
-                &cloud.pool,
-                email,
-                password,
-                Role::Admin,
-                std::slice::from_ref(&farm.id),
-            )
-            .await
-            .unwrap();
+            setup::create_user(&cloud.pool, email, password, Role::Admin, std::slice::from_ref(&farm.id))
+                .await
+                .unwrap();
         }
         cloud.cookie = Some(cloud.log_in(FARMER).await);
         cloud
@@ -81,25 +71,16 @@ impl Cloud {
     }
 
     async fn start_on(database_url: &str) -> Self {
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
+        rustls::crypto::ring::default_provider().install_default().ok();
         let directory = tempfile::tempdir().unwrap();
         let ready_file = directory.path().join("ready.json");
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_millis();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         let wall = Timestamp::from_millis(wall.try_into().unwrap());
         let config = Config {
             database_url: database_url.to_owned(),
             listen: "127.0.0.1:0".to_owned(),
             ready_file: Some(ready_file.clone()),
-            time: Some(TimeScale {
-                wall,
-                farm: records::time(NOW),
-                speed: 1.0,
-            }),
+            time: Some(TimeScale { wall, farm: records::time(NOW), speed: 1.0 }),
             database_connections: 8,
         };
         let shutdown = CancellationToken::new();
@@ -152,11 +133,7 @@ impl Cloud {
     /// Tries to log in.
     pub async fn try_log_in(&self, email: &str, password: &str) -> Response {
         let body = serde_json::json!({ "email": email, "password": password });
-        self.request(Method::POST, "/api/v1/login")
-            .json(&body)
-            .send()
-            .await
-            .unwrap()
+        self.request(Method::POST, "/api/v1/login").json(&body).send().await.unwrap()
     }
 
     /// Sends a batch as the gateway does.
@@ -187,61 +164,31 @@ impl Cloud {
     pub async fn tables(&self) -> Vec<Value> {
         let mut tables = Vec::new();
         for table in TABLES {
-            let rows =
-                "SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY to_jsonb(t)::text), '[]') FROM";
+            let rows = "SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY to_jsonb(t)::text), '[]') FROM";
             let query = sqlx::AssertSqlSafe(format!("{rows} {table} t"));
-            tables.push(
-                sqlx::query_scalar::<_, Value>(query)
-                    .fetch_one(&self.pool)
-                    .await
-                    .unwrap(),
-            );
+            tables.push(sqlx::query_scalar::<_, Value>(query).fetch_one(&self.pool).await.unwrap());
         }
         tables
     }
 
     /// One number from the database.
     pub async fn count(&self, query: &'static str) -> i64 {
-        sqlx::query_scalar(query)
-            .fetch_one(&self.pool)
-            .await
-            .unwrap()
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.unwrap()
     }
 }
 
-const TABLES: [&str; 7] = [
-    "station",
-    "uplink_progress",
-    "aggregate",
-    "aggregate_hourly",
-    "aggregate_daily",
-    "latest_value",
-    "alert",
-];
+const TABLES: [&str; 7] =
+    ["station", "uplink_progress", "aggregate", "aggregate_hourly", "aggregate_daily", "latest_value", "alert"];
 
 /// Status and JSON of an answer; null when it has no body.
 pub async fn answer(response: Response) -> (StatusCode, Value) {
     let status = response.status();
-    let kind = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .map(|kind| kind.to_str().unwrap().to_owned());
+    let kind = response.headers().get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap().to_owned());
     if status.is_client_error() || status.is_server_error() {
-        assert_eq!(
-            kind.as_deref(),
-            Some("application/problem+json"),
-            "{status}"
-        );
+        assert_eq!(kind.as_deref(), Some("application/problem+json"), "{status}");
     }
     let text = response.text().await.unwrap();
-    (
-        status,
-        if text.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&text).unwrap()
-        },
-    )
+    (status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() })
 }
 
 /// A farm with two fields.

@@ -34,20 +34,14 @@ pub async fn database() -> String {
     let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let mut connection = server.connect("postgres").await.unwrap();
     let create = format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}");
-    sqlx::query(AssertSqlSafe(create))
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     server.url(&name)
 }
 
 impl Server {
     fn url(&self, database: &str) -> String {
-        format!(
-            "postgres://postgres@localhost/{database}?host={}",
-            self.directory.display()
-        )
+        format!("postgres://postgres@localhost/{database}?host={}", self.directory.display())
     }
 
     async fn connect(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
@@ -57,11 +51,7 @@ impl Server {
 
 fn start() -> Server {
     let programs = programs();
-    let directory = tempfile::Builder::new()
-        .prefix("tilth-cloud-test-")
-        .tempdir()
-        .unwrap()
-        .keep();
+    let directory = tempfile::Builder::new().prefix("tilth-cloud-test-").tempdir().unwrap().keep();
     let user = ordinary_user();
     if let Some((uid, gid)) = user {
         chown(&directory, Some(uid), Some(gid)).unwrap();
@@ -75,45 +65,21 @@ fn start() -> Server {
         command
     };
 
-    let options = [
-        "--no-sync",
-        "--auth=trust",
-        "--username=postgres",
-        "--encoding=UTF8",
-        "--locale=C",
-    ];
-    let made = as_user(&programs.join("initdb"))
-        .args(options)
-        .arg("-D")
-        .arg(directory.join("data"))
-        .output()
-        .unwrap();
-    assert!(
-        made.status.success(),
-        "initdb: {}",
-        String::from_utf8_lossy(&made.stderr)
-    );
+    let options = ["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"];
+    let made = as_user(&programs.join("initdb")).args(options).arg("-D").arg(directory.join("data")).output().unwrap();
+    assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
 
     let mut guard = as_user(Path::new("/bin/sh"));
-    guard
-        .args(["-c", GUARD, "sh"])
-        .arg(&programs)
-        .arg(&directory)
-        .stdin(Stdio::piped());
+    guard.args(["-c", GUARD, "sh"]).arg(&programs).arg(&directory).stdin(Stdio::piped());
     let mut pipe = guard.spawn().unwrap().stdin.take().unwrap();
     pipe.flush().unwrap();
 
-    let server = Server {
-        directory,
-        _guard: pipe,
-    };
+    let server = Server { directory, _guard: pipe };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let mut connection = server.wait().await;
         let create = AssertSqlSafe(format!("CREATE DATABASE {TEMPLATE}"));
         sqlx::query(create).execute(&mut connection).await.unwrap();
-        let pool = cloud::database::connect(&server.url(TEMPLATE))
-            .await
-            .unwrap();
+        let pool = cloud::database::connect(&server.url(TEMPLATE)).await.unwrap();
         cloud::database::migrate(&pool).await.unwrap();
         pool.close().await;
     });
@@ -138,22 +104,11 @@ impl Server {
 
 /// Where PostgreSQL's programs are: Debian keeps them out of the path.
 fn programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
-    found.extend(
-        std::env::var_os("PATH")
-            .iter()
-            .flat_map(std::env::split_paths),
-    );
-    let found = found
-        .into_iter()
-        .rfind(|folder| folder.join("initdb").exists());
-    found.expect(
-        "initdb is neither in /usr/lib/postgresql/*/bin nor in the path: install PostgreSQL",
-    )
+    found.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
+    let found = found.into_iter().rfind(|folder| folder.join("initdb").exists());
+    found.expect("initdb is neither in /usr/lib/postgresql/*/bin nor in the path: install PostgreSQL")
 }
 
 /// PostgreSQL refuses to run as root; who runs it then.
@@ -163,15 +118,9 @@ fn ordinary_user() -> Option<(u32, u32)> {
     }
     let users = fs::read_to_string("/etc/passwd").unwrap();
     let ids = |name: &str| {
-        let line = users
-            .lines()
-            .find(|line| line.split(':').next() == Some(name))?;
+        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
         let mut fields = line.split(':').skip(2).map(|field| field.parse().unwrap());
         Some((fields.next()?, fields.next()?))
     };
-    Some(
-        ids("postgres")
-            .or_else(|| ids("nobody"))
-            .expect("neither a user postgres nor a user nobody"),
-    )
+    Some(ids("postgres").or_else(|| ids("nobody")).expect("neither a user postgres nor a user nobody"))
 }

@@ -2,8 +2,8 @@
 
 use proto::native::Birth;
 use proto::{
-    Aggregate, Alert, AlertKind, Channel, Driver, Lane, Record, RejectReason, Rejected,
-    StationBirth, Stats, Timestamp, UplinkBatch, Window,
+    Aggregate, Alert, AlertKind, Channel, Driver, Lane, Record, RejectReason, Rejected, StationBirth, Stats, Timestamp,
+    UplinkBatch, Window,
 };
 
 /// A time from its text.
@@ -18,13 +18,7 @@ pub fn channel(text: &str) -> Channel {
 
 /// A window of a quarter of an hour, still empty.
 pub fn window(station: &str, start: &str) -> Window {
-    Window {
-        station: station.parse().unwrap(),
-        start: time(start),
-        length_s: 900,
-        revision: 0,
-        aggregates: vec![],
-    }
+    Window { station: station.parse().unwrap(), start: time(start), length_s: 900, revision: 0, aggregates: vec![] }
 }
 
 /// Filling a window.
@@ -38,11 +32,7 @@ pub trait WindowExt {
 impl WindowExt for Window {
     fn with(mut self, of: &str, accepted: &[f64], rejected: &[(RejectReason, f64)]) -> Self {
         let channel = channel(of);
-        self.aggregates.push(Aggregate {
-            channel,
-            accepted: stats(accepted),
-            rejected: rejections(rejected),
-        });
+        self.aggregates.push(Aggregate { channel, accepted: stats(accepted), rejected: rejections(rejected) });
         self.aggregates.sort_by_key(|aggregate| aggregate.channel);
         self
     }
@@ -57,41 +47,21 @@ impl WindowExt for Window {
 pub fn stats(values: &[f64]) -> Option<Stats> {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
-    let variance = values
-        .iter()
-        .map(|value| (value - mean).powi(2))
-        .sum::<f64>()
-        / count;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
     let (min, max) = bounds(values)?;
     let mean = mean.clamp(min, max);
-    Some(Stats {
-        count: values.len() as u32,
-        min,
-        mean,
-        max,
-        stddev: variance.sqrt(),
-    })
+    Some(Stats { count: values.len() as u32, min, mean, max, stddev: variance.sqrt() })
 }
 
 fn rejections(readings: &[(RejectReason, f64)]) -> Option<Rejected> {
     let (min, max) = bounds(&readings.iter().map(|(_, value)| *value).collect::<Vec<_>>())?;
     let count = |reason| readings.iter().filter(|(of, _)| *of == reason).count() as u32;
-    let counts = RejectReason::ALL
-        .map(|reason| (reason, count(reason)))
-        .into_iter()
-        .filter(|(_, n)| *n > 0);
-    Some(Rejected {
-        counts: counts.collect(),
-        min,
-        max,
-    })
+    let counts = RejectReason::ALL.map(|reason| (reason, count(reason))).into_iter().filter(|(_, n)| *n > 0);
+    Some(Rejected { counts: counts.collect(), min, max })
 }
 
 fn bounds(values: &[f64]) -> Option<(f64, f64)> {
-    Some((
-        values.iter().copied().reduce(f64::min)?,
-        values.iter().copied().reduce(f64::max)?,
-    ))
+    Some((values.iter().copied().reduce(f64::min)?, values.iter().copied().reduce(f64::max)?))
 }
 
 /// An alert that is open.
@@ -109,10 +79,7 @@ pub fn alert(station: &str, opened: &str) -> Alert {
         score: 3.5,
         threshold: 1.0,
         value: Some(0.25),
-        drivers: vec![Driver {
-            channel,
-            share: 1.0,
-        }],
+        drivers: vec![Driver { channel, share: 1.0 }],
         model: None,
         revision: 0,
         message: "Soil moisture 20 cm has stood at 0.25 m3/m3 for six hours.".to_owned(),
@@ -131,23 +98,13 @@ pub fn birth(station: &str, at: &str, field: Option<&str>) -> StationBirth {
         latitude: Some(39.47),
         longitude: Some(-118.78),
     };
-    StationBirth {
-        station: station.parse().unwrap(),
-        at: time(at),
-        birth,
-    }
+    StationBirth { station: station.parse().unwrap(), at: time(at), birth }
 }
 
 /// A batch of the farm "fallon" and its gateway "g1".
 pub fn batch(first: u64, records: Vec<Record>) -> UplinkBatch {
     let lane = records.first().map_or(Lane::Aggregates, Record::lane);
-    UplinkBatch {
-        farm: "fallon".parse().unwrap(),
-        gateway: "g1".parse().unwrap(),
-        lane,
-        first,
-        records,
-    }
+    UplinkBatch { farm: "fallon".parse().unwrap(), gateway: "g1".parse().unwrap(), lane, first, records }
 }
 
 /// A batch of windows.
