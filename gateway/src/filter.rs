@@ -28,7 +28,7 @@ impl Hampel {
     #[must_use]
     pub fn rejects(&self, neighbourhood: &[f64]) -> bool {
         let width = neighbourhood.len();
-        if width < 2 * FEWEST + 1 || width > 2 * HALF_WIDTH + 1 {
+        if !(2 * FEWEST + 1..=2 * HALF_WIDTH + 1).contains(&width) {
             return false;
         }
         let mut sorted = [0.0; 2 * HALF_WIDTH + 1];

@@ -205,7 +205,7 @@ fn a_higher_revision_amends_the_past_and_raises_nothing() {
 fn a_restarted_detector_goes_on_as_if_nothing_had_happened() {
     let faulty = |n: i64| match n {
         100..=130 => window_of("n1", n, vec![still(MOISTURE, 0.241), moving(AIR, 20.0), still(RAIN, 0.0)]),
-        115..=160 => window_of("n1", n, vec![moving(MOISTURE, usual(n)), still(RAIN, 0.0)]),
+        131..=160 => window_of("n1", n, vec![moving(MOISTURE, usual(n)), still(RAIN, 0.0)]),
         _ => healthy(n),
     };
     let mut whole = rules_only();

@@ -100,8 +100,17 @@ where
 
 /// Says what went wrong in one line, with what caused it.
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("tilth: {error:#}");
+    eprintln!("tilth: {}", in_one_line(error));
     ExitCode::from(FAILED)
+}
+
+/// An error and its causes; a cause that the text before it already tells is left out.
+fn in_one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line.as_str() {
+        "" => cause,
+        told if told.contains(&cause) => line,
+        told => format!("{told}: {cause}"),
+    })
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

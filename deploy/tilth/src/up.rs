@@ -17,7 +17,7 @@ use crate::data_dir::{Beginning, DataDir};
 use crate::farm::{self, Plan, Secrets};
 use crate::postgres::Postgres;
 use crate::service::Running;
-use crate::{FAILED, USAGE, ends_on_signal, runtime};
+use crate::{USAGE, ends_on_signal, failed, in_one_line, runtime};
 
 /// How often the farm's clock is saved.
 const SAVE: Duration = Duration::from_secs(1);
@@ -81,16 +81,13 @@ pub fn main(args: &UpArgs) -> ExitCode {
     let prepared = match Prepared::new(args) {
         Ok(prepared) => prepared,
         Err(error) => {
-            eprintln!("tilth: {error:#}");
+            eprintln!("tilth: {}", in_one_line(&error));
             return ExitCode::from(USAGE);
         }
     };
     match runtime().and_then(|runtime| runtime.block_on(async { run(args, prepared, ends_on_signal()?).await })) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tilth: {error:#}");
-            ExitCode::from(FAILED)
-        }
+        Err(error) => failed(&error),
     }
 }
 

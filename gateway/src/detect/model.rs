@@ -297,8 +297,8 @@ impl LoadedModel {
         let tolerance = self.manifest.tolerance;
         for (output, (expected, found)) in expected.iter().zip(found).enumerate() {
             let found = f64::from(*found);
-            // Written so that a NaN on either side fails.
-            if !((found - expected).abs() <= tolerance) {
+            // A NaN on either side is outside of every range.
+            if !(-tolerance..=tolerance).contains(&(found - expected)) {
                 return Err(ModelError::Golden {
                     model: self.label(),
                     sample,

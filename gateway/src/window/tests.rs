@@ -245,13 +245,15 @@ proptest! {
         }
         record(windows.close(), &mut last);
         record(windows.close_idle(late_evening(), 0), &mut last);
-        prop_assert_eq!(contents(&last), contents(&in_one_go(&sent)));
+        let expected = in_one_go(&sent);
+        prop_assert_eq!(contents(&last), contents(&expected));
     }
 
     /// Each reading that was taken is counted once.
     #[test]
     fn every_reading_is_in_one_count(sent in batches()) {
-        let counted: u32 = in_one_go(&sent)
+        let windows = in_one_go(&sent);
+        let counted: u32 = windows
             .values()
             .flat_map(|(_, aggregates)| aggregates)
             .map(|a| a.accepted.map_or(0, |s| s.count) + a.rejected.as_ref().map_or(0, Rejected::total))
