@@ -80,11 +80,15 @@ impl Channel {
         Ok(Self { quantity, level_cm })
     }
 
-    /// As people say it: `soil moisture 20 cm`.
+    /// As people say it: `soil moisture 20 cm`, `air temperature 2 m`, `soil EC 20 cm`.
     #[must_use]
     pub fn label(self) -> String {
-        let name = self.quantity.name().replace('_', " ");
+        let name = match self.quantity {
+            Quantity::SoilEc => "soil EC".to_owned(),
+            other => other.name().replace('_', " "),
+        };
         match self.level_cm {
+            Some(cm) if cm >= 100 && cm % 100 == 0 => format!("{name} {} m", cm / 100),
             Some(cm) => format!("{name} {cm} cm"),
             None => name,
         }
@@ -141,6 +145,8 @@ mod tests {
         let channel = Channel::at(Quantity::SoilMoisture, 20);
         assert_eq!(channel.to_string(), "soil_moisture_20cm");
         assert_eq!(channel.label(), "soil moisture 20 cm");
+        assert_eq!(Channel::at(Quantity::SoilEc, 20).label(), "soil EC 20 cm");
+        assert_eq!(Channel::at(Quantity::AirTemperature, 200).label(), "air temperature 2 m");
         assert_eq!("soil_moisture_20cm".parse::<Channel>().unwrap(), channel);
         assert_eq!("rain".parse::<Channel>().unwrap(), Channel::of(Quantity::Rain));
         assert_eq!(Channel::from_code(channel.code()).unwrap(), channel);

@@ -143,6 +143,23 @@ fn a_farm_ends_by_itself_after_the_time_it_was_given() {
     assert_eq!(left_over(dir.path()), Vec::<String>::new());
 }
 
+/// As root, PostgreSQL runs as a user who may not enter a directory like `/root`.
+#[test]
+fn a_farm_lives_also_where_the_databases_user_may_not_enter() {
+    let dir = data_dir();
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    let data = closed.join("farm");
+    let listen = free_address().to_string();
+    let mut farm = up(&data, &["--listen", &listen, "--stations", "3", "--for", "6s"]).spawn().unwrap();
+    introduction(&mut farm);
+    assert!(ends(&mut farm, Duration::from_secs(60)).success());
+    if let Ok(elsewhere) = fs::read_link(data.join("postgres")) {
+        fs::remove_dir_all(elsewhere).unwrap();
+    }
+}
+
 #[test]
 fn an_unreadable_weather_file_is_named_with_line_and_column() {
     let dir = data_dir();
