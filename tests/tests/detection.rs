@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
 use gateway::detect::{Detector, LoadedModel, RulesConfig};
 use gateway::validate::{Limits, Tolerance};
@@ -15,7 +14,8 @@ use gateway::window::{Origin, Shape, Windows};
 use node_sim::FarmConfig;
 use node_sim::farm::Farm;
 use node_sim::faults::{Fault, FaultKind};
-use proto::{Alert, AlertKind, StationId, Timestamp, Window};
+use proto::{Alert, AlertKind, Timestamp, Window};
+use tests::measured;
 
 const DAY_S: i64 = 86_400;
 const WINDOW_S: u32 = 900;
@@ -56,7 +56,8 @@ fn alerts(farm: &mut Farm, days: i64) -> Vec<Alert> {
         for alert in detector.observe(&windows) {
             told += 1;
             assert!(alert.drivers.iter().map(|d| d.share).sum::<f64>() <= 1.0 + 1e-9, "{alert:?}");
-            assert_eq!(alert.drivers.first().map(|d| d.channel), alert.channel);
+            let opened = alert.revision == 0;
+            assert!(!opened || alert.drivers.first().map(|d| d.channel) == alert.channel, "{alert:?}");
             alerts.insert(alert.id.clone(), alert);
         }
     }
@@ -65,11 +66,6 @@ fn alerts(farm: &mut Farm, days: i64) -> Vec<Alert> {
     alerts.sort_by_key(|a| (a.opened, a.id.clone()));
     assert!(told <= 6 * alerts.len() + 6, "{told} revisions of {} alerts", alerts.len());
     alerts
-}
-
-fn weather(name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name);
-    path.exists().then_some(path)
 }
 
 fn peace(name: &str, config: &FarmConfig) -> usize {
@@ -88,20 +84,12 @@ fn a_farm_without_faults_is_left_in_peace() {
     let farm = FarmConfig { seed: SEED, ..FarmConfig::default() };
     let allowed = (i64::from(farm.stations) * DAYS / 50) as usize;
     assert!(peace("synthetic weather, June", &farm) <= allowed);
-    for month in std::env::var("TILTH_DETECTION_MONTHS").unwrap_or_default().split_whitespace() {
-        peace(month, &FarmConfig { start: format!("{month}T08:00:00Z").parse().unwrap(), ..farm.clone() });
-        if let Some(file) = weather("fallon-2015.csv").or_else(|| std::env::var_os("TILTH_WEATHER").map(PathBuf::from))
-        {
-            peace(
-                &format!("{month} measured"),
-                &FarmConfig {
-                    weather: Some(file),
-                    start: format!("{month}T08:00:00Z").parse().unwrap(),
-                    ..farm.clone()
-                },
-            );
-        }
-    }
+    let measured = FarmConfig {
+        weather: Some(measured("fallon-2015/hourly.csv")),
+        start: "2015-06-01T07:00:00Z".parse().unwrap(),
+        ..farm
+    };
+    assert!(peace("measured weather, June", &measured) <= allowed);
 }
 
 /// How long each kind lasts, in hours.
@@ -156,13 +144,9 @@ fn each_kind_of_fault_is_found_where_it_is() {
     let mut config = FarmConfig { seed: SEED + 1, ..FarmConfig::default() };
     std::fs::write(&path, scenario(&config)).unwrap();
     config.scenario = Some(path);
-    if let Some(file) = std::env::var_os("TILTH_WEATHER") {
-        config.weather = Some(file.into());
-    }
     let mut farm = Farm::new(&config).unwrap();
     let faults: Vec<Fault> = farm.faults().to_vec();
     let alerts = alerts(&mut farm, DAYS);
-    let _: Option<StationId> = None;
 
     let expected = |kind: FaultKind| match kind {
         FaultKind::Spike => AlertKind::Spike,
@@ -200,22 +184,14 @@ fn each_kind_of_fault_is_found_where_it_is() {
         let median = row.delays.get(row.delays.len() / 2).copied().unwrap_or(-1);
         println!("{kind:<8} {:>7} {:>6} {:>16} {median:>24}", row.faults, row.found, row.elsewhere);
     }
-    if let Ok(station) = std::env::var("TILTH_DEBUG_STATION") {
-        for f in faults.iter().filter(|f| f.station.as_str() == station) {
-            println!("  F {} {} {} {}", f.start, f.end, f.channel, f.kind().name());
-        }
-        for a in alerts.iter().filter(|a| a.station.as_str() == station) {
-            println!("  A {} {:?} {}", a.opened, a.closed.map(|c| c.to_string()), a.message);
-        }
-    }
     println!("{} alerts in all, {} of them far from any fault", alerts.len(), stray.len());
     for ((kind, channel), (faults, found)) in by_channel.iter().filter(|(_, (faults, found))| faults != found) {
         println!("    {kind} of {channel}: {found} of {faults}");
     }
-    for alert in alerts
-        .iter()
-        .filter(|a| stray.contains(a) || faults.iter().any(|f| during(f, a, 12) && a.channel != Some(f.channel)))
-    {
-        println!("    {} {} {} {:?}", alert.opened, alert.station, alert.message, alert.closed.map(|c| c.to_string()));
+    for (kind, row) in &table {
+        // A drift grows for 36 hours from nothing; a slow one in a channel that varies much by itself stays below the noise.
+        let least = if *kind == FaultKind::Drift.name() { row.faults / 2 } else { row.faults };
+        assert!(row.found >= least, "{kind}: {} of {} were found", row.found, row.faults);
     }
+    assert!(stray.len() <= 24 * DAYS as usize / 50, "alerts far from any fault: {stray:#?}");
 }

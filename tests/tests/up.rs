@@ -134,6 +134,23 @@ async fn a_farm_starts_introduces_itself_ends_on_a_signal_and_goes_on_where_it_w
 }
 
 #[test]
+fn a_farm_that_is_killed_leaves_nothing_running_and_goes_on() {
+    let dir = data_dir();
+    let listen = free_address().to_string();
+    for _ in 0..2 {
+        let mut farm = up(dir.path(), &["--listen", &listen, "--stations", "3"]).spawn().unwrap();
+        introduction(&mut farm);
+        farm.kill().unwrap();
+        farm.wait().unwrap();
+        let began = Instant::now();
+        while !left_over(dir.path()).is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(60), "still running: {:#?}", left_over(dir.path()));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+#[test]
 fn a_farm_ends_by_itself_after_the_time_it_was_given() {
     let dir = data_dir();
     let mut farm =

@@ -42,6 +42,7 @@ pub struct Postgres {
     password: String,
     port: u16,
     child: Child,
+    guard: Child,
 }
 
 impl Postgres {
@@ -65,6 +66,7 @@ impl Postgres {
         for attempt in 1.. {
             let port = free_port()?;
             let child = spawn(&programs, &cluster, port, log, runs_as.as_ref())?;
+            let guard = guard(&child)?;
             let mut postgres = Self {
                 programs: programs.clone(),
                 cluster: cluster.clone(),
@@ -72,6 +74,7 @@ impl Postgres {
                 password: password.clone(),
                 port,
                 child,
+                guard,
             };
             match postgres.wait_until_ready(log) {
                 Ok(()) => return Ok(postgres),
@@ -139,6 +142,8 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.stop();
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
     }
 }
 
@@ -317,6 +322,19 @@ fn spawn(programs: &Path, cluster: &Path, port: u16, log: &Path, runs_as: Option
         .process_group(0)
         .spawn()
         .context("cannot run postgres")
+}
+
+/// A process that stops the server when this one is gone without having done so: it waits for the end of a pipe that we
+/// hold open, which even a kill closes.
+fn guard(server: &Child) -> anyhow::Result<Child> {
+    Command::new("sh")
+        .args(["-c", "read -r _; kill -INT \"$0\"", &server.id().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .context("cannot run sh")
 }
 
 fn free_port() -> anyhow::Result<u16> {
