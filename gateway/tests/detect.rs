@@ -113,7 +113,7 @@ fn a_coarse_channel_must_rest_longer_than_it_usually_does() {
 #[test]
 fn a_spike_returns_and_rain_stays() {
     let mut detector = rules_only();
-    observe(&mut detector, (0..20).map(healthy));
+    observe(&mut detector, (0..20).map(|n| window_of("n1", n, vec![moving(MOISTURE, 0.24)])));
     // Rain: the first window has both levels in it, and stays.
     let rain = |n: i64, mean: f64, min: f64| {
         let stats = Stats { count: 3, min, mean, max: 0.38, stddev: 0.05 };
@@ -361,14 +361,15 @@ mod models {
         use prost::Message;
         use tract_onnx::pb::ModelProto;
         let (onnx, manifest) = base_files();
-        // Thresholds so small that every error is infinite, and a golden sample of a station that knows nothing.
+        // Thresholds so small that a large error is infinite, and a golden sample of a station that knows nothing.
         let mut model = ModelProto::decode(onnx.as_slice()).unwrap();
         let thresholds = model.graph.as_mut().unwrap().initializer.iter_mut().find(|t| t.name == "thresholds").unwrap();
         let count = thresholds.raw_data.len() / 4;
-        thresholds.raw_data = 1e-44f32.to_le_bytes().repeat(count);
+        thresholds.raw_data = f32::MIN_POSITIVE.to_le_bytes().repeat(count);
         let bytes = model.encode_to_vec();
         let mut manifest = proto::Manifest::parse(&manifest).unwrap();
-        let real: Vec<f32> = manifest.golden[0].input.iter().map(|v| *v as f32).collect();
+        let strange = |v: &f64| 1000.0 * *v as f32;
+        let real: Vec<f32> = manifest.golden[0].input.iter().map(strange).collect();
         manifest.sha256 = digest(&bytes);
         manifest.golden.truncate(1);
         manifest.golden[0].input.fill(f64::NAN);
@@ -376,7 +377,7 @@ mod models {
         let mut model = LoadedModel::verify(&bytes, &manifest.to_toml().unwrap(), start(0)).unwrap();
         assert_eq!(model.failure(), None);
         let error = model.run(&real).unwrap_err();
-        assert!(error.to_string().starts_with("model soil-anomaly 1.0.0: output 0 of sample 0 is inf"), "{error}");
+        assert!(error.to_string().ends_with("of sample 0 is inf"), "{error}");
 
         let mut detector = Detector::new(vec![model], RulesConfig::default(), Vec::new());
         assert_eq!(detector.running(), []);

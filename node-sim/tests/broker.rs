@@ -98,6 +98,8 @@ struct Received {
     whole: HashMap<(StationId, u32), u64>,
     births: Vec<(StationId, Birth)>,
     statuses: Vec<(StationId, Status)>,
+    /// The broker has confirmed the subscription.
+    listening: bool,
 }
 
 impl Received {
@@ -135,6 +137,7 @@ impl Gateway {
                     Ok(MqttEvent::Incoming(Packet::ConnAck(_))) => {
                         sender.try_subscribe("tilth/v1/#", QoS::AtLeastOnce).unwrap()
                     }
+                    Ok(MqttEvent::Incoming(Packet::SubAck(_))) => shared.lock().unwrap().listening = true,
                     Ok(MqttEvent::Incoming(Packet::Publish(message))) => {
                         let topic: Topic = message.topic.parse().unwrap();
                         if let Some(ack) = take(&mut shared.lock().unwrap(), &topic, &message.payload) {
@@ -378,7 +381,7 @@ async fn what_finds_no_room_is_in_the_truth_log() {
 async fn a_station_says_what_it_is_obeys_and_says_goodbye() {
     let broker = Broker::start("").await;
     let gateway = Gateway::start(broker.port);
-    until("the gateway to be there", || gateway.client.try_publish("x", QoS::AtMostOnce, false, "").is_ok()).await;
+    until("the gateway to listen", || gateway.has(|received| received.listening)).await;
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(&broker, dir.path(), 1);
     config.pace = Pace::Scale;

@@ -195,14 +195,14 @@ mod tests {
                     f64::from(loss().to_scalar::<f32>().unwrap())
                 };
                 let step = 2e-3f32;
-                let difference = (with(step) - with(-step)) / f64::from(2.0 * step);
-                with(0.0);
-                let error = (difference - f64::from(gradient[at])).abs();
-                assert!(
-                    error < 2e-3 + 0.02 * difference.abs(),
-                    "{shape:?}[{at}]: {difference} by differences, {} by backward",
-                    gradient[at]
-                );
+                let (above, here, below) = (with(step), with(0.0), with(-step));
+                // A corner of the loss (a unit that switches on) may lie between two of the points, but not on both sides.
+                let differences = [above - below, 2.0 * (above - here), 2.0 * (here - below)];
+                let agrees = differences.iter().any(|difference| {
+                    let difference = difference / f64::from(2.0 * step);
+                    (difference - f64::from(gradient[at])).abs() < 2e-3 + 0.02 * difference.abs()
+                });
+                assert!(agrees, "{shape:?}[{at}]: {differences:?} by differences, {} by backward", gradient[at]);
                 checked += 1;
             }
         }
