@@ -140,8 +140,10 @@ impl Config {
         let text =
             fs::read_to_string(path).map_err(|error| ConfigError(vec![format!("configuration {shown}: {error}")]))?;
         let config: Self = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            ConfigError(vec![format!("configuration {shown} line {line}: {}", error.message().replace('\n', " "))])
+            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count());
+            let said = text.lines().nth(line).unwrap_or_default().trim();
+            let why = error.message().replace('\n', " ");
+            ConfigError(vec![format!("configuration {shown} line {}, {said:?}: {why}", line + 1)])
         })?;
         let wrong: Vec<String> =
             config.check().into_iter().map(|wrong| format!("configuration {shown}: {wrong}")).collect();
@@ -172,6 +174,11 @@ impl Config {
             &self.retention.spool_bytes,
             "at least 1 MiB",
         );
+        let (door, share) = (&self.door, self.rules.common_share);
+        expect(door.listen.is_some() || door.tls.is_some(), "door", &"{}", "with a listen or a tls.listen");
+        expect(door.max_connections > 0, "door.max_connections", &door.max_connections, "above 0");
+        expect(door.max_payload_bytes > 0, "door.max_payload_bytes", &door.max_payload_bytes, "above 0 bytes");
+        expect((0.0..=1.0).contains(&share), "rules.common_share", &share, "a share from 0 to 1");
         if let Some(cloud) = &self.cloud {
             let http = cloud.url.starts_with("http://") || cloud.url.starts_with("https://");
             expect(http, "cloud.url", &format!("{:?}", cloud.url), "an address with http:// or https://");

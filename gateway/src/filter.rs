@@ -14,6 +14,19 @@ pub const FEWEST: usize = 2;
 /// Standard deviations per median absolute deviation, of a normal distribution.
 const SIGMA_PER_MAD: f64 = 1.4826;
 
+/// Where a reading stands among its neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It has too few neighbours to tell.
+    Unknown,
+    /// Within the floor of their median.
+    Near,
+    /// Away from their median, but so are others.
+    Apart,
+    /// An outlier.
+    Outlier,
+}
+
 /// How far from the median of its neighbourhood a reading may stand.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hampel {
@@ -24,12 +37,12 @@ pub struct Hampel {
 }
 
 impl Hampel {
-    /// Whether the reading in the middle of `neighbourhood`, which has an odd length, is an outlier.
+    /// What the reading in the middle of `neighbourhood`, which has an odd length, is among the others.
     #[must_use]
-    pub fn rejects(&self, neighbourhood: &[f64]) -> bool {
+    pub fn place(&self, neighbourhood: &[f64]) -> Place {
         let width = neighbourhood.len();
         if !(2 * FEWEST + 1..=2 * HALF_WIDTH + 1).contains(&width) {
-            return false;
+            return Place::Unknown;
         }
         let mut sorted = [0.0; 2 * HALF_WIDTH + 1];
         let sorted = &mut sorted[..width];
@@ -37,12 +50,12 @@ impl Hampel {
         let middle = median(sorted);
         let distance = (neighbourhood[width / 2] - middle).abs();
         if distance <= self.floor {
-            return false;
+            return Place::Near;
         }
         for value in sorted.iter_mut() {
             *value = (*value - middle).abs();
         }
-        distance > self.sigmas * SIGMA_PER_MAD * median(sorted)
+        if distance > self.sigmas * SIGMA_PER_MAD * median(sorted) { Place::Outlier } else { Place::Apart }
     }
 }
 
@@ -63,7 +76,7 @@ mod tests {
         (0..values.len())
             .filter(|&i| {
                 let reach = i.min(values.len() - 1 - i).min(HALF_WIDTH);
-                FILTER.rejects(&values[i - reach..=i + reach])
+                FILTER.place(&values[i - reach..=i + reach]) == Place::Outlier
             })
             .collect()
     }
@@ -91,8 +104,10 @@ mod tests {
 
     #[test]
     fn nothing_is_said_with_too_few_neighbours() {
-        assert!(!FILTER.rejects(&[0.2, 0.6, 0.2]));
-        assert!(!FILTER.rejects(&[0.6]));
-        assert!(FILTER.rejects(&[0.2, 0.2, 0.6, 0.2, 0.2]));
+        assert_eq!(FILTER.place(&[0.2, 0.6, 0.2]), Place::Unknown);
+        assert_eq!(FILTER.place(&[0.6]), Place::Unknown);
+        assert_eq!(FILTER.place(&[0.2, 0.2, 0.6, 0.2, 0.2]), Place::Outlier);
+        assert_eq!(FILTER.place(&[0.2, 0.6, 0.21, 0.6, 0.2]), Place::Near, "the neighbours are the outliers");
+        assert_eq!(FILTER.place(&[0.1, 0.2, 0.35, 0.3, 0.4]), Place::Apart);
     }
 }

@@ -19,7 +19,7 @@ use crate::decode::{self, Message};
 use crate::deduplicate::{Progress, Verdict};
 use crate::detect::{Detector, Heard, LoadedModel};
 use crate::door::{Delivery, DeliveryKind, Outbox, Release, Ticket};
-use crate::store::{Emission, Group, RawMessage, Seen, Store, StoreError, kind_code};
+use crate::store::{DELETE_AT_ONCE, Emission, Group, RawMessage, Seen, Store, StoreError, kind_code};
 use crate::window::{Closed, Origin, Placed, Rhythm, Windows};
 
 /// How long a group waits for more: what a PUBACK is late at most, with the sync after it.
@@ -83,6 +83,8 @@ pub struct Pipeline {
     counters: BTreeMap<String, u64>,
     /// Counted since the last transaction.
     uncounted: BTreeMap<String, u64>,
+    /// Stations that got readings since the last emission.
+    moved: BTreeSet<StationId>,
     snapshot: watch::Sender<Snapshot>,
 }
 
@@ -152,6 +154,7 @@ impl Pipeline {
             births,
             counters,
             uncounted: BTreeMap::new(),
+            moved: BTreeSet::new(),
             snapshot,
         };
         pipeline.show();
@@ -186,10 +189,13 @@ impl Pipeline {
                 self.show();
             }
             if trim.elapsed() >= TRIM {
-                trim = Instant::now();
-                self.trim();
+                // With more to let go of, go on at the next chance.
+                if !self.trim() {
+                    trim = Instant::now();
+                }
             }
             if !open {
+                self.keep(&[], &[])?;
                 self.show();
                 return Ok(());
             }
@@ -199,7 +205,7 @@ impl Pipeline {
     /// Brings a group to disk, acknowledges it, and lets its readings go on.
     fn take_in(&mut self, deliveries: &mut Vec<Delivery>, outbox: &Outbox) -> anyhow::Result<()> {
         let now = self.now();
-        let mut group = Group { counters: std::mem::take(&mut self.uncounted), ..Group::default() };
+        let mut group = Group { counters: self.uncounted.clone(), ..Group::default() };
         let mut arrived = Vec::new();
         let mut tickets: Vec<Ticket> = Vec::with_capacity(deliveries.len());
         let mut to_acknowledge: BTreeSet<(StationId, u32)> = BTreeSet::new();
@@ -271,6 +277,7 @@ impl Pipeline {
                 return Ok(());
             }
         };
+        self.uncounted.clear();
         merge(&mut self.counters, group.counters);
         self.progress.stored(group.progress);
 
@@ -295,6 +302,7 @@ impl Pipeline {
                     count(&mut self.uncounted, format!("rejected.{reason}"), u64::from(by));
                 }
             }
+            self.moved.insert(station);
         }
         let closed = self.windows.close();
         self.emit(closed)
@@ -338,20 +346,31 @@ impl Pipeline {
         let shape = self.config.windows.shape();
         let final_ms = shape.tolerance.lateness_ms + shape.context_ms + i64::from(shape.length_s) * 1000;
         let stations: BTreeSet<&StationId> = closed.iter().map(|c| &c.window.station).collect();
-        let final_before =
-            stations.into_iter().filter_map(|s| Some((s.clone(), self.windows.watermark(s)?.plus_millis(-final_ms))));
-        let newest = closed.iter().map(|c| c.window.start).max();
+        let (mut final_before, mut history_before) = (BTreeMap::new(), BTreeMap::new());
+        for station in stations {
+            if let Some(watermark) = self.windows.watermark(station) {
+                final_before.insert(station.clone(), watermark.plus_millis(-final_ms));
+                history_before.insert(station.clone(), watermark.plus_millis(-HISTORY_MS));
+            }
+        }
+        let watermarks = std::mem::take(&mut self.moved)
+            .into_iter()
+            .filter_map(|station| self.windows.watermark(&station).map(|watermark| (station, watermark)));
         let emission = Emission {
             windows: closed,
             alerts,
             counters: std::mem::take(&mut self.uncounted),
             replay_from: self.windows.oldest_commit(),
-            final_before: final_before.collect(),
-            history_before: newest.map(|start| start.plus_millis(-HISTORY_MS)),
+            watermarks: watermarks.collect(),
+            final_before,
+            history_before,
         };
         // The disk may be full for a while. What is not kept now is built again from the raw store after a restart, but
         // it must not be forgotten before: wait until there is room.
         while let Err(error) = self.store.emit(&emission, self.time.at(crate::wall_clock())) {
+            if !error.passes() {
+                return Err(error.into());
+            }
             tracing::error!(%error, windows = closed.len(), alerts = alerts.len(), "windows could not be stored; trying again");
             std::thread::sleep(DISK_WAIT);
         }
@@ -362,16 +381,24 @@ impl Pipeline {
         Ok(())
     }
 
-    fn trim(&mut self) {
+    /// Lets old raw readings go; true when there may be more.
+    fn trim(&mut self) -> bool {
         let retention = &self.config.retention;
         let before = self.now().plus_millis(-i64::from(retention.raw_days) * 86_400_000);
         match self.store.trim(before, retention.raw_bytes, self.windows.oldest_commit()) {
-            Ok((0, _)) => {}
             Ok((gone, crowded)) => {
-                count(&mut self.uncounted, "raw_commits_expired".to_owned(), gone - crowded);
-                count(&mut self.uncounted, "raw_commits_crowded_out".to_owned(), crowded);
+                let aged = gone - crowded;
+                for (name, by) in [("raw_commits_expired", aged), ("raw_commits_crowded_out", crowded)] {
+                    if by > 0 {
+                        count(&mut self.uncounted, name.to_owned(), by);
+                    }
+                }
+                aged.max(crowded) >= u64::from(DELETE_AT_ONCE)
             }
-            Err(error) => tracing::warn!(%error, "old readings could not be let go of"),
+            Err(error) => {
+                tracing::warn!(%error, "old readings could not be let go of");
+                false
+            }
         }
     }
 

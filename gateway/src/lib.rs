@@ -24,6 +24,7 @@ use crate::door::{Door, Outbox};
 use crate::ingest::{Pipeline, Snapshot};
 use crate::metrics::Sources;
 use crate::spool::Spool;
+use crate::store::Backlog;
 use crate::uplink::Uplink;
 
 pub mod broker;
@@ -55,6 +56,9 @@ const BACKLOG: Duration = Duration::from_secs(1);
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot make data_dir {}", config.data_dir.display()))?;
+    let lock = fs::File::create(config.data_dir.join("lock"))
+        .with_context(|| format!("cannot write to data_dir {}", config.data_dir.display()))?;
+    lock.try_lock().with_context(|| format!("data_dir {} is in use by another gateway", config.data_dir.display()))?;
     let now = config.time.at(wall_clock());
     let credentials = match &config.door.credentials {
         Some(path) => Credentials::load(path)?,
@@ -177,13 +181,16 @@ async fn watch_backlog(
     status: watch::Sender<GatewayStatus>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let mut backlog = proto::Lane::ALL.map(|lane| (lane, Backlog::default()));
     loop {
-        let (backlog, returned) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-            spool.trim(limit)?;
-            Ok((spool.backlog()?, spool))
-        })
-        .await??;
+        let (looked, returned) =
+            tokio::task::spawn_blocking(move || (spool.trim(limit).and_then(|_| spool.backlog()), spool)).await?;
         spool = returned;
+        match looked {
+            Ok(now) => backlog = now,
+            Err(error) if error.passes() => tracing::warn!(%error, "the spool could not be looked at"),
+            Err(error) => return Err(error.into()),
+        }
         let mut now = snapshot.borrow().status.clone();
         now.backlog = backlog.iter().map(|(lane, backlog)| (lane.name().to_owned(), backlog.records)).collect();
         now.backlog_oldest = backlog.iter().filter_map(|(_, backlog)| backlog.oldest).min();

@@ -9,7 +9,7 @@ use std::path::Path;
 use proto::{Lane, Record, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::store::{Backlog, Store, StoreError};
+use crate::store::{Backlog, Store, StoreError, quarantine};
 
 /// The most records that are put into one batch.
 const MAX_RECORDS: usize = 1_000;
@@ -152,8 +152,10 @@ impl Spool {
     pub fn backlog(&mut self) -> Result<[(Lane, Backlog); 3], StoreError> {
         let mut all = Lane::ALL.map(|lane| (lane, Backlog::default()));
         for (lane, backlog) in &mut all {
+            // Rows are in the order in which they were made; the index answers both.
             let (records, oldest): (i64, Option<i64>) = self.connection().query_row(
-                "SELECT count(*), min(at_ms) FROM spool WHERE lane = ?1",
+                "SELECT (SELECT count(*) FROM spool WHERE lane = ?1),
+                        (SELECT at_ms FROM spool WHERE lane = ?1 ORDER BY id LIMIT 1)",
                 [*lane as i64],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )?;
@@ -169,6 +171,10 @@ impl Spool {
     /// When SQLite refuses.
     pub fn trim(&mut self, most: u64) -> Result<u64, StoreError> {
         let lane = Lane::Aggregates as i64;
+        // To add the spool up means to read it; where the whole file is smaller it need not be.
+        if self.store.used_bytes()? <= most {
+            return Ok(0);
+        }
         let bytes: i64 =
             self.connection().query_row("SELECT coalesce(sum(length(body)), 0) FROM spool", [], |row| row.get(0))?;
         if bytes.cast_unsigned() <= most {
@@ -179,14 +185,16 @@ impl Spool {
             .query_row("SELECT sending FROM lane WHERE lane = ?1", [lane], |row| row.get(0))
             .optional()?
             .flatten();
-        let dropped = self.connection().execute(
+        let transaction = self.connection().transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let dropped = transaction.execute(
             "DELETE FROM spool WHERE id IN (SELECT id FROM spool WHERE lane = ?1 AND id > ?2 ORDER BY id LIMIT ?3)",
             params![lane, sending.unwrap_or(0), DROP_AT_ONCE],
         )?;
-        self.connection().execute(
+        transaction.execute(
             "INSERT INTO counter VALUES ('spool_dropped', ?1) ON CONFLICT DO UPDATE SET value = value + excluded.value",
             [dropped as i64],
         )?;
+        transaction.commit()?;
         Ok(dropped as u64)
     }
 }
@@ -198,14 +206,86 @@ fn set_aside(
     reason: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    transaction.execute(
-        "INSERT INTO quarantine (at_ms, source, reason, body) SELECT ?2, ?3, ?4, body FROM spool WHERE id = ?1",
-        params![row, now.as_millis(), format!("uplink {}", lane.name()), reason],
-    )?;
+    let body: Option<Vec<u8>> =
+        transaction.query_row("SELECT body FROM spool WHERE id = ?1", [row], |row| row.get(0)).optional()?;
+    let Some(body) = body else { return Ok(()) };
+    quarantine(transaction, now, &format!("uplink {}", lane.name()), reason, &body)?;
     transaction.execute("DELETE FROM spool WHERE id = ?1", [row])?;
     transaction.execute(
         "INSERT INTO counter VALUES ('refused_by_cloud', 1) ON CONFLICT DO UPDATE SET value = value + 1",
         [],
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::Window;
+
+    use super::*;
+    use crate::store::Group;
+
+    fn window(number: i64) -> Record {
+        let start = Timestamp::from_secs(900 * number);
+        Record::Window(Window {
+            station: "n1".parse().unwrap(),
+            start,
+            length_s: 900,
+            revision: 0,
+            aggregates: Vec::new(),
+        })
+    }
+
+    fn spool(dir: &Path, records: i64) -> Spool {
+        let mut spool = Spool::open(dir).unwrap();
+        let records = (0..records).map(window).collect();
+        spool.store.commit(&Group { records, ..Group::default() }, Timestamp::from_secs(0)).unwrap();
+        spool
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_secs(0)
+    }
+
+    #[test]
+    fn a_batch_under_way_stays_as_it_is_until_the_cloud_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut all = spool(dir.path(), 10);
+        let first = all.next(Lane::Aggregates, 4, now()).unwrap().unwrap();
+        assert_eq!((first.first, first.records.len()), (1, 4));
+        drop(all);
+        let mut all = Spool::open(dir.path()).unwrap();
+        assert_eq!(all.next(Lane::Aggregates, 1_000, now()).unwrap().unwrap(), first, "after a restart, too");
+        all.acknowledged(Lane::Aggregates, first.last_row, 4).unwrap();
+        let second = all.next(Lane::Aggregates, 1_000, now()).unwrap().unwrap();
+        assert_eq!((second.first, second.records.len()), (5, 6));
+        all.break_up(Lane::Aggregates).unwrap();
+        let halved = all.next(Lane::Aggregates, 3, now()).unwrap().unwrap();
+        assert_eq!((halved.first, halved.records.len()), (5, 3));
+    }
+
+    #[test]
+    fn a_full_spool_drops_its_oldest_windows_and_counts_them_but_not_what_is_under_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut all = spool(dir.path(), 1_200);
+        let sending = all.next(Lane::Aggregates, 3, now()).unwrap().unwrap();
+        assert_eq!(all.trim(1 << 30).unwrap(), 0);
+        assert_eq!(all.trim(1).unwrap(), u64::from(DROP_AT_ONCE));
+        assert_eq!(all.store.counters().unwrap()["spool_dropped"], u64::from(DROP_AT_ONCE));
+        assert_eq!(all.next(Lane::Aggregates, 3, now()).unwrap().unwrap(), sending);
+        all.acknowledged(Lane::Aggregates, sending.last_row, 3).unwrap();
+        let next = all.next(Lane::Aggregates, 1, now()).unwrap().unwrap();
+        assert_eq!((next.first, &next.records[0].1), (4, &window(3 + i64::from(DROP_AT_ONCE))), "no gap");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_set_aside_and_leaves_no_gap() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut all = spool(dir.path(), 3);
+        all.connection().execute("UPDATE spool SET body = x'ffff' WHERE id = 2", []).unwrap();
+        let batch = all.next(Lane::Aggregates, 10, now()).unwrap().unwrap();
+        assert_eq!(batch.records.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(all.store.counters().unwrap()["refused_by_cloud"], 1);
+        assert_eq!(all.backlog().unwrap().map(|(_, b)| b.records), [0, 0, 2]);
+    }
 }

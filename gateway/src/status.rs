@@ -82,7 +82,7 @@ async fn show(State(page): State<Page>) -> Markup {
                 (alerts(&snapshot, now))
                 (stations(&snapshot, now))
                 (facts(&snapshot, &status, page.sources.outbox.connected(), now))
-                (refusals(&status))
+                (refusals(&status, &page.sources.door.snapshot()))
             }
         }
     }
@@ -170,12 +170,20 @@ fn facts(snapshot: &Snapshot, status: &GatewayStatus, connected: usize, now: Tim
     }
 }
 
-fn refusals(status: &GatewayStatus) -> Markup {
+/// What was rejected since the gateway was set up, and what the door refused since it was opened.
+fn refusals(status: &GatewayStatus, door: &[(&'static str, u64)]) -> Markup {
+    let at_the_door = door.iter().filter(|(event, count)| *count > 0 && event.contains("refused"));
+    let all: Vec<_> = status
+        .rejected
+        .iter()
+        .map(|(reason, count)| (reason.replace('_', " "), *count))
+        .chain(at_the_door.map(|(event, count)| (format!("at the door: {}", event.replace('_', " ")), *count)))
+        .collect();
     html! {
         section {
             h2 { "Rejected and refused, by reason" }
-            @if status.rejected.is_empty() { "Nothing so far." }
-            @else { table { @for (reason, count) in &status.rejected { tr { td { (reason) } td { (count) } } } } }
+            @if all.is_empty() { "Nothing so far." }
+            @else { table { @for (reason, count) in &all { tr { td { (reason) } td { (count) } } } } }
         }
     }
 }

@@ -26,7 +26,11 @@ const MAX_COMMIT: usize = 256 << 20;
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(10);
 /// How many rows are deleted at once, so that a deletion never holds up a commit for long.
-const DELETE_AT_ONCE: u32 = 200;
+pub const DELETE_AT_ONCE: u32 = 200;
+/// What a raw row takes beside its body, bytes: its other columns, and its share of the page.
+const RAW_ROW: u64 = 128;
+/// The most that is kept aside. The oldest goes first: it is there to be looked at, not to be processed.
+const QUARANTINE_MOST: u32 = 2_000;
 
 const TABLES: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -77,6 +81,16 @@ pub enum StoreError {
         /// What is wrong.
         detail: String,
     },
+}
+
+impl StoreError {
+    /// Whether it may pass by itself: a full disk, a store that another program holds.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
+        let Self::Sqlite(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull | SystemIoFailure))
+    }
 }
 
 /// A message as it came, for the raw store.
@@ -154,6 +168,8 @@ pub struct Backlog {
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    /// Bytes of all raw rows, once they were added up.
+    raw_bytes: Option<u64>,
 }
 
 impl Store {
@@ -181,7 +197,7 @@ impl Store {
             return Err(StoreError::Layout { path: path.display().to_string(), found });
         }
         transaction.commit()?;
-        Ok(Self { connection })
+        Ok(Self { connection, raw_bytes: None })
     }
 
     /// Brings a group to disk and gives the raw row's number. When this returns, the group survives a power cut.
@@ -233,6 +249,9 @@ impl Store {
         count(&transaction, &group.counters)?;
         spool(&transaction, &group.records, now)?;
         transaction.commit()?;
+        if let Some(bytes) = self.raw_bytes.as_mut().filter(|_| id > 0) {
+            *bytes += body.len() as u64 + RAW_ROW;
+        }
         Ok(id)
     }
 }
@@ -248,10 +267,12 @@ pub struct Emission<'a> {
     pub counters: BTreeMap<String, u64>,
     /// The oldest raw row that is needed after a restart.
     pub replay_from: Option<u64>,
+    /// By station that has moved on: its watermark, up to which all that was due is in `windows` or was kept before.
+    pub watermarks: BTreeMap<StationId, Timestamp>,
     /// By station: windows before this cannot change any more, and need no memory.
     pub final_before: BTreeMap<StationId, Timestamp>,
-    /// Windows before this are no history for the detector any more.
-    pub history_before: Option<Timestamp>,
+    /// By station: windows before this are no history for the detector any more.
+    pub history_before: BTreeMap<StationId, Timestamp>,
 }
 
 impl Store {
@@ -302,13 +323,20 @@ impl Store {
                 .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('replay_from', ?1)")?
                 .execute([id.cast_signed()])?;
         }
+        for (station, watermark) in &emission.watermarks {
+            transaction
+                .prepare_cached("UPDATE station SET watermark_ms = ?2 WHERE station = ?1")?
+                .execute(params![station.as_str(), watermark.as_millis()])?;
+        }
         for (station, before) in &emission.final_before {
             transaction
                 .prepare_cached("DELETE FROM emitted WHERE station = ?1 AND start_ms < ?2")?
                 .execute(params![station.as_str(), before.as_millis()])?;
         }
-        if let Some(before) = emission.history_before {
-            transaction.prepare_cached("DELETE FROM history WHERE start_ms < ?1")?.execute([before.as_millis()])?;
+        for (station, before) in &emission.history_before {
+            transaction
+                .prepare_cached("DELETE FROM history WHERE start_ms < ?2 AND station = ?1")?
+                .execute(params![station.as_str(), before.as_millis()])?;
         }
         transaction.commit()?;
         Ok(())
@@ -461,7 +489,7 @@ fn count(transaction: &Transaction<'_>, counters: &BTreeMap<String, u64>) -> Res
     Ok(())
 }
 
-fn quarantine(
+pub(crate) fn quarantine(
     transaction: &Transaction<'_>,
     now: Timestamp,
     source: &str,
@@ -472,8 +500,8 @@ fn quarantine(
         .prepare_cached("INSERT INTO quarantine (at_ms, source, reason, body) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![now.as_millis(), source, reason, body])?;
     transaction
-        .prepare_cached("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - 10000")?
-        .execute([])?;
+        .prepare_cached("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?1")?
+        .execute([QUARANTINE_MOST])?;
     Ok(())
 }
 
@@ -497,31 +525,62 @@ impl Store {
     }
 
     /// Lets go of the oldest raw commits: those older than `before`, and those beyond `most` bytes, but none from
-    /// `needed` on. Gives how many went, and how many of them only because of the bytes.
+    /// `needed` on. Gives how many went, and how many of them only because of the bytes. At most [`DELETE_AT_ONCE`] go for
+    /// each of the two reasons; call it again when as many went.
     ///
     /// # Errors
     /// When SQLite refuses.
     pub fn trim(&mut self, before: Timestamp, most: u64, needed: Option<u64>) -> Result<(u64, u64), StoreError> {
         let needed = needed.map_or(i64::MAX, u64::cast_signed);
-        let aged = self.connection.execute(
-            "DELETE FROM raw WHERE id IN (SELECT id FROM raw WHERE at_ms < ?1 AND id < ?2 ORDER BY id LIMIT ?3)",
-            params![before.as_millis(), needed, DELETE_AT_ONCE],
-        )? as u64;
-        let crowded = if self.raw_bytes()? > most {
-            self.connection.execute(
-                "DELETE FROM raw WHERE id IN (SELECT id FROM raw WHERE id < ?1 ORDER BY id LIMIT ?2)",
-                params![needed, DELETE_AT_ONCE],
-            )? as u64
-        } else {
-            0
+        // Rows are in the order of their commits: the old ones are found without looking at the others.
+        let (aged, aged_bytes) = self.delete_raw(
+            "SELECT id FROM (SELECT id, at_ms FROM raw WHERE id < ?1 ORDER BY id LIMIT ?2) WHERE at_ms < ?3",
+            params![needed, DELETE_AT_ONCE, before.as_millis()],
+        )?;
+        let bytes = match self.raw_bytes {
+            Some(bytes) => bytes.saturating_sub(aged_bytes),
+            None => self.add_up_raw()?,
         };
+        self.raw_bytes = Some(bytes);
+        let mut crowded = 0;
+        if bytes > most {
+            let gone_bytes;
+            (crowded, gone_bytes) = self.delete_raw(
+                "SELECT id FROM (SELECT id, sum(length(body) + ?4) OVER (ORDER BY id) - length(body) - ?4 AS before
+                    FROM (SELECT id, body FROM raw WHERE id < ?1 ORDER BY id LIMIT ?2)) WHERE before < ?3",
+                params![needed, DELETE_AT_ONCE, (bytes - most).cast_signed(), RAW_ROW.cast_signed()],
+            )?;
+            self.raw_bytes = Some(bytes.saturating_sub(gone_bytes));
+        }
         if aged + crowded > 0 {
             self.connection.execute_batch("PRAGMA incremental_vacuum(2000)")?;
         }
         Ok((aged + crowded, crowded))
     }
 
-    fn raw_bytes(&self) -> Result<u64, StoreError> {
+    /// Deletes the raw rows that `which` selects; gives how many they were, and their bytes.
+    fn delete_raw(&self, which: &str, params: impl rusqlite::Params) -> Result<(u64, u64), StoreError> {
+        let delete = format!("DELETE FROM raw WHERE id IN ({which}) RETURNING length(body)");
+        let mut statement = self.connection.prepare_cached(&delete)?;
+        let rows = statement.query_map(params, |row| row.get::<_, i64>(0))?;
+        let (mut count, mut bytes) = (0, 0);
+        for length in rows {
+            count += 1;
+            bytes += length?.cast_unsigned() + RAW_ROW;
+        }
+        Ok((count, bytes))
+    }
+
+    fn add_up_raw(&self) -> Result<u64, StoreError> {
+        let (rows, bytes): (i64, i64) =
+            self.connection.query_row("SELECT count(*), coalesce(sum(length(body)), 0) FROM raw", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        Ok(bytes.cast_unsigned() + rows.cast_unsigned() * RAW_ROW)
+    }
+
+    /// Bytes of the whole file that are in use.
+    pub(crate) fn used_bytes(&self) -> Result<u64, StoreError> {
         let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         Ok((pragma("page_count")? - pragma("freelist_count")?).max(0).cast_unsigned()
             * pragma("page_size")?.cast_unsigned())
@@ -553,5 +612,68 @@ pub const fn kind_code(kind: DeliveryKind) -> u32 {
         DeliveryKind::Birth => 0,
         DeliveryKind::Data => 1,
         DeliveryKind::Status => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(bytes: usize) -> Group {
+        // Bytes that zstd cannot make smaller.
+        let payload: Vec<u8> = (0..bytes).map(|_| rand::random()).collect();
+        let message = RawMessage { station: "n1".to_owned(), kind: 1, at_ms: 0, payload: payload.into() };
+        Group { messages: vec![message], ..Group::default() }
+    }
+
+    fn rows(store: &Store) -> Vec<i64> {
+        let mut statement = store.connection.prepare("SELECT id FROM raw ORDER BY id").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn raw_readings_go_by_age_but_none_that_open_windows_need() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        for day in 0..10 {
+            store.commit(&group(10), Timestamp::from_secs(86_400 * day)).unwrap();
+        }
+        let before = Timestamp::from_secs(86_400 * 5);
+        assert_eq!(store.trim(before, u64::MAX, Some(3)).unwrap(), (2, 0));
+        assert_eq!(store.trim(before, u64::MAX, None).unwrap(), (3, 0));
+        assert_eq!(rows(&store), [6, 7, 8, 9, 10]);
+        assert_eq!(store.trim(before, u64::MAX, None).unwrap(), (0, 0));
+    }
+
+    #[test]
+    fn raw_readings_beyond_the_size_go_oldest_first_and_only_as_many_as_must() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let now = Timestamp::from_secs(1_000_000);
+        for _ in 0..10 {
+            store.commit(&group(10_000), now).unwrap();
+        }
+        let long_ago = Timestamp::from_secs(0);
+        assert_eq!(store.trim(long_ago, 200_000, None).unwrap(), (0, 0));
+        // From here on the store knows its size without looking.
+        store.commit(&group(100_000), now).unwrap();
+        assert_eq!(store.trim(long_ago, 175_000, None).unwrap(), (3, 3));
+        assert_eq!(rows(&store), [4, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!(store.raw_bytes, Some(store.add_up_raw().unwrap()));
+        assert_eq!(store.trim(long_ago, 1_000, Some(6)).unwrap(), (2, 2), "the windows need the others");
+        assert_eq!(rows(&store), [6, 7, 8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn a_full_disk_may_pass_and_another_layout_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.connection.pragma_update(None, "max_page_count", 40).unwrap();
+        let error = (0..100).find_map(|_| store.commit(&group(10_000), Timestamp::from_secs(0)).err()).unwrap();
+        assert!(error.passes(), "{error}");
+        store.connection.pragma_update(None, "max_page_count", 4_000).unwrap();
+        store.commit(&group(10_000), Timestamp::from_secs(0)).unwrap();
+        store.connection.pragma_update(None, "user_version", LAYOUT + 1).unwrap();
+        assert!(!Store::open(dir.path()).unwrap_err().passes());
     }
 }

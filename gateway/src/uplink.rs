@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::CloudConfig;
 use crate::spool::{Sending, Spool};
+use crate::store::StoreError;
 
 /// zstd's level: batches are small and the link is thin.
 const LEVEL: i32 = 6;
@@ -100,13 +101,13 @@ impl Uplink {
     /// # Errors
     /// When the spool cannot be read or written.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let mut spool = Some(Spool::open(&self.data_dir)?);
+        let mut spool = Spool::open(&self.data_dir)?;
         let mut back_off = BACK_OFF;
         let mut most = [MOST; Lane::ALL.len()];
         let mut status_due = tokio::time::Instant::now();
         while !shutdown.is_cancelled() {
             let now = self.now();
-            let (lane_batch, returned) = on_disk(spool.take(), move |spool| {
+            let (found, returned) = on_disk(spool, move |spool| {
                 for lane in Lane::ALL {
                     if let Some(batch) = spool.next(lane, most[lane as usize], now)? {
                         return Ok(Some((lane, batch)));
@@ -115,20 +116,31 @@ impl Uplink {
                 Ok(None)
             })
             .await?;
-            spool = Some(returned);
+            spool = returned;
             let mut away = None;
-            if let Some((lane, batch)) = lane_batch {
-                let sent = tokio::select! {
-                    () = shutdown.cancelled() => break,
-                    outcome = self.send(lane, &batch) => outcome,
-                };
-                let outcome = sent?;
-                if let Outcome::Away(why) = &outcome {
-                    away = Some(why.clone());
+            match found {
+                Ok(Some((lane, batch))) => {
+                    let sent = tokio::select! {
+                        () = shutdown.cancelled() => break,
+                        outcome = self.send(lane, &batch) => outcome,
+                    };
+                    let outcome = sent?;
+                    if let Outcome::Away(why) = &outcome {
+                        away = Some(why.clone());
+                    }
+                    let (settled, returned) =
+                        self.settle(spool, lane, batch, outcome, &mut most[lane as usize]).await?;
+                    spool = returned;
+                    match settled {
+                        Ok(()) => {}
+                        // What could not be written down is sent again, and the cloud knows it.
+                        Err(error) if error.passes() => away = Some(error.to_string()),
+                        Err(error) => return Err(error.into()),
+                    }
                 }
-                spool = Some(self.settle(spool.take(), lane, batch, outcome, &mut most[lane as usize]).await?);
-            } else {
-                pause(IDLE, &shutdown).await;
+                Ok(None) => pause(IDLE, &shutdown).await,
+                Err(error) if error.passes() => away = Some(error.to_string()),
+                Err(error) => return Err(error.into()),
             }
             if away.is_none() && tokio::time::Instant::now() >= status_due {
                 status_due = tokio::time::Instant::now() + STATUS;
@@ -138,7 +150,11 @@ impl Uplink {
                 None => back_off = BACK_OFF,
                 Some(why) => {
                     self.metrics.failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(why, wait_ms = back_off.as_millis() as u64, "the cloud is away");
+                    tracing::warn!(
+                        why,
+                        wait_ms = back_off.as_millis() as u64,
+                        "nothing reaches the cloud; trying again"
+                    );
                     let jitter = rand::rng().random_range(0.8..1.2);
                     pause(back_off.mul_f64(jitter), &shutdown).await;
                     back_off = (back_off * 2).min(BACK_OFF_MOST);
@@ -150,12 +166,12 @@ impl Uplink {
 
     async fn settle(
         &self,
-        spool: Option<Spool>,
+        spool: Spool,
         lane: Lane,
         batch: Sending,
         outcome: Outcome,
         most: &mut usize,
-    ) -> anyhow::Result<Spool> {
+    ) -> anyhow::Result<(Result<(), StoreError>, Spool)> {
         let now = self.now();
         let metrics = Arc::clone(&self.metrics);
         let halved = (batch.records.len() / 2).max(1);
@@ -164,7 +180,7 @@ impl Uplink {
         } else if matches!(outcome, Outcome::Stored(_)) {
             *most = (*most * 2).min(MOST);
         }
-        let ((), spool) = on_disk(spool, move |spool| {
+        on_disk(spool, move |spool| {
             match outcome {
                 Outcome::Stored(sequence) => {
                     metrics.batches.fetch_add(1, Ordering::Relaxed);
@@ -193,8 +209,7 @@ impl Uplink {
             }
             Ok(())
         })
-        .await?;
-        Ok(spool)
+        .await
     }
 
     async fn send(&self, lane: Lane, sending: &Sending) -> anyhow::Result<Outcome> {
@@ -227,6 +242,8 @@ impl Uplink {
             Err(error) => return Ok(Outcome::Away(format!("{:#}", anyhow::Error::from(error)))),
         };
         let status = answer.status();
+        let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let is_problem = kind.starts_with("application/problem+json");
         let text = match answer.text().await {
             Ok(text) => text,
             Err(error) => return Ok(Outcome::Away(format!("the answer broke off: {error}"))),
@@ -234,15 +251,17 @@ impl Uplink {
         let shown = || format!("{status}: {}", text.chars().take(300).collect::<String>());
         Ok(match status.as_u16() {
             200 => match serde_json::from_str::<Stored>(&text) {
-                Ok(stored) if stored.sequence >= batch.last() => Outcome::Stored(stored.sequence),
+                Ok(stored) if stored.sequence == batch.last() => Outcome::Stored(stored.sequence),
+                // It has had more of this lane than this store ever sent, and skipped the batch as known: it has not seen it.
+                Ok(stored) if stored.sequence > batch.last() => Outcome::Gap(stored.sequence),
                 _ => Outcome::Away(format!("a strange answer, {}", shown())),
             },
             409 => match serde_json::from_str::<Expected>(&text) {
-                Ok(Expected { expected }) => Outcome::Gap(expected.saturating_sub(1)),
-                Err(_) => Outcome::Away(format!("a strange answer, {}", shown())),
+                Ok(Expected { expected }) if expected != batch.first => Outcome::Gap(expected.saturating_sub(1)),
+                _ => Outcome::Away(format!("a strange answer, {}", shown())),
             },
-            // The batch itself is at fault; everything else may pass.
-            400 | 413 | 415 | 422 => Outcome::Refused(shown()),
+            // The batch itself is at fault. The cloud says so itself; a proxy on the way, or anything else, may pass.
+            400 | 413 | 415 | 422 if is_problem => Outcome::Refused(shown()),
             _ => Outcome::Away(shown()),
         })
     }
@@ -266,15 +285,10 @@ impl Uplink {
 
 /// Works with the spool where blocking is allowed, and gives it back.
 async fn on_disk<T: Send + 'static>(
-    spool: Option<Spool>,
-    work: impl FnOnce(&mut Spool) -> Result<T, crate::store::StoreError> + Send + 'static,
-) -> anyhow::Result<(T, Spool)> {
-    let mut spool = spool.ok_or_else(|| anyhow::anyhow!("the spool is in use"))?;
-    tokio::task::spawn_blocking(move || {
-        let done = work(&mut spool)?;
-        Ok((done, spool))
-    })
-    .await?
+    mut spool: Spool,
+    work: impl FnOnce(&mut Spool) -> Result<T, StoreError> + Send + 'static,
+) -> anyhow::Result<(Result<T, StoreError>, Spool)> {
+    Ok(tokio::task::spawn_blocking(move || (work(&mut spool), spool)).await?)
 }
 
 async fn pause(length: Duration, shutdown: &CancellationToken) {

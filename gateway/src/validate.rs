@@ -58,6 +58,7 @@ impl Limits {
     ///
     /// A single fast change is not a leap: rain makes a step, and the readings after it stay. So a reading without a
     /// neighbour on each side is never one. Changes smaller than the outlier filter's floor are noise and no leaps either.
+    /// A good reading between two spikes leaps too: the caller asks the outlier filter first.
     #[must_use]
     pub fn leaps(&self, before: Option<(i64, f64)>, reading: (i64, f64), after: Option<(i64, f64)>) -> bool {
         let (Some(rate), Some(before), Some(after)) = (self.max_rate_per_hour, before, after) else { return false };

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proto::{Aggregate, Channel, Quantity, Reading, RejectReason, Rejected, StationId, Stats, Timestamp, Window};
 use sha2::{Digest, Sha256};
 
-use crate::filter::HALF_WIDTH;
+use crate::filter::{HALF_WIDTH, Place};
 use crate::validate::{Limits, Timing, Tolerance, timing};
 
 /// The sampling interval that is assumed of a station that has not said its own.
@@ -448,19 +448,20 @@ fn judge<'a>(
         let Some(place) = place else { continue };
         let before = candidates[..at].iter().rev().take(HALF_WIDTH).take_while(|c| time - c.0 <= context_ms).count();
         let after = candidates[at + 1..].iter().take(HALF_WIDTH).take_while(|c| c.0 - time <= context_ms).count();
-        let beside = |there: bool, index: usize| there.then(|| (candidates[index].0, candidates[index].1));
-        if limits.leaps(beside(before > 0, at.saturating_sub(1)), (time, value), beside(after > 0, at + 1)) {
-            judged[place].1 = Some(RejectReason::Rate);
-            continue;
-        }
-        let Some(hampel) = &limits.hampel else { continue };
         let reach = before.min(after);
         for (slot, candidate) in neighbourhood.iter_mut().zip(&candidates[at - reach..=at + reach]) {
             *slot = candidate.1;
         }
-        if hampel.rejects(&neighbourhood[..=2 * reach]) {
-            judged[place].1 = Some(RejectReason::Hampel);
-        }
+        let stands = limits.hampel.as_ref().map_or(Place::Unknown, |h| h.place(&neighbourhood[..=2 * reach]));
+        let beside = |there: bool, index: usize| there.then(|| (candidates[index].0, candidates[index].1));
+        // A good reading between two spikes leaps from both of them. It stands where the others stand, and they do not.
+        let leaps = || limits.leaps(beside(before > 0, at.saturating_sub(1)), (time, value), beside(after > 0, at + 1));
+        judged[place].1 = match stands {
+            Place::Near => None,
+            _ if leaps() => Some(RejectReason::Rate),
+            Place::Outlier => Some(RejectReason::Hampel),
+            Place::Unknown | Place::Apart => None,
+        };
     }
     judged
 }

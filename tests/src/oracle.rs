@@ -70,7 +70,15 @@ fn is_good(limits: &Limits, readings: &[(Timestamp, f64)], at: usize) -> bool {
     };
     let (before, after) = (beside(readings[..at].iter().rev().collect()), beside(readings[at + 1..].iter().collect()));
 
+    // With two or more neighbours on each side their median says more than the two next to it.
     let floor = limits.hampel.map_or(0.0, |hampel| hampel.floor);
+    let reach = before.len().min(after.len());
+    let mut values: Vec<f64> = before[..reach].iter().chain(&after[..reach]).map(|(_, v)| *v).chain([value]).collect();
+    let median = middle(&mut values);
+    if limits.hampel.is_some() && reach >= 2 && (value - median).abs() <= floor {
+        return true;
+    }
+
     if let (Some(rate), Some(left), Some(right)) = (limits.max_rate_per_hour, before.first(), after.first()) {
         let too_far = |(ms, v): &(i64, f64)| (value - v).abs() > (rate * *ms as f64 / 3_600_000.0).max(floor);
         if (value > left.1) == (value > right.1)
@@ -83,10 +91,7 @@ fn is_good(limits: &Limits, readings: &[(Timestamp, f64)], at: usize) -> bool {
         }
     }
 
-    let reach = before.len().min(after.len());
     let Some(hampel) = limits.hampel.filter(|_| reach >= 2) else { return true };
-    let mut values: Vec<f64> = before[..reach].iter().chain(&after[..reach]).map(|(_, v)| *v).chain([value]).collect();
-    let median = middle(&mut values);
     let mut deviations: Vec<f64> = values.iter().map(|v| (v - median).abs()).collect();
     let spread = 1.4826 * middle(&mut deviations);
     (value - median).abs() <= hampel.floor.max(hampel.sigmas * spread)

@@ -84,7 +84,7 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     service::end_with_parent();
-    log_to_stderr("info,rumqttd=warn,sqlx=warn");
+    log_to_stderr("info,rumqttd=warn,rumqttd::server=off,sqlx=warn");
     let config = match load(config) {
         Ok(config) => config,
         Err(error) => {

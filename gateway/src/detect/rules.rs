@@ -17,7 +17,7 @@ pub struct RulesConfig {
     pub anomaly_close_after: u32,
     /// Share of the threshold that counts as well again.
     pub anomaly_close_below: f64,
-    /// Share of the stations whose score on one channel may have been raised within half a day; more, and at least three,
+    /// Share of the stations whose score on one channel may have been raised within six hours; more, and at least three,
     /// are the weather.
     pub common_share: f64,
     /// Fewest windows without any movement that are called stuck; a channel that is often flat needs more.
@@ -38,7 +38,7 @@ impl Default for RulesConfig {
             anomaly_open_after: 8,
             anomaly_close_after: 16,
             anomaly_close_below: 0.7,
-            common_share: 0.2,
+            common_share: 0.34,
             stuck_windows: 4,
             dropout_windows: 3,
             spike_close_after: 16,

@@ -30,7 +30,7 @@ const MAX_DRIVERS: usize = 5;
 const MAX_SPOILED: usize = 64;
 
 /// How far apart in time stations may feel the same weather, ms: water takes hours from one depth to the next.
-const COMMON_MS: i64 = 12 * 3_600_000;
+const COMMON_MS: i64 = 6 * 3_600_000;
 
 /// An alert that is open.
 #[derive(Debug)]

@@ -310,3 +310,24 @@ proptest! {
         prop_assert_eq!(run(&kills), run(&[]));
     }
 }
+
+#[test]
+fn a_good_reading_between_two_spikes_is_accepted() {
+    let air =
+        |at: i64, value: f64| Reading { channel: Channel::at(Quantity::AirTemperature, 200), time: minute(at), value };
+    let spikes = [13, 15, 17, 30, 32];
+    let readings: Vec<Reading> =
+        (0..60).map(|i| air(i * 5, 15.0 + 0.05 * i as f64 + if spikes.contains(&i) { 25.0 } else { 0.0 })).collect();
+    let mut windows = windows();
+    let mut closed = send(&mut windows, 1, &readings);
+    closed.extend(windows.close_idle(late_evening(), 0));
+    let mut last = BTreeMap::new();
+    for closed in closed {
+        last.insert(closed.window.start, closed.window.aggregates[0].clone());
+    }
+    let accepted: u32 = last.values().filter_map(|a| a.accepted).map(|s| s.count).sum();
+    assert_eq!(accepted, 55);
+    let rejected: Vec<_> = last.values().filter_map(|a| a.rejected.as_ref()).collect();
+    assert!(rejected.iter().all(|r| r.min > 40.0), "only the spikes: {rejected:?}");
+    assert_eq!(rejected.iter().map(|r| r.total()).sum::<u32>(), 5);
+}
