@@ -143,6 +143,8 @@ impl Pipeline {
             counters: counters.clone(),
         });
         let (config, time) = (config.clone(), config.time);
+        // The replay may have carried stations on from where the store has them: the first emission says so.
+        let moved = windows.heard().map(|(station, ..)| station.clone()).collect();
         let mut pipeline = Self {
             config,
             time,
@@ -154,7 +156,7 @@ impl Pipeline {
             births,
             counters,
             uncounted: BTreeMap::new(),
-            moved: BTreeSet::new(),
+            moved,
             snapshot,
         };
         pipeline.show();
