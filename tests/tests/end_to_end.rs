@@ -159,7 +159,7 @@ async fn thirty_days_of_measured_weather_go_through_the_whole_chain() {
 
     // When the simulation is over all stations are silent, which is no false alarm.
     let alerts: Vec<String> =
-        sqlx::query_scalar("SELECT id || ': ' || message FROM alert WHERE kind <> 'silent' ORDER BY opened")
+        sqlx::query_scalar("SELECT alert_id || ': ' || message FROM alert WHERE kind <> 'silent' ORDER BY opened")
             .fetch_all(&farm.pool)
             .await
             .unwrap();
