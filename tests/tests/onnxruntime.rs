@@ -1,11 +1,11 @@
 //! onnxruntime gives the same scores as tract, for the model that the gateway brings along and for a fresh one.
 //!
-//! Needs a Python with `tests/python/requirements.txt`: the one that TILTH_PYTHON names, or the environment in
-//! `tests/.venv`.
+//! The Python that TILTH_PYTHON names is used, or the environment in `tests/.venv`, which is made when it is missing.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Once;
 
 use cloud::train::{Corpus, Options, train};
 use gateway::detect::LoadedModel;
@@ -21,15 +21,17 @@ fn tests_dir() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The Python to use; `tests/.venv` is made where it is missing.
 fn python() -> PathBuf {
-    let python = std::env::var_os("TILTH_PYTHON").map_or_else(|| tests_dir().join(".venv/bin/python"), PathBuf::from);
-    assert!(
-        python.exists(),
-        "{} is not there. Make it with: python3 -m venv tests/.venv && tests/.venv/bin/pip install -r tests/python/requirements.txt \
-         (tests/run does), or let TILTH_PYTHON name another Python that has those packages",
-        python.display()
-    );
-    python
+    static MADE: Once = Once::new();
+    if let Some(python) = std::env::var_os("TILTH_PYTHON") {
+        return PathBuf::from(python);
+    }
+    MADE.call_once(|| {
+        let made = Command::new(tests_dir().join("python/venv")).status();
+        assert!(made.expect("bash is needed").success(), "tests/python/venv could not make the Python environment");
+    });
+    tests_dir().join(".venv/bin/python")
 }
 
 /// Batches of several sizes: the golden samples, and ones drawn around them, with values missing one by one, channel by
