@@ -207,6 +207,7 @@ impl From<proto::GatewayStatus> for GatewayStatus {
             disk_bytes,
             readings,
             rejected,
+            update: _,
         } = status;
         let models = models.into_iter().map(RunningModel::from).collect();
         Self {

@@ -195,6 +195,7 @@ pub fn train(
         sha256: hex(&Sha256::digest(&onnx)),
         trained_on: options.trained_on.clone(),
         parent: options.parent.clone(),
+        metrics: std::collections::BTreeMap::new(),
         input: encoder.input().clone(),
         output: Output { scores: targets },
         limits: Limits { max_bytes: 1 << 20, max_latency_ms: 50, max_memory_bytes: 64 << 20 },

@@ -436,6 +436,7 @@ impl Pipeline {
             disk_bytes: self.store.disk_bytes(),
             readings: self.counters.get("readings").copied().unwrap_or(0),
             rejected: rejected.collect(),
+            update: proto::UpdateStatus::default(),
         };
         let failed_models = self.detector.failed();
         self.snapshot.send_replace(Snapshot {
@@ -511,5 +512,6 @@ fn empty_status(now: Timestamp) -> GatewayStatus {
         disk_bytes: 0,
         readings: 0,
         rejected: BTreeMap::new(),
+        update: proto::UpdateStatus::default(),
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod aggregate;
 pub mod alert;
+pub mod assignment;
 pub mod channel;
 pub mod decode;
 pub mod id;
@@ -17,10 +18,12 @@ pub mod quantity;
 pub mod tensor;
 pub mod time;
 pub mod topic;
+pub mod update;
 pub mod uplink;
 
 pub use aggregate::{Aggregate, RejectReason, Rejected, Stats, Window};
 pub use alert::{Alert, AlertKind, Driver};
+pub use assignment::{Assignment, Assignments};
 pub use channel::{Channel, Reading};
 pub use decode::DecodeError;
 pub use id::{FarmId, FieldId, GatewayId, StationId};
@@ -29,6 +32,7 @@ pub use native::{Ack, Batch, Birth, Command, CommandMessage, Status};
 pub use quantity::Quantity;
 pub use time::{TimeScale, Timestamp};
 pub use topic::{Topic, TopicKind};
+pub use update::UpdateStatus;
 pub use uplink::{GatewayStatus, Lane, Record, RunningModel, StationBirth, UplinkBatch};
 
 /// The generated protobuf messages. Only this crate sees them; the others use the checked types.

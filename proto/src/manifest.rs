@@ -1,5 +1,6 @@
 //! The manifest beside a model's ONNX file: what it needs, what it gives, and how to know that it works.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,6 +15,8 @@ pub const MAX_FEATURES: usize = 256;
 pub const MAX_STEPS: u32 = 4_096;
 /// The most golden samples.
 pub const MAX_GOLDEN: usize = 64;
+/// The most metrics.
+pub const MAX_METRICS: usize = 64;
 
 /// What a model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +198,9 @@ pub struct Manifest {
     /// The version that it was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// How good it is, as its trainer measured it, by the measure's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
     /// What goes in.
     pub input: Input,
     /// What comes out.
@@ -245,17 +251,19 @@ impl Manifest {
                 wrong.push(format!("{key}: {value:?} is not {expected}"));
             }
         };
-        let name_ok = (1..=64).contains(&self.name.len())
-            && self.name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        expect(name_ok, "name", &self.name, "1 to 64 characters of a-z, 0-9 and -");
+        expect(is_name(&self.name), "name", &self.name, "1 to 64 characters of a-z, 0-9 and -");
         expect(is_version(&self.version), "version", &self.version, "three numbers like 1.0.0");
         if let Some(parent) = &self.parent {
             expect(is_version(parent), "parent", parent, "three numbers like 1.0.0");
         }
         expect(self.threshold.is_finite() && self.threshold > 0.0, "threshold", &self.threshold, "a number above 0");
         expect(self.tolerance.is_finite() && self.tolerance > 0.0, "tolerance", &self.tolerance, "a number above 0");
-        let digest_ok = self.sha256.len() == 64 && self.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        expect(digest_ok, "sha256", &self.sha256, "64 characters of 0-9 and a-f");
+        expect(is_digest(&self.sha256), "sha256", &self.sha256, "64 characters of 0-9 and a-f");
+        expect(self.metrics.len() <= MAX_METRICS, "metrics", &self.metrics.len(), "at most 64 metrics");
+        for (name, value) in self.metrics.iter().take(MAX_METRICS) {
+            expect(is_metric(name), "metrics", name, "1 to 64 characters of a-z, 0-9 and _");
+            expect(value.is_finite(), &format!("metrics.{name}"), value, "a finite number");
+        }
 
         let (features, scores) = (&self.input.features, &self.output.scores);
         expect((1..=MAX_FEATURES).contains(&features.len()), "input.features", &features.len(), "1 to 256 features");
@@ -300,7 +308,22 @@ impl Manifest {
     }
 }
 
-fn is_version(text: &str) -> bool {
+/// Whether the text can name a model.
+pub(crate) fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+/// Whether the text can be a SHA-256.
+pub(crate) fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_metric(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+}
+
+/// Whether the text can be a model's version.
+pub(crate) fn is_version(text: &str) -> bool {
     let numbers: Vec<&str> = text.split('.').collect();
     let number = |n: &str| {
         (1..=9).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit()) && (n == "0" || !n.starts_with('0'))

@@ -11,6 +11,7 @@ use crate::decode::{self, DecodeError, at_most, message};
 use crate::id::{FarmId, GatewayId, StationId};
 use crate::native::Birth;
 use crate::time::Timestamp;
+use crate::update::UpdateStatus;
 use crate::wire;
 
 /// The most records in one batch.
@@ -228,4 +229,7 @@ pub struct GatewayStatus {
     pub readings: u64,
     /// Readings and messages refused since the gateway was set up, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// How its models come and go; a gateway that takes no updates says nothing.
+    #[serde(default)]
+    pub update: UpdateStatus,
 }

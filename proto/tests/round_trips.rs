@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use proptest::collection::{btree_set, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
+use proto::assignment::{Assignment, Assignments, MAX_SHADOW_S};
 use proto::manifest::{Feature, Golden, Input, Limits, Output, Statistic, Task};
 use proto::{
     Ack, Aggregate, Alert, AlertKind, Batch, Birth, Channel, Command, CommandMessage, Driver, Lane, Manifest, Quantity,
@@ -151,6 +152,19 @@ fn uplink() -> impl Strategy<Value = UplinkBatch> {
     })
 }
 
+fn assignments() -> impl Strategy<Value = Assignments> {
+    let assignment = ("[1-9]\\.0\\.0", "[0-9a-f]{64}", 1_u64.., 0_u32..=MAX_SHADOW_S, 0_u8..=100).prop_map(
+        |(version, sha256, serial, shadow_s, percent)| Assignment {
+            version,
+            sha256,
+            serial,
+            shadow_s,
+            min_agreement: f64::from(percent) / 100.0,
+        },
+    );
+    btree_map("[a-z0-9-]{1,64}", assignment, 0..4).prop_map(|models| Assignments { models })
+}
+
 fn manifest() -> impl Strategy<Value = Manifest> {
     let statistic = proptest::sample::select(vec![Statistic::Min, Statistic::Mean, Statistic::Max, Statistic::Stddev]);
     let features = btree_set((channel(), statistic), 1..5);
@@ -180,6 +194,7 @@ fn manifest() -> impl Strategy<Value = Manifest> {
                     sha256,
                     trained_on,
                     parent: None,
+                    metrics: [("held_out_loss".to_owned(), threshold / 3.0)].into(),
                     input,
                     output: Output { scores: scores.into_iter().collect() },
                     limits: Limits { max_bytes: 1 << 20, max_latency_ms: 100, max_memory_bytes: 1 << 26 },
@@ -246,6 +261,11 @@ proptest! {
     }
 
     #[test]
+    fn assignments_come_back(assignments in assignments()) {
+        prop_assert_eq!(Assignments::parse(assignments.to_json().as_bytes()).unwrap(), assignments);
+    }
+
+    #[test]
     fn channels_and_features_come_back(channel in channel()) {
         prop_assert_eq!(channel.to_string().parse::<Channel>().unwrap(), channel);
         prop_assert_eq!(Channel::from_code(channel.code()).unwrap(), channel);
@@ -277,8 +297,17 @@ proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in ".{0,200}") {
         let _ = (text.parse::<Channel>(), text.parse::<Feature>(), text.parse::<StationId>(), text.parse::<Timestamp>());
-        let _ = (text.parse::<proto::Topic>(), Manifest::parse(&text));
+        let _ = (text.parse::<proto::Topic>(), Manifest::parse(&text), Assignments::parse(text.as_bytes()));
     }
+}
+
+#[test]
+fn everything_that_is_wrong_with_assignments_is_named() {
+    let text =
+        r#"{"models":{"Soil":{"version":"1.0","sha256":"abc","serial":0,"shadow_s":99999999,"min_agreement":1.5}}}"#;
+    let wrong = Assignments::parse(text.as_bytes()).unwrap_err();
+    assert_eq!(wrong.len(), 6, "{wrong:#?}");
+    assert_eq!(wrong[1], r#"models.Soil.version: "1.0" is not three numbers like 1.0.0"#);
 }
 
 fn read_everything(bytes: &[u8]) {
