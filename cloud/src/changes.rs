@@ -33,12 +33,18 @@ const MOST_BEHIND: usize = 256;
 /// How long to wait before listening again when the database has gone.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
-/// A change and its farm, as notified.
+/// A change and its farm, or a kind of change that is of every farm, as notified.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Notification {
-    farm: FarmId,
-    #[serde(flatten)]
-    change: Change,
+#[serde(untagged)]
+enum Notification {
+    Farm {
+        farm: FarmId,
+        #[serde(flatten)]
+        change: Change,
+    },
+    Everywhere {
+        everywhere: ChangeKind,
+    },
 }
 
 /// What a stream hears.
@@ -46,6 +52,8 @@ struct Notification {
 pub enum News {
     /// Something changed in a farm.
     Changed(FarmId, Change),
+    /// Something changed that every farm shares.
+    ChangedEverywhere(ChangeKind),
     /// Changes may have been missed.
     Missed,
 }
@@ -66,8 +74,19 @@ pub async fn announce(
 ) -> Result<(), sqlx::Error> {
     let listed = stations.len() <= MOST_STATIONS;
     let stations = stations.iter().filter(|_| listed).map(ToString::to_string).collect();
-    let notification = Notification { farm: farm.clone(), change: Change { kind, stations, until } };
-    let payload = serde_json::to_string(&notification).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    notify(connection, &Notification::Farm { farm: farm.clone(), change: Change { kind, stations, until } }).await
+}
+
+/// Announces a change of what every farm shares; heard when the transaction commits.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn announce_everywhere(connection: &mut sqlx::PgConnection, kind: ChangeKind) -> Result<(), sqlx::Error> {
+    notify(connection, &Notification::Everywhere { everywhere: kind }).await
+}
+
+async fn notify(connection: &mut sqlx::PgConnection, notification: &Notification) -> Result<(), sqlx::Error> {
+    let payload = serde_json::to_string(notification).map_err(|error| sqlx::Error::Encode(error.into()))?;
     sqlx::query(NOTIFY).bind(CHANNEL).bind(payload).execute(connection).await?;
     Ok(())
 }
@@ -128,7 +147,8 @@ async fn listen_again(pool: &PgPool) -> PgListener {
 
 fn parse(notification: &PgNotification) -> Option<News> {
     match serde_json::from_str(notification.payload()) {
-        Ok(Notification { farm, change }) => Some(News::Changed(farm, change)),
+        Ok(Notification::Farm { farm, change }) => Some(News::Changed(farm, change)),
+        Ok(Notification::Everywhere { everywhere }) => Some(News::ChangedEverywhere(everywhere)),
         Err(error) => {
             tracing::warn!(%error, payload = notification.payload(), "a notification that is not ours");
             None

@@ -20,8 +20,7 @@ impl FarmClock {
     /// What the farms' clock shows now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.scale.at(Timestamp::from_millis(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)))
+        self.scale.at(wall())
     }
 
     /// Farm seconds per second of the wall clock.
@@ -29,4 +28,11 @@ impl FarmClock {
     pub const fn speed(&self) -> f64 {
         self.scale.speed
     }
+}
+
+/// What the clock on the wall shows now; for what is of no farm, as the registry's expiries.
+#[must_use]
+pub fn wall() -> Timestamp {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
 }

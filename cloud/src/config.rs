@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use proto::TimeScale;
 use serde::Deserialize;
 
+use crate::registry::Publisher;
+use crate::registry::keys::KeyDir;
+use crate::registry::metadata::Lifetimes;
+
 /// How a cloud process runs.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,7 +27,37 @@ pub struct Config {
     /// The most connections to the database that this process opens.
     #[serde(default = "database_connections")]
     pub database_connections: u32,
+    /// What the process may do with the model registry; without it, it only serves what is there.
+    #[serde(default)]
+    pub registry: Option<RegistryConfig>,
 }
+
+/// With what a cloud process changes the model registry, and keeps it from expiring.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// The directory of the keys of targets, snapshot and timestamp. The root's key must not be in it.
+    pub online_keys: PathBuf,
+    /// For how many days a timestamp is valid. It is renewed when half of that is over.
+    #[serde(default = "timestamp_days")]
+    pub timestamp_days: u32,
+}
+
+impl RegistryConfig {
+    /// What signs the registry's changes.
+    #[must_use]
+    pub fn publisher(&self) -> Publisher {
+        let lifetimes = Lifetimes { timestamp_days: self.timestamp_days };
+        Publisher { keys: KeyDir::new(&self.online_keys), lifetimes }
+    }
+}
+
+const fn timestamp_days() -> u32 {
+    1
+}
+
+/// The most days that a timestamp may be valid: so long, too, could a registry be held back unnoticed.
+const MOST_TIMESTAMP_DAYS: u32 = 30;
 
 const fn database_connections() -> u32 {
     10
@@ -85,6 +119,12 @@ impl Config {
             let value = self.database_connections.to_string();
             return Err(wrong("database_connections", value, "must be at least 2"));
         }
+        if let Some(registry) = &self.registry
+            && !(1..=MOST_TIMESTAMP_DAYS).contains(&registry.timestamp_days)
+        {
+            let value = registry.timestamp_days.to_string();
+            return Err(wrong("registry.timestamp_days", value, "must be from 1 to 30"));
+        }
         if let Some(time) = self.time
             && !(time.speed.is_finite() && time.speed > 0.0)
         {
@@ -124,5 +164,9 @@ mod tests {
         )
         .unwrap_err();
         assert_eq!(error, "configuration cloud.toml: time.speed = 0: must be above 0");
+        let error =
+            load("database_url = \"\"\nlisten = \"\"\n[registry]\nonline_keys = \"keys\"\ntimestamp_days = 0\n")
+                .unwrap_err();
+        assert_eq!(error, "configuration cloud.toml: registry.timestamp_days = 0: must be from 1 to 30");
     }
 }

@@ -47,6 +47,11 @@ pub fn all_statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         crate::ingest::windows::STATEMENTS,
         crate::ingest::alerts::STATEMENTS,
         crate::ingest::births::STATEMENTS,
+        crate::registry::store::STATEMENTS,
+        crate::registry::push::STATEMENTS,
+        crate::registry::versions::STATEMENTS,
+        crate::registry::assign::STATEMENTS,
+        crate::registry::events::STATEMENTS,
     ]
     .into_iter()
     .flatten()

@@ -207,7 +207,7 @@ impl From<proto::GatewayStatus> for GatewayStatus {
             disk_bytes,
             readings,
             rejected,
-            update: _,
+            update,
         } = status;
         let models = models.into_iter().map(RunningModel::from).collect();
         Self {
@@ -222,6 +222,7 @@ impl From<proto::GatewayStatus> for GatewayStatus {
             disk_bytes,
             readings,
             rejected,
+            update: update.into(),
         }
     }
 }

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
@@ -21,7 +22,7 @@ use crate::api::problem::ApiError;
 use crate::api::{self, App};
 use crate::dashboard;
 
-/// The largest body: a batch. Nothing else is near it.
+/// The largest body but for a model's, whose route has a limit of its own: a batch.
 const MOST_BODY: usize = proto::uplink::MAX_COMPRESSED;
 
 /// How long an answer may take to begin; statements end before.
@@ -50,11 +51,17 @@ pub fn routes(app: App) -> Router {
         .layer(DefaultBodyLimit::max(MOST_BODY))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_TIMEOUT))
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().compress_when(compressible()))
         .layer(middleware::from_fn(secure))
         .layer(middleware::from_fn_with_state(app.clone(), count))
         .layer(TraceLayer::new_for_http().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
         .with_state(app)
+}
+
+/// What is worth compressing. Files of the registry are not, and must come in the length that was announced, because they
+/// are fetched in parts.
+fn compressible() -> impl Predicate {
+    DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"))
 }
 
 /// Serves until the shutdown, then ends streams, lets requests end and returns.
@@ -103,7 +110,7 @@ async fn count(State(app): State<App>, request: Request, next: Next) -> Response
     let route = route.as_ref().map_or("dashboard", MatchedPath::as_str);
     // Anybody may invent methods; label sets must stay bounded.
     let method = match method {
-        Method::GET | Method::HEAD | Method::POST => method.as_str(),
+        Method::GET | Method::HEAD | Method::POST | Method::PUT => method.as_str(),
         _ => "other",
     };
     app.metrics.answered(method, route, response.status().as_u16(), began.elapsed());

@@ -18,6 +18,8 @@ mod fit;
 mod graph;
 mod network;
 
+use std::collections::BTreeMap;
+
 use proto::manifest::{Golden, Limits, Output, Task};
 use proto::{Channel, Manifest, Quantity};
 use rand_chacha::ChaCha8Rng;
@@ -195,7 +197,14 @@ pub fn train(
         sha256: hex(&Sha256::digest(&onnx)),
         trained_on: options.trained_on.clone(),
         parent: options.parent.clone(),
-        metrics: std::collections::BTreeMap::new(),
+        metrics: BTreeMap::from([
+            ("training_samples".to_owned(), samples.len() as f64),
+            ("held_out_samples".to_owned(), checks.len() as f64),
+            ("held_out_station_days".to_owned(), calibration.station_days),
+            ("held_out_loss".to_owned(), held_out_loss),
+            ("false_alerts_per_100_station_days".to_owned(), calibration.false_alerts_per_100_station_days()),
+            ("parameters".to_owned(), network.parameters() as f64),
+        ]),
         input: encoder.input().clone(),
         output: Output { scores: targets },
         limits: Limits { max_bytes: 1 << 20, max_latency_ms: 50, max_memory_bytes: 64 << 20 },

@@ -99,6 +99,14 @@ fn training_lowers_the_loss_and_the_graph_gives_what_the_trainer_computed() {
     assert_eq!(manifest.output.scores, [SHALLOW, DEEP], "the sun is a cause, and not judged");
     assert_eq!(manifest.check(), Vec::<String>::new());
     assert_eq!(Manifest::parse(&manifest.to_toml().unwrap()).unwrap().golden[0], manifest.golden[0]);
+    let expected = [
+        ("false_alerts_per_100_station_days", 0.0),
+        ("held_out_loss", report.held_out_loss),
+        ("training_samples", report.samples as f64),
+    ];
+    for (name, value) in expected {
+        assert_eq!(manifest.metrics[name], value, "{name}");
+    }
 
     // Golden outputs come from the trainer's own arithmetic, the graph's from tract.
     for (n, golden) in manifest.golden.iter().enumerate() {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::detect::RulesConfig;
 use crate::door::DoorConfig;
+use crate::update::UpdatesConfig;
 use crate::validate::{Limits, Tolerance};
 use crate::window::Shape;
 
@@ -49,6 +50,9 @@ pub struct Config {
     /// A folder with a folder for each model (`model.onnx` and `manifest.toml`); without it the built-in model runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models_dir: Option<PathBuf>,
+    /// Models that come over the air from the cloud's registry.
+    #[serde(default)]
+    pub updates: UpdatesConfig,
 }
 
 /// Where the cloud is.
@@ -179,6 +183,15 @@ impl Config {
         expect(door.max_connections > 0, "door.max_connections", &door.max_connections, "above 0");
         expect(door.max_payload_bytes > 0, "door.max_payload_bytes", &door.max_payload_bytes, "above 0 bytes");
         expect((0.0..=1.0).contains(&share), "rules.common_share", &share, "a share from 0 to 1");
+        for (key, value, expected) in self.updates.check() {
+            expect(false, key, &value, expected);
+        }
+        expect(
+            self.updates.root.is_none() || self.cloud.is_some(),
+            "updates.root",
+            &self.updates.root.as_deref().unwrap_or(Path::new("")).display(),
+            "of use without a cloud",
+        );
         if let Some(cloud) = &self.cloud {
             let http = cloud.url.starts_with("http://") || cloud.url.starts_with("https://");
             expect(http, "cloud.url", &format!("{:?}", cloud.url), "an address with http:// or https://");

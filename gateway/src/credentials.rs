@@ -1,4 +1,4 @@
-//! Who may connect: names, roles and password digests, read from a TOML file.
+//! Who may connect: names, roles and password digests, read from a TOML file, and from every `*.toml` of a directory.
 //!
 //! ```toml
 //! [[client]]
@@ -14,8 +14,10 @@
 //!
 //! Passwords are random tokens of 128 bits or more, so a plain SHA-256 of them cannot be searched. A client without a
 //! `password_sha256` can come in with a certificate only.
+//!
+//! The [`Keyring`] reads them again when they change, so that a station is added or removed while the gateway runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,10 @@ use proto::StationId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+mod keyring;
+
+pub use keyring::Keyring;
 
 /// What a client is let in for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,19 +78,26 @@ pub enum CredentialsError {
     },
 }
 
-#[derive(Debug, Deserialize)]
+/// What is in a credentials file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub struct CredentialsFile {
+    /// Its clients.
     #[serde(default)]
-    client: Vec<Entry>,
+    pub client: Vec<Entry>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A client in a credentials file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
-    name: String,
-    role: Role,
-    password_sha256: Option<String>,
+pub struct Entry {
+    /// Its name: its MQTT user name, and of a station also its client id.
+    pub name: String,
+    /// What it is let in for.
+    pub role: Role,
+    /// SHA-256 of its password, 64 hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_sha256: Option<String>,
 }
 
 /// The clients that may connect.
@@ -117,7 +130,7 @@ impl Credentials {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, CredentialsError> {
-        let file: File = toml::from_str(text)
+        let file: CredentialsFile = toml::from_str(text)
             .map_err(|source| CredentialsError::Malformed { path: path.to_owned(), source: Box::new(source) })?;
         let mut credentials = Self::default();
         let mut problems = Vec::new();
@@ -145,6 +158,26 @@ impl Credentials {
         } else {
             Err(CredentialsError::Invalid { path: path.to_owned(), problems })
         }
+    }
+
+    /// The clients' names and roles, by name.
+    #[must_use]
+    pub fn clients(&self) -> Vec<(&str, Role)> {
+        let mut clients: Vec<_> = self.clients.iter().map(|(name, client)| (name.as_str(), client.role)).collect();
+        clients.sort_unstable_by_key(|(name, _)| *name);
+        clients
+    }
+
+    /// Takes up the clients of another file, and names those that are known already: they stay what they were.
+    fn take_up(&mut self, other: Self) -> Vec<String> {
+        let mut known = Vec::new();
+        for (name, client) in other.clients {
+            match self.clients.entry(name) {
+                hash_map::Entry::Vacant(place) => drop(place.insert(client)),
+                hash_map::Entry::Occupied(place) => known.push(place.key().clone()),
+            }
+        }
+        known
     }
 
     /// Adds a client, or replaces the one of that name.

@@ -1,42 +1,63 @@
-//! From a station's bytes to what they say. Native payloads only; each further format is a function beside this one.
+//! From a station's bytes to what they say: native payloads, and [plain JSON](json) where a station sends readings.
 
 use bytes::Bytes;
-use proto::{Batch, Birth, DecodeError, Status};
+use proto::{Batch, Birth, DecodeError, Status, Timestamp};
 
 use crate::door::DeliveryKind;
+
+pub mod json;
+
+pub use json::{JsonError, Plain};
 
 /// What a station said.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     /// What it is.
     Birth(Birth),
-    /// Readings.
+    /// Readings, known by boot and sequence.
     Data(Batch),
+    /// Readings in plain JSON, each known by itself.
+    Plain(Plain),
     /// Whether it is there.
     Status(Status),
 }
 
-/// Reads a native payload.
+/// Why a payload cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It is no native message of its kind.
+    #[error(transparent)]
+    Native(#[from] DecodeError),
+    /// It begins like plain JSON, and is none that can be taken.
+    #[error(transparent)]
+    Plain(#[from] JsonError),
+}
+
+/// Reads a payload that came at `now`. The same bytes and the same `now` give the same, bit for bit.
 ///
 /// # Errors
 /// When it is not what its topic says.
-pub fn native(kind: DeliveryKind, payload: &Bytes) -> Result<Message, DecodeError> {
-    match kind {
-        DeliveryKind::Birth => Birth::decode(payload).map(Message::Birth),
-        DeliveryKind::Data => Batch::decode(payload).map(Message::Data),
-        DeliveryKind::Status => Status::decode(payload).map(Message::Status),
-    }
+pub fn read(kind: DeliveryKind, payload: &Bytes, now: Timestamp) -> Result<Message, Unreadable> {
+    Ok(match kind {
+        DeliveryKind::Birth => Message::Birth(Birth::decode(payload)?),
+        DeliveryKind::Data if json::is_plain(payload) => Message::Plain(json::read(payload, now)?),
+        DeliveryKind::Data => Message::Data(Batch::decode(payload)?),
+        DeliveryKind::Status => Message::Status(Status::decode(payload)?),
+    })
 }
 
-/// A short word for counting what could not be read: `malformed_data`.
+/// A short word for counting what could not be read: `malformed_data`, `malformed_json`.
 #[must_use]
-pub fn refusal(kind: DeliveryKind, error: &DecodeError) -> String {
+pub fn refusal(kind: DeliveryKind, error: &Unreadable) -> String {
     let kind = match kind {
         DeliveryKind::Birth => "birth",
         DeliveryKind::Data => "data",
         DeliveryKind::Status => "status",
     };
-    format!("{}_{kind}", error.reason())
+    match error {
+        Unreadable::Native(error) => format!("{}_{kind}", error.reason()),
+        Unreadable::Plain(error) => format!("{}_json", error.reason()),
+    }
 }
 
 #[cfg(test)]
@@ -45,9 +66,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_counted_by_what_and_why() {
-        let error = native(DeliveryKind::Data, &Bytes::from_static(b"\xff\xff")).unwrap_err();
+        let read = |kind, bytes: &[u8]| read(kind, &Bytes::copy_from_slice(bytes), Timestamp::from_secs(0));
+        let error = read(DeliveryKind::Data, b"\xff\xff").unwrap_err();
         assert_eq!(refusal(DeliveryKind::Data, &error), "malformed_data");
+        let error = read(DeliveryKind::Data, b"{").unwrap_err();
+        assert_eq!(refusal(DeliveryKind::Data, &error), "malformed_json");
+        let error = read(DeliveryKind::Birth, b"{").unwrap_err();
+        assert_eq!(refusal(DeliveryKind::Birth, &error), "malformed_birth", "only readings come as JSON");
         let status = Status { online: true, boot: 3 };
-        assert_eq!(native(DeliveryKind::Status, &status.encode().into()).unwrap(), Message::Status(status));
+        assert_eq!(read(DeliveryKind::Status, &status.encode()).unwrap(), Message::Status(status));
     }
 }

@@ -1,7 +1,7 @@
 //! Detection: which station and channel needs a person's eye.
 //!
 //! Two kinds of judges look at every closed window. *Rules* ([`rules`]) see what a glance at one channel shows: a value that
-//! never moves, a value that jumps and returns, a channel that went quiet. *Models* ([`model`]) see what only the channels
+//! never moves, a value that jumps and returns, a channel that went quiet. *Models* ([`slots`]) see what only the channels
 //! together show: a sensor that drifts away from what the rest of its station suggests. Rules speak first; a model is silent
 //! about a channel that a rule has already reported.
 //!
@@ -12,18 +12,20 @@
 mod attribution;
 mod history;
 mod message;
-pub mod model;
 pub mod rules;
+pub mod slots;
 mod station;
 
 use std::collections::BTreeMap;
 
 use proto::{Alert, AlertKind, Channel, RunningModel, StationId, Timestamp, Window};
 
-pub use model::{LoadedModel, ModelError};
 pub use rules::RulesConfig;
 
-use attribution::{Request, Scores};
+use crate::model::Model;
+
+use attribution::Request;
+use slots::{Order, Report, Scores, Slots};
 use station::{Station, Tick};
 
 /// Most stations whose history is kept. Beyond it a station's windows are stored and forwarded, but not judged; at the
@@ -56,7 +58,7 @@ pub struct Heard<'a> {
 /// Judges windows, and keeps the alerts that are open.
 #[derive(Debug)]
 pub struct Detector {
-    models: Vec<LoadedModel>,
+    models: Slots,
     rules: RulesConfig,
     stations: BTreeMap<StationId, Station>,
     history: usize,
@@ -65,11 +67,12 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// A detector that runs `models` and `rules`, and goes on with the alerts in `restored` that are still open.
+    /// A detector that runs `models`, each with the version that stands by, and `rules`, and goes on with the alerts in
+    /// `restored` that are still open.
     #[must_use]
-    pub fn new(models: Vec<LoadedModel>, rules: RulesConfig, restored: Vec<Alert>) -> Self {
-        let steps = models.iter().map(|m| m.manifest().input.steps as usize).max().unwrap_or(0);
-        let history = steps.max(MIN_HISTORY) + HISTORY_MARGIN;
+    pub fn new(models: Vec<(Model, Option<Model>)>, rules: RulesConfig, restored: Vec<Alert>) -> Self {
+        let models = Slots::new(models);
+        let history = models.steps().max(MIN_HISTORY) + HISTORY_MARGIN;
         let mut stations = BTreeMap::new();
         for alert in restored.into_iter().filter(|a| a.closed.is_none()) {
             stations.entry(alert.station.clone()).or_insert_with(|| Station::new(history)).restore(alert);
@@ -117,13 +120,29 @@ impl Detector {
     /// The models that run; one that failed is not among them.
     #[must_use]
     pub fn running(&self) -> Vec<RunningModel> {
-        self.models.iter().filter(|m| m.failure().is_none()).map(LoadedModel::running).collect()
+        self.models.running()
     }
 
     /// The models that stopped while they ran, each with the reason.
     #[must_use]
     pub fn failed(&self) -> Vec<(String, String)> {
-        self.models.iter().filter_map(|m| m.failure().map(|why| (m.label(), why.to_owned()))).collect()
+        self.models.failed()
+    }
+
+    /// Does what the updater wants, between two boundaries: no window is judged by half.
+    pub fn obey(&mut self, order: Order) {
+        self.models.obey(order);
+        let history = self.models.steps() + HISTORY_MARGIN;
+        if history > self.history {
+            self.history = history;
+            self.stations.values_mut().for_each(|station| station.look_back(history));
+        }
+    }
+
+    /// What the updater is told.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.models.report()
     }
 
     /// The alerts that are open.
@@ -159,7 +178,7 @@ impl Detector {
                 station.apply_rules(id, &self.rules, tick, changed);
             }
         }
-        let scores = self.score(due, tick.end);
+        let scores = self.score(due, tick);
         for id in due {
             if let (Some(station), Some(scores)) = (self.stations.get_mut(id), scores.get(id)) {
                 station.note(scores, tick.end);
@@ -185,7 +204,7 @@ impl Detector {
 
     /// Every model's scores for the stations that are due. A channel with an open alert is hidden while the other
     /// channels are judged, and is itself judged with all that is known, to see when it is well again.
-    fn score(&mut self, due: &[StationId], end: Timestamp) -> BTreeMap<StationId, Scores> {
+    fn score(&mut self, due: &[StationId], tick: &Tick) -> BTreeMap<StationId, Scores> {
         let mut requests = Vec::new();
         for id in due {
             let Some(station) = self.stations.get(id) else { continue };
@@ -197,8 +216,8 @@ impl Detector {
             }
         }
         let mut scores: BTreeMap<StationId, Scores> = BTreeMap::new();
-        for (request, result) in requests.iter().zip(attribution::run(&mut self.models, &self.stations, &requests, end))
-        {
+        let results = attribution::run(&mut self.models, &self.stations, &requests, tick.end, !tick.quiet);
+        for (request, result) in requests.iter().zip(results) {
             let merged = scores.entry(request.station.clone()).or_default();
             match request.only {
                 None => merged.extend(result),
@@ -244,7 +263,7 @@ impl Detector {
                 only: None,
             })
             .collect();
-        let results = attribution::run(&mut self.models, &self.stations, &requests, end);
+        let results = attribution::run(&mut self.models, &self.stations, &requests, end, false);
         let left = |scores: &Scores| {
             scores.iter().filter(|(c, _)| !open.contains(c)).map(|(_, s)| s.value).fold(0.0, f64::max)
         };

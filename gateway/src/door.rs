@@ -54,7 +54,7 @@ use self::link::Slots;
 use self::metrics::{count, subtract};
 use self::outbox::Clients;
 use crate::broker::Broker;
-use crate::credentials::Credentials;
+use crate::credentials::Keyring;
 
 /// How long nobody is accepted after the system had no more file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -100,7 +100,7 @@ pub struct Door {
 /// What all connections share.
 pub(crate) struct Shared {
     farm: Arc<FarmId>,
-    credentials: Credentials,
+    keyring: Keyring,
     broker: Broker,
     deliveries: mpsc::Sender<Delivery>,
     clients: Arc<Clients>,
@@ -136,7 +136,7 @@ impl Door {
     pub async fn bind(
         config: &DoorConfig,
         farm: FarmId,
-        credentials: Credentials,
+        keyring: impl Into<Keyring>,
         broker: Broker,
         deliveries: mpsc::Sender<Delivery>,
     ) -> Result<Self, DoorError> {
@@ -160,7 +160,7 @@ impl Door {
         };
         let shared = Arc::new(Shared {
             farm: Arc::new(farm),
-            credentials,
+            keyring: keyring.into(),
             broker,
             deliveries,
             clients: Arc::default(),

@@ -8,17 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use proto::{
-    Alert, Batch, Birth, GatewayStatus, Reading, Record, RunningModel, StationBirth, StationId, TimeScale, Timestamp,
+    Alert, Birth, GatewayStatus, Reading, Record, RunningModel, StationBirth, StationId, TimeScale, Timestamp,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
 
 use crate::config::Config;
-use crate::decode::{self, Message};
-use crate::deduplicate::{Progress, Verdict};
-use crate::detect::{Detector, Heard, LoadedModel};
+use crate::decode::{self, Message, Plain};
+use crate::deduplicate::{Progress, Recent, Sent, Verdict};
+use crate::detect::slots::Line;
+use crate::detect::{Detector, Heard};
 use crate::door::{Delivery, DeliveryKind, Outbox, Release, Ticket};
+use crate::model::Model;
 use crate::store::{DELETE_AT_ONCE, Emission, Group, RawMessage, Seen, Store, StoreError, kind_code};
 use crate::window::{Closed, Origin, Placed, Rhythm, Windows};
 
@@ -77,6 +79,8 @@ pub struct Pipeline {
     started: Timestamp,
     store: Store,
     progress: Progress,
+    /// The plain payloads that came last.
+    recent: Recent,
     windows: Windows,
     detector: Detector,
     births: BTreeMap<StationId, Birth>,
@@ -88,10 +92,19 @@ pub struct Pipeline {
     snapshot: watch::Sender<Snapshot>,
 }
 
-/// A data batch of the group that is being made.
+/// Readings of the group that is being made.
 struct Arrived {
     station: StationId,
-    batch: Batch,
+    readings: Vec<Reading>,
+    content: Content,
+}
+
+/// How readings that arrived are known.
+enum Content {
+    /// As a batch.
+    Batch(Origin),
+    /// Each by itself, and the payload by its bytes.
+    Plain(Sent),
 }
 
 impl Pipeline {
@@ -101,7 +114,7 @@ impl Pipeline {
     /// When the store cannot be opened or read.
     pub fn open(
         config: &Config,
-        models: Vec<LoadedModel>,
+        models: Vec<(Model, Option<Model>)>,
         now: Timestamp,
     ) -> Result<(Self, watch::Receiver<Snapshot>), StoreError> {
         let store = Store::open(&config.data_dir)?;
@@ -117,19 +130,24 @@ impl Pipeline {
         }
         let mut detector = Detector::new(models, config.rules.clone(), store.open_alerts()?);
         detector.warm(store.history()?.into_iter());
+        let mut recent = Recent::default();
         store.replay(|commit, message| {
             let at = Timestamp::from_millis(message.at_ms);
-            let station = message.station.parse::<StationId>();
-            if let (Ok(station), true, Ok(batch)) =
-                (station, message.kind == kind_code(DeliveryKind::Data), Batch::decode(&message.payload))
-            {
-                windows.insert(
-                    &station,
-                    Origin { boot: batch.boot, sequence: batch.sequence },
-                    &batch.readings,
-                    at,
-                    commit,
-                );
+            let Ok(station) = message.station.parse::<StationId>() else { return };
+            if message.kind != kind_code(DeliveryKind::Data) {
+                return;
+            }
+            match decode::read(DeliveryKind::Data, &message.payload, at) {
+                Ok(Message::Data(batch)) => {
+                    let origin = Origin { boot: batch.boot, sequence: batch.sequence };
+                    windows.insert(&station, origin, &batch.readings, at, commit);
+                }
+                Ok(Message::Plain(plain)) => {
+                    let packet = u16::try_from(message.packet).unwrap_or(0);
+                    recent.note(&station, Sent::new(&message.payload, packet, plain.timed));
+                    windows.insert_plain(&station, &plain.readings, at, commit);
+                }
+                _ => {}
             }
         })?;
         windows.resume(now);
@@ -151,6 +169,7 @@ impl Pipeline {
             started: now,
             store,
             progress,
+            recent,
             windows,
             detector,
             births,
@@ -171,6 +190,7 @@ impl Pipeline {
         mut self,
         mut deliveries: mpsc::Receiver<Delivery>,
         outbox: &Outbox,
+        mut line: Option<Line>,
         runtime: &Handle,
     ) -> anyhow::Result<()> {
         let (mut tick, mut snapshot, mut trim) = (Instant::now(), Instant::now(), Instant::now());
@@ -185,6 +205,9 @@ impl Pipeline {
             if tick.elapsed() >= TICK {
                 tick = Instant::now();
                 self.tick()?;
+            }
+            if let Some(line) = &mut line {
+                self.obey(line);
             }
             if snapshot.elapsed() >= SNAPSHOT {
                 snapshot = Instant::now();
@@ -211,9 +234,9 @@ impl Pipeline {
         let mut arrived = Vec::new();
         let mut tickets: Vec<Ticket> = Vec::with_capacity(deliveries.len());
         let mut to_acknowledge: BTreeSet<(StationId, u32)> = BTreeSet::new();
-        for Delivery { station, kind, payload, ticket } in deliveries.drain(..) {
+        for Delivery { station, kind, payload, packet, duplicate, ticket } in deliveries.drain(..) {
             let station = (*station).clone();
-            let message = match decode::native(kind, &payload) {
+            let message = match decode::read(kind, &payload, now) {
                 Ok(message) => message,
                 Err(error) => {
                     tracing::warn!(%station, %error, "a payload cannot be read: kept aside");
@@ -232,12 +255,26 @@ impl Pipeline {
                         Verdict::New => {
                             group.progress.insert((station.clone(), batch.boot), batch.sequence);
                             count(&mut group.counters, "readings".to_owned(), batch.readings.len() as u64);
-                            see(&mut group, &station, &batch, now, &self.windows);
-                            group.messages.push(raw(&station, kind, now, payload));
-                            arrived.push(Arrived { station: station.clone(), batch: batch.clone() });
+                            see(&mut group, &station, &batch.readings, now, &self.windows);
+                            group.messages.push(raw(&station, kind, now, payload, packet));
+                            let content = Content::Batch(Origin { boot: batch.boot, sequence: batch.sequence });
+                            arrived.push(Arrived { station: station.clone(), readings: batch.readings, content });
                         }
                     }
                     to_acknowledge.insert((station, batch.boot));
+                }
+                Message::Plain(plain) => {
+                    let sent = Sent::new(&payload, packet, plain.timed);
+                    if self.recent.holds(&station, &sent, duplicate) {
+                        count(&mut group.counters, "duplicate_batches".to_owned(), 1);
+                    } else {
+                        self.recent.note(&station, sent);
+                        count(&mut group.counters, "readings".to_owned(), plain.readings.len() as u64);
+                        refuse_keys(&mut group, &station, &plain, &payload);
+                        see(&mut group, &station, &plain.readings, now, &self.windows);
+                        group.messages.push(raw(&station, kind, now, payload, packet));
+                        arrived.push(Arrived { station, readings: plain.readings, content: Content::Plain(sent) });
+                    }
                 }
                 Message::Birth(birth) => {
                     self.progress.connected(&station);
@@ -253,13 +290,13 @@ impl Pipeline {
                     self.windows.describe(&station, rhythm_of(&birth));
                     self.windows.hear(&station, now);
                     self.births.insert(station.clone(), birth);
-                    group.messages.push(raw(&station, kind, now, payload));
+                    group.messages.push(raw(&station, kind, now, payload, packet));
                 }
                 Message::Status(status) => {
                     if status.online {
                         self.windows.hear(&station, now);
                     }
-                    group.messages.push(raw(&station, kind, now, payload));
+                    group.messages.push(raw(&station, kind, now, payload, packet));
                 }
             }
             tickets.push(ticket);
@@ -270,7 +307,14 @@ impl Pipeline {
             Err(error) => {
                 // A full or broken disk: nothing is acknowledged, the stations keep what they have.
                 tracing::error!(%error, messages = group.messages.len(), "a group could not be stored");
-                for station in arrived.into_iter().map(|a| a.station).chain(group.births.into_keys()) {
+                let mut lost: BTreeSet<StationId> = group.births.into_keys().collect();
+                for Arrived { station, content, .. } in arrived {
+                    match content {
+                        Content::Batch(_) => drop(lost.insert(station)),
+                        Content::Plain(sent) => self.recent.forget(&station, &sent),
+                    }
+                }
+                for station in lost {
                     self.births.remove(&station);
                     self.progress.lost(station);
                 }
@@ -295,12 +339,14 @@ impl Pipeline {
         }
         release.send();
 
-        for Arrived { station, batch } in arrived {
-            let origin = Origin { boot: batch.boot, sequence: batch.sequence };
-            let Placed { late, future, .. } = self.windows.insert(&station, origin, &batch.readings, now, commit);
+        for Arrived { station, readings, content } in arrived {
+            let Placed { late, future, .. } = match content {
+                Content::Batch(origin) => self.windows.insert(&station, origin, &readings, now, commit),
+                Content::Plain(_) => self.windows.insert_plain(&station, &readings, now, commit),
+            };
             for (reason, by) in [("late", late), ("future", future)] {
                 if by > 0 {
-                    tracing::warn!(%station, boot = batch.boot, sequence = batch.sequence, readings = by, "readings are {reason}");
+                    tracing::warn!(%station, commit, readings = by, "readings are {reason}");
                     count(&mut self.uncounted, format!("rejected.{reason}"), u64::from(by));
                 }
             }
@@ -308,6 +354,21 @@ impl Pipeline {
         }
         let closed = self.windows.close();
         self.emit(closed)
+    }
+
+    /// Does what the updater wants, and tells it how the models stand.
+    fn obey(&mut self, line: &mut Line) {
+        while let Ok(order) = line.orders.try_recv() {
+            self.detector.obey(order);
+        }
+        let report = self.detector.report();
+        line.report.send_if_modified(|told| {
+            let changed = *told != report;
+            if changed {
+                *told = report;
+            }
+            changed
+        });
     }
 
     /// Closes the windows of stations that are idle, and looks for silent ones.
@@ -473,16 +534,30 @@ async fn collect(deliveries: &mut mpsc::Receiver<Delivery>, group: &mut Vec<Deli
 
 /// Notes that `station` was heard, and the watermark up to which its windows are emitted: that of *before* this group. A
 /// gateway that is killed between this commit and the next emission must not take for final what it never emitted.
-fn see(group: &mut Group, station: &StationId, batch: &Batch, now: Timestamp, windows: &Windows) {
+fn see(group: &mut Group, station: &StationId, readings: &[Reading], now: Timestamp, windows: &Windows) {
     group.stations.insert(station.clone(), Seen { heard: now, watermark: windows.watermark(station) });
-    let times = || batch.readings.iter().map(|r| r.time);
+    let times = || readings.iter().map(|r| r.time);
     if let (Some(first), Some(last)) = (times().min(), times().max()) {
         group.span = Some(group.span.map_or((first, last), |(f, l)| (f.min(first), l.max(last))));
     }
 }
 
-fn raw(station: &StationId, kind: DeliveryKind, now: Timestamp, payload: bytes::Bytes) -> RawMessage {
-    RawMessage { station: station.to_string(), kind: kind_code(kind), at_ms: now.as_millis(), payload }
+/// Counts the keys of a plain payload that cannot be taken, and keeps it aside with what is wrong.
+fn refuse_keys(group: &mut Group, station: &StationId, plain: &Plain, payload: &[u8]) {
+    if plain.refused.is_empty() {
+        return;
+    }
+    let problems = plain.problems.join("; ");
+    tracing::warn!(%station, %problems, "parts of a plain payload cannot be taken");
+    for (reason, by) in &plain.refused {
+        count(&mut group.counters, format!("refused.{reason}_json"), *by);
+    }
+    group.quarantined.push((format!("station {station}"), problems, payload.to_vec()));
+}
+
+fn raw(station: &StationId, kind: DeliveryKind, now: Timestamp, payload: bytes::Bytes, packet: u16) -> RawMessage {
+    let packet = u32::from(packet);
+    RawMessage { station: station.to_string(), kind: kind_code(kind), at_ms: now.as_millis(), payload, packet }
 }
 
 fn rhythm_of(birth: &Birth) -> Rhythm {

@@ -11,15 +11,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use proto::{GatewayStatus, Timestamp};
+use proto::{GatewayStatus, Timestamp, UpdateStatus};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, BrokerConfig};
-use crate::credentials::Credentials;
-use crate::detect::LoadedModel;
+use crate::credentials::Keyring;
 use crate::door::{Door, Outbox};
 use crate::ingest::{Pipeline, Snapshot};
 use crate::metrics::Sources;
@@ -37,9 +36,11 @@ pub mod door;
 pub mod filter;
 pub mod ingest;
 pub mod metrics;
+pub mod model;
 pub mod spool;
 pub mod status;
 pub mod store;
+pub mod update;
 pub mod uplink;
 pub mod validate;
 pub mod window;
@@ -60,23 +61,25 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .with_context(|| format!("cannot write to data_dir {}", config.data_dir.display()))?;
     lock.try_lock().with_context(|| format!("data_dir {} is in use by another gateway", config.data_dir.display()))?;
     let now = config.time.at(wall_clock());
-    let credentials = match &config.door.credentials {
-        Some(path) => Credentials::load(path)?,
-        None => Credentials::default(),
-    };
-    let models = models(config.models_dir.as_deref(), now)?;
+    let keyring = Keyring::open(config.door.credentials.clone(), config.door.credentials_dir.clone())?;
+    let opening = config.clone();
+    let (models, updates) = tokio::task::spawn_blocking(move || update::begin(&opening, now)).await??;
     let opening = config.clone();
     let (pipeline, snapshot) = tokio::task::spawn_blocking(move || Pipeline::open(&opening, models, now)).await??;
 
     let broker = Broker::start(BrokerConfig::default()).await?;
     let (deliveries, queue) = mpsc::channel(ingest::QUEUE);
-    let door = Door::bind(&config.door, config.farm.clone(), credentials, broker.clone(), deliveries).await?;
+    let door = Door::bind(&config.door, config.farm.clone(), keyring, broker.clone(), deliveries).await?;
     let (outbox, door_metrics, addresses) = (door.outbox(), door.metrics(), door.addresses());
     let listener = TcpListener::bind(config.status_listen)
         .await
         .with_context(|| format!("cannot listen on status_listen {}", config.status_listen))?;
     let status_address = listener.local_addr()?;
     let (status, status_receiver) = watch::channel(snapshot.borrow().status.clone());
+    let (line, updater, update_status) = match updates.attach(&config)? {
+        Some((line, updater, status)) => (Some(line), Some(updater), Some(status)),
+        None => (None, None, None),
+    };
     let uplink = match &config.cloud {
         Some(cloud) => {
             let names = (config.farm.clone(), config.gateway.clone());
@@ -106,7 +109,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         Ok("door")
     });
     let (to_stations, runtime) = (outbox.clone(), tokio::runtime::Handle::current());
-    tasks.spawn_blocking(move || pipeline.run(queue, &to_stations, &runtime).map(|()| "pipeline"));
+    tasks.spawn_blocking(move || pipeline.run(queue, &to_stations, line, &runtime).map(|()| "pipeline"));
     let stop = after_door.clone();
     tasks.spawn(async move {
         broker.run(stop).await;
@@ -115,7 +118,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let stop = after_door.clone();
     tasks.spawn(async move { Ok(status::serve(listener, page, stop).await.map(|()| "status page")?) });
     let (spool, limit, stop) = (Spool::open(&config.data_dir)?, config.retention.spool_bytes, after_door.clone());
-    tasks.spawn(async move { watch_backlog(spool, limit, snapshot, outbox, status, stop).await.map(|()| "backlog") });
+    tasks.spawn(async move {
+        watch_backlog(spool, limit, snapshot, outbox, update_status, status, stop).await.map(|()| "backlog")
+    });
+    if let Some(updater) = updater {
+        let stop = after_door.clone();
+        tasks.spawn(async move { updater.run(stop).await.map(|()| "updater") });
+    }
     if let Some(uplink) = uplink {
         let stop = after_door.clone();
         tasks.spawn(async move { uplink.run(stop).await.map(|()| "uplink") });
@@ -156,20 +165,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             after_door.cancel();
         }
     }
+    if result.is_ok() {
+        update::ended_well(&config)?;
+    }
     result
-}
-
-/// The models of a folder, or the built-in one.
-fn models(dir: Option<&Path>, now: Timestamp) -> anyhow::Result<Vec<LoadedModel>> {
-    let Some(dir) = dir else { return Ok(vec![LoadedModel::base(now)?]) };
-    let entries = fs::read_dir(dir).with_context(|| format!("cannot read models_dir {}", dir.display()))?;
-    let mut folders: Vec<_> =
-        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    folders.sort();
-    folders
-        .iter()
-        .map(|folder| LoadedModel::load(folder, now).with_context(|| format!("model {}", folder.display())))
-        .collect()
 }
 
 /// Completes the pipeline's state with what waits for the cloud, and holds the spool within its limit.
@@ -178,6 +177,7 @@ async fn watch_backlog(
     limit: u64,
     snapshot: watch::Receiver<Snapshot>,
     outbox: Outbox,
+    update: Option<watch::Receiver<UpdateStatus>>,
     status: watch::Sender<GatewayStatus>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -194,6 +194,9 @@ async fn watch_backlog(
         let mut now = snapshot.borrow().status.clone();
         now.backlog = backlog.iter().map(|(lane, backlog)| (lane.name().to_owned(), backlog.records)).collect();
         now.backlog_oldest = backlog.iter().filter_map(|(_, backlog)| backlog.oldest).min();
+        if let Some(update) = &update {
+            now.update = update.borrow().clone();
+        }
         now.connected = u32::try_from(outbox.connected()).unwrap_or(u32::MAX);
         status.send_replace(now);
         tokio::select! {

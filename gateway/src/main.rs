@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use gateway::Config;
+use gateway::model::{RunnerProgram, worker};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -28,8 +29,16 @@ enum What {
     Check,
 }
 
+fn main() -> ExitCode {
+    // A gateway starts itself again for each model that it was given. That process has no threads and no log.
+    if std::env::args().nth(1).is_some_and(|what| what == RunnerProgram::SUBCOMMAND) {
+        return worker::main();
+    }
+    gateway()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn gateway() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // The broker's own view of its connections is noise: `gateway::broker` looks after it, and counts.
     let filter =

@@ -7,6 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use proto::update::{Candidate, Phase};
 use proto::{GatewayStatus, Reading, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -81,7 +82,8 @@ async fn show(State(page): State<Page>) -> Markup {
                 p { "Farm time " (now) ", started " (age(now, status.started)) " ago, version " (status.version) "." }
                 (alerts(&snapshot, now))
                 (stations(&snapshot, now))
-                (facts(&snapshot, &status, page.sources.outbox.connected(), now))
+                (models(&snapshot, &status, now))
+                (facts(&status, page.sources.outbox.connected(), now))
                 (refusals(&status, &page.sources.door.snapshot()))
             }
         }
@@ -149,17 +151,71 @@ fn value(reading: &Reading) -> String {
     format!("{:.*}", usize::from(reading.channel.quantity.decimals()), reading.value)
 }
 
-fn facts(snapshot: &Snapshot, status: &GatewayStatus, connected: usize, now: Timestamp) -> Markup {
+/// What judges and since when, what is on its way, and what was refused.
+fn models(snapshot: &Snapshot, status: &GatewayStatus, now: Timestamp) -> Markup {
+    let update = &status.update;
+    let on_its_way = |name: &str| update.models.iter().find(|model| model.name == name);
+    html! {
+        section {
+            h2 { "Models" }
+            table {
+                @for model in &status.models {
+                    tr {
+                        td { (model.name) " " (model.version) }
+                        td.words { @if let Some(told) = on_its_way(&model.name) { (told.active.why) } }
+                        td { "for " (age(now, model.since)) }
+                    }
+                }
+                @for (model, reason) in &snapshot.failed_models {
+                    tr { td.fault { (model) " stopped" } td.words { (reason) } td {} }
+                }
+                @for model in &update.models {
+                    @if let Some(candidate) = &model.candidate {
+                        tr {
+                            td.warning { (model.name) " " (candidate.version) " on its way" }
+                            td.words { (phase(candidate)) }
+                            td { "for " (age(now, candidate.since)) }
+                        }
+                    }
+                    @for refusal in &model.refusals {
+                        tr {
+                            td.fault { (model.name) " " (refusal.version.as_deref().unwrap_or_default()) " refused" }
+                            td.words { (refusal.text) }
+                            td { (age(now, refusal.at)) " ago" }
+                        }
+                    }
+                }
+                @if let Some(refusal) = &update.refusal {
+                    tr { td.fault { "The registry is refused" } td.words { (refusal.text) } td { (age(now, refusal.at)) " ago" } }
+                }
+                @if let Some(checked) = update.checked {
+                    tr { td { "Registry last read" } td {} td { (age(now, checked)) " ago" } }
+                }
+            }
+        }
+    }
+}
+
+fn phase(candidate: &Candidate) -> String {
+    match (candidate.phase, &candidate.shadow) {
+        (Phase::Fetching, _) => format!("{} of {} bytes fetched", candidate.fetched, candidate.size),
+        (Phase::Verified, _) => "fetched and verified, not yet tested".to_owned(),
+        (Phase::SelfTested, _) => "answered its golden samples, not yet in shadow".to_owned(),
+        (Phase::Shadow, None) => "in shadow".to_owned(),
+        (Phase::Shadow, Some(shadow)) => format!(
+            "in shadow until {}: {:.1} % of the scores of {} windows agree",
+            shadow.until,
+            100.0 * shadow.agreement,
+            shadow.windows
+        ),
+    }
+}
+
+fn facts(status: &GatewayStatus, connected: usize, now: Timestamp) -> Markup {
     html! {
         section {
             h2 { "Gateway" }
             table {
-                @for model in &status.models {
-                    tr { td { "Model " (model.name) " " (model.version) } td { "since " (model.since) } }
-                }
-                @for (model, reason) in &snapshot.failed_models {
-                    tr { td.fault { "Model " (model) " stopped" } td.words { (reason) } }
-                }
                 tr { td { "Stations connected" } td { (connected) } }
                 tr { td { "Readings stored" } td { (status.readings) } }
                 tr { td { "Store on disk" } td { (format!("{:.1} MB", status.disk_bytes as f64 / 1e6)) } }

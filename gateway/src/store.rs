@@ -108,6 +108,9 @@ pub struct RawMessage {
     /// The payload.
     #[prost(bytes = "bytes", tag = "4")]
     pub payload: bytes::Bytes,
+    /// The packet id that it came with; 0 with none.
+    #[prost(uint32, tag = "5")]
+    pub packet: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -622,7 +625,7 @@ mod tests {
     fn group(bytes: usize) -> Group {
         // Bytes that zstd cannot make smaller.
         let payload: Vec<u8> = (0..bytes).map(|_| rand::random()).collect();
-        let message = RawMessage { station: "n1".to_owned(), kind: 1, at_ms: 0, payload: payload.into() };
+        let message = RawMessage { station: "n1".to_owned(), kind: 1, at_ms: 0, payload: payload.into(), packet: 0 };
         Group { messages: vec![message], ..Group::default() }
     }
 

@@ -62,6 +62,16 @@ pub struct Origin {
     pub sequence: u64,
 }
 
+impl Origin {
+    /// The origin of a reading that came without boot and sequence: its value. So the same reading has the same origin in
+    /// whatever payload it comes, and of two that differ the same one counts, whichever came first. No native batch is
+    /// taken for one: boots count from 1.
+    #[must_use]
+    pub fn plain(value: f64) -> Self {
+        Self { boot: 0, sequence: value.to_bits() }
+    }
+}
+
 /// Where the readings of one batch went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Placed {
@@ -226,9 +236,25 @@ impl Windows {
         }
         if let Some(newest) = newest {
             station.watermark = station.watermark.max(Some(newest));
-            station.commits.push_back((commit, newest));
+            match station.commits.back_mut() {
+                Some((last, reached)) if *last == commit => *reached = newest.max(*reached),
+                _ => station.commits.push_back((commit, newest)),
+            }
         }
         placed
+    }
+
+    /// Takes in readings that came without boot and sequence, in order of time. One that is there already, of the same
+    /// channel, time and value, changes nothing.
+    pub fn insert_plain(&mut self, id: &StationId, readings: &[Reading], now: Timestamp, commit: u64) -> Placed {
+        let mut all = Placed::default();
+        for reading in readings {
+            let one = self.insert(id, Origin::plain(reading.value), std::slice::from_ref(reading), now, commit);
+            all.windowed += one.windowed;
+            all.late += one.late;
+            all.future += one.future;
+        }
+        all
     }
 
     /// Closes what can be closed after the last inserts, ordered by start, then station.

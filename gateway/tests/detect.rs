@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use gateway::detect::{Detector, Heard, LoadedModel, ModelError, RulesConfig};
+use gateway::detect::{Detector, Heard, RulesConfig};
+use gateway::model::LoadedModel;
 use proto::{
     Aggregate, Alert, AlertKind, Channel, Quantity, RejectReason, Rejected, StationId, Stats, Timestamp, Window,
 };
@@ -235,7 +236,7 @@ mod models {
             base.manifest().golden.iter().any(|g| g.input.iter().any(|v| v.is_nan())),
             "one golden sample has missing values"
         );
-        let detector = Detector::new(vec![base], RulesConfig::default(), Vec::new());
+        let detector = Detector::new(vec![(base.into(), None)], RulesConfig::default(), Vec::new());
         let running = detector.running();
         assert_eq!(
             (running[0].name.as_str(), running[0].task.as_str(), running[0].since),
@@ -255,105 +256,9 @@ mod models {
         )
     }
 
-    #[test]
-    fn batches_of_every_size_give_what_single_samples_give() {
-        let mut model = LoadedModel::base(start(0)).unwrap();
-        let width = model.manifest().output.scores.len();
-        let one: Vec<f32> = model.manifest().golden[0].input.iter().map(|v| *v as f32).collect();
-        let expected = model.run(&one).unwrap();
-        for samples in [1, 2, 3, 24, 300] {
-            let scores = model.run(&one.repeat(samples)).unwrap();
-            assert_eq!(scores.len(), samples * width);
-            for row in scores.chunks(width) {
-                assert!(row.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{samples}: {row:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_sample_without_anything_scores_nothing() {
-        let mut model = LoadedModel::base(start(0)).unwrap();
-        let nothing = vec![f32::NAN; model.sample_len()];
-        assert!(model.run(&nothing).unwrap().iter().all(|s| *s == 0.0));
-    }
-
-    #[test]
-    fn hostile_values_give_numbers() {
-        let mut model = LoadedModel::base(start(0)).unwrap();
-        for value in [0.0, f32::MAX, f32::MIN, 1e30, f32::INFINITY] {
-            let sample = vec![value; model.sample_len()];
-            assert!(model.run(&sample).unwrap().iter().all(|s| s.is_finite()), "{value}");
-        }
-    }
-
-    #[test]
-    fn a_directory_is_loaded_and_a_missing_file_named() {
-        assert_eq!(LoadedModel::load(&base_dir(), start(0)).unwrap().label(), "soil-anomaly 1.0.0");
-        let empty = tempfile::tempdir().unwrap();
-        let error = LoadedModel::load(empty.path(), start(0)).unwrap_err().to_string();
-        assert!(error.contains("manifest.toml: No such file"), "{error}");
-    }
-
-    #[test]
-    fn another_file_than_the_manifest_describes_is_refused() {
-        let (mut onnx, manifest) = base_files();
-        let last = onnx.len() - 1;
-        onnx[last] ^= 1;
-        assert!(matches!(LoadedModel::verify(&onnx, &manifest, start(0)), Err(ModelError::Digest { .. })));
-    }
-
-    /// The manifest with one line changed.
-    fn changed(manifest: &str, key: &str, value: &str) -> String {
-        let line = manifest.lines().find(|l| l.starts_with(&format!("{key} ="))).unwrap();
-        manifest.replacen(line, &format!("{key} = {value}"), 1)
-    }
-
     fn digest(bytes: &[u8]) -> String {
         use sha2::Digest;
         sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-    }
-
-    #[test]
-    fn a_model_larger_than_its_limit_is_refused() {
-        let (onnx, manifest) = base_files();
-        let error = LoadedModel::verify(&onnx, &changed(&manifest, "max_bytes", "1000"), start(0)).unwrap_err();
-        assert!(matches!(error, ModelError::TooLarge { limit: 1000, .. }), "{error}");
-    }
-
-    #[test]
-    fn a_wrong_golden_answer_is_named() {
-        let (onnx, manifest) = base_files();
-        let mut parsed = proto::Manifest::parse(&manifest).unwrap();
-        parsed.golden[1].output[0] += 0.5;
-        let error = LoadedModel::verify(&onnx, &parsed.to_toml().unwrap(), start(0)).unwrap_err();
-        assert!(matches!(error, ModelError::Golden { sample: 1, output: 0, .. }), "{error}");
-    }
-
-    #[test]
-    fn bytes_that_are_no_model_are_an_error() {
-        let (_, manifest) = base_files();
-        for bytes in [b"".to_vec(), vec![0xff; 100], b"\x08\x08".to_vec()] {
-            let manifest = changed(&manifest, "sha256", &format!("{:?}", digest(&bytes)));
-            let error = LoadedModel::verify(&bytes, &manifest, start(0)).unwrap_err();
-            assert!(matches!(error, ModelError::Runtime { .. }), "{error}");
-        }
-    }
-
-    #[test]
-    fn data_outside_the_file_is_refused() {
-        use prost::Message;
-        use tract_onnx::pb::{ModelProto, StringStringEntryProto};
-        let (onnx, manifest) = base_files();
-        let mut model = ModelProto::decode(onnx.as_slice()).unwrap();
-        let tensor = &mut model.graph.as_mut().unwrap().initializer[0];
-        tensor.data_location = Some(1);
-        tensor.external_data =
-            vec![StringStringEntryProto { key: "location".into(), value: "../../etc/passwd".into() }];
-        let bytes = model.encode_to_vec();
-        let error =
-            LoadedModel::verify(&bytes, &changed(&manifest, "sha256", &format!("{:?}", digest(&bytes))), start(0))
-                .unwrap_err();
-        assert!(matches!(error, ModelError::ExternalData { .. }), "{error}");
     }
 
     #[test]
@@ -377,9 +282,9 @@ mod models {
         let mut model = LoadedModel::verify(&bytes, &manifest.to_toml().unwrap(), start(0)).unwrap();
         assert_eq!(model.failure(), None);
         let error = model.run(&real).unwrap_err();
-        assert!(error.to_string().ends_with("of sample 0 is inf"), "{error}");
+        assert!(error.to_string().contains("of sample 0 is inf"), "{error}");
 
-        let mut detector = Detector::new(vec![model], RulesConfig::default(), Vec::new());
+        let mut detector = Detector::new(vec![(model.into(), None)], RulesConfig::default(), Vec::new());
         assert_eq!(detector.running(), []);
         assert_eq!(detector.failed().len(), 1);
         observe(&mut detector, (0..96).map(healthy));

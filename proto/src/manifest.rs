@@ -242,6 +242,13 @@ impl Manifest {
         toml::to_string(self).map_err(|e| ManifestError::Toml(e.to_string()))
     }
 
+    /// Whether the model answers samples with missing values: one of its golden samples has some. Else it is asked about
+    /// whole samples only.
+    #[must_use]
+    pub fn takes_missing(&self) -> bool {
+        self.golden.iter().any(|golden| golden.input.iter().any(|value| value.is_nan()))
+    }
+
     /// What is wrong, a sentence each; nothing when all is well.
     #[must_use]
     pub fn check(&self) -> Vec<String> {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AxeBuilder } from '@axe-core/playwright';
 import { chartDrawn, credentials, farmOf, NOT_LOGGED_IN, openFarm, overflow, SIZES, visit, visitLoggedIn } from './farm.mjs';
+import { BASE, NAME } from './model.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
@@ -29,7 +30,7 @@ for (const scheme of /** @type {const} */ (['light', 'dark'])) {
 
         const farm = await farmOf(ask);
         const station = await page.locator('[data-station]').first().getAttribute('data-station');
-        for (const path of ['stations', `stations/${station}`, 'alerts?state=all', 'gateways']) {
+        for (const path of ['stations', `stations/${station}`, 'alerts?state=all', 'models', `models/${NAME}/${BASE}`, 'gateways']) {
           await go(`/farms/${farm}/${path}`);
           await page.getByRole('heading', { level: 1 }).waitFor();
           if (path.startsWith('stations/')) await chartDrawn(page);
@@ -38,6 +39,13 @@ for (const scheme of /** @type {const} */ (['light', 'dark'])) {
           assert.deepEqual(await mistakes(page), [], path);
           assert.equal(await overflow(page), 0, path);
         }
+
+        await go(`/farms/${farm}/models`);
+        await page.getByRole('button', { name: 'Push a version' }).click();
+        await page.getByRole('button', { name: 'Push to the registry' }).click();
+        await page.getByRole('alert').getByText('manifest.toml is missing').waitFor();
+        assert.deepEqual(await mistakes(page), [], 'pushing');
+        assert.equal(await overflow(page), 0, 'pushing');
       });
     });
   }

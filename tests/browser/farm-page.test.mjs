@@ -92,6 +92,6 @@ test('the gateway says how it is', async () => {
     const gateway = page.locator('[data-gateway]');
     await gateway.getByText('Stations connected').waitFor();
     await gateway.getByText(`of ${STATIONS}`).waitFor();
-    await gateway.getByRole('rowheader').first().waitFor();
+    await gateway.locator('[data-model][data-active]').first().waitFor();
   });
 });

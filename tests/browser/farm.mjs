@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
 /** @typedef {import('playwright-core').Page} Page */
@@ -138,19 +139,21 @@ export async function chartDrawn(page, quantity = 'soil_moisture') {
   return chart;
 }
 
+/** How often is asked for what is not there yet. */
+const POLL_MS = 500;
+
 /**
- * An alert about one channel, open or not any more, as soon as there is one.
+ * An alert that is as wanted, as soon as there is one.
  * @param {Visit} visit
  * @param {string} farm
+ * @param {(alert: any) => boolean} wanted About one channel, unless it says otherwise; open or not any more.
  * @returns {Promise<any>}
  */
-export async function someAlert({ page, ask }, farm) {
-  const path = `/api/v1/farms/${farm}/alerts?state=all&limit=200`;
-  await page.waitForFunction(
-    async (address) => (await (await fetch(address)).json()).items.some((/** @type {any} */ alert) => alert.channel !== null),
-    path,
-    { polling: 500 },
-  );
-  const { items } = await ask(path);
-  return items.find((/** @type {any} */ alert) => alert.channel !== null);
+export async function someAlert({ ask }, farm, wanted = (alert) => alert.channel !== null) {
+  for (const began = Date.now(); Date.now() - began < PATIENCE_MS; await setTimeout(POLL_MS)) {
+    const { items } = await ask(`/api/v1/farms/${farm}/alerts?state=all&limit=200`);
+    const alert = items.find(wanted);
+    if (alert !== undefined) return alert;
+  }
+  assert.fail(`no such alert within ${PATIENCE_MS / 1000} s`);
 }

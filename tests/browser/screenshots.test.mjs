@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { chartDrawn, farmOf, openFarm, SIZES, someAlert, visitLoggedIn } from './farm.mjs';
+import { BASE, NAME } from './model.mjs';
 
 /** Where to put them. */
 const directory = process.env.SCREENSHOTS;
@@ -19,11 +20,11 @@ for (const scheme of /** @type {const} */ (['light', 'dark'])) {
         await go(`/farms/${farm}/stations/${alert.station}`);
         await chartDrawn(page);
         await take('station');
-        for (const path of ['alerts?state=all', 'gateways']) {
+        for (const path of ['alerts?state=all', 'models', `models/${NAME}/${BASE}`, 'gateways']) {
           await go(`/farms/${farm}/${path}`);
           await page.locator('main .card').first().waitFor();
           await page.locator('[data-testid=waiting]').waitFor({ state: 'detached' });
-          await take(path.replace(/\?.*/, ''));
+          await take(path.replace(/\?.*/, '').replaceAll('/', '-'));
         }
       });
     });

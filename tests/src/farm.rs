@@ -169,6 +169,15 @@ impl Farm {
         }
     }
 
+    /// Waits until a query counts something.
+    pub async fn sees(&self, what: &str, query: &'static str) {
+        let began = Instant::now();
+        while sqlx::query_scalar::<_, i64>(query).fetch_one(&self.pool).await.unwrap() == 0 {
+            assert!(began.elapsed() < PATIENCE, "waited in vain for {what}; gateway: {}", self.log("gateway"));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// The truth log's directory.
     #[must_use]
     pub fn truth(&self) -> PathBuf {

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod farm;
+pub mod models;
 pub mod oracle;
+pub mod python;
 
 use std::path::PathBuf;
 

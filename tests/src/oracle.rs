@@ -31,9 +31,15 @@ pub struct Expected {
 /// All aggregates that the truth log of `dir` comes to, and the number of its readings.
 #[must_use]
 pub fn expected(dir: &Path) -> (BTreeMap<Key, Expected>, i64) {
+    expected_of(&[dir])
+}
+
+/// The same of several truth logs, of different stations.
+#[must_use]
+pub fn expected_of(dirs: &[impl AsRef<Path>]) -> (BTreeMap<Key, Expected>, i64) {
     let mut series: BTreeMap<(StationId, Channel), Vec<(Timestamp, f64)>> = BTreeMap::new();
     let mut made = 0;
-    for reading in node_sim::truth::read_readings(dir).unwrap() {
+    for reading in dirs.iter().flat_map(|dir| node_sim::truth::read_readings(dir.as_ref()).unwrap()) {
         let reading = reading.unwrap();
         series.entry((reading.station, reading.channel)).or_default().push((reading.time, reading.value));
         made += 1;
@@ -108,7 +114,15 @@ fn middle(values: &mut [f64]) -> f64 {
 /// # Panics
 /// When a row differs; the message says which and how.
 pub async fn check(pool: &PgPool, dir: &Path) -> i64 {
-    let (mut expected, made) = expected(dir);
+    check_all(pool, &[dir]).await
+}
+
+/// The same with several truth logs, of different stations.
+///
+/// # Panics
+/// When a row differs; the message says which and how.
+pub async fn check_all(pool: &PgPool, dirs: &[impl AsRef<Path>]) -> i64 {
+    let (mut expected, made) = expected_of(dirs);
     let rows = sqlx::query(
         "SELECT station_id, channel, (extract(epoch FROM start) * 1000)::bigint AS start_ms, count::bigint, min, mean, max, stddev,
             rejected::bigint, rejected_min, rejected_max FROM aggregate ORDER BY 1, 2, 3",

@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use gateway::detect::{Detector, LoadedModel, RulesConfig};
+use gateway::detect::{Detector, RulesConfig};
+use gateway::model::LoadedModel;
 use gateway::validate::{Limits, Tolerance};
 use gateway::window::{Origin, Shape, Windows};
 use node_sim::FarmConfig;
@@ -49,7 +50,7 @@ fn windows(farm: &mut Farm, days: i64) -> BTreeMap<Timestamp, Vec<Window>> {
 /// Every alert of a farm, in its last revision, in the order in which they opened.
 fn alerts(farm: &mut Farm, days: i64) -> Vec<Alert> {
     let base = LoadedModel::base(farm.now()).unwrap();
-    let mut detector = Detector::new(vec![base], RulesConfig::default(), Vec::new());
+    let mut detector = Detector::new(vec![(base.into(), None)], RulesConfig::default(), Vec::new());
     let mut alerts: BTreeMap<String, Alert> = BTreeMap::new();
     let mut told = 0;
     for windows in windows(farm, days).into_values() {

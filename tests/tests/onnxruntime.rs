@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Once;
 
 use cloud::train::{Corpus, Options, train};
-use gateway::detect::LoadedModel;
+use gateway::model::LoadedModel;
 use node_sim::FarmConfig;
 use node_sim::farm::Farm;
 use proto::{Aggregate, Stats, Timestamp, Window};

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { alertReason, alertSentence, alertTimes, attention } from './attention';
-import { ago, alert, gateway, NOW, overview, station } from './fixtures';
+import type { UpdateStatus } from './client';
+import { ago, alert, candidate, gateway, iso, NOW, overview, refusal, station, status, update } from './fixtures';
 
 const titles = (changes: Parameters<typeof overview>[0]): string[] => attention(overview(changes), NOW).map((i) => i.title);
 
@@ -61,6 +62,45 @@ test('a model’s alert on a channel with a fault is the fault’s reason, not a
 
 test('closed alerts need nobody', () => {
   expect(titles({ alerts: [alert('stuck', { closed: ago(5) })] })).toEqual([]);
+});
+
+describe('a gateway’s models', () => {
+  const itemsWith = (changes: Partial<UpdateStatus>) => attention(overview({ gateways: [gateway({ status: { update: update(changes) } as never })] }), NOW);
+
+  test('need nothing while all is well', () => {
+    expect(itemsWith({})).toEqual([]);
+  });
+
+  test('in shadow can be compared', () => {
+    const shadow = { windows: 4608, until: iso(NOW + 6 * 3_600_000), agreement: 0.9923, mean_difference: 0.04, alerts: 3, active_alerts: 3 };
+    expect(itemsWith({ models: [status({ candidate: candidate('1.1.0', { phase: 'shadow', shadow }) })] })).toMatchObject([
+      {
+        tone: 'none',
+        title: 'Model soil-anomaly 1.1.0 is in shadow on gateway home',
+        reason: 'Agrees on 99.2 % of 4,608 windows; ends in 6 h',
+        href: '/farms/fallon/models/soil-anomaly/1.1.0',
+      },
+    ]);
+  });
+
+  test('that were refused are told of with the gateway’s words, until something comes after them', () => {
+    const refusals = [refusal('1.1.0')];
+    expect(itemsWith({ models: [status({ refusals })] })).toMatchObject([
+      {
+        tone: 'warning',
+        title: 'Gateway home refused soil-anomaly 1.1.0',
+        reason: 'A golden sample comes out differently. Golden sample 3: expected 0.412, got 0.618.',
+      },
+    ]);
+    expect(itemsWith({ models: [status({ refusals, candidate: candidate('1.1.1') })] })).toEqual([]);
+    expect(itemsWith({ models: [status({ refusals: [refusal('1.1.0', { at: ago(90) })] })] })).toEqual([]);
+  });
+
+  test('cannot be brought up to date from a registry that is refused', () => {
+    expect(itemsWith({ refusal: refusal(null, { reason: 'expired', text: 'timestamp.json expired' }) })).toMatchObject([
+      { title: 'Gateway home gets no model updates', reason: 'The registry’s metadata is out of date. timestamp.json expired.' },
+    ]);
+  });
 });
 
 describe('an alert in words', () => {

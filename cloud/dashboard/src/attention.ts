@@ -2,12 +2,15 @@
 
 import { ageText, durationText } from './age';
 import { channelLabel } from './channel';
-import type { Alert, Field, Gateway, Overview, Station } from './client';
+import type { Alert, Field, Gateway, Overview, Refusal, Station } from './client';
 import { momentText } from './farm-time';
 import { fieldReading, wetness, wetnessTone } from './field-state';
 import { isGatewayLate } from './gateway-state';
+import { agreementText, reasonText, standingRefusal, updateOf } from './model-state';
 import { formatNumber, formatShare, formatValue, formatWithUnit, readableUnits } from './quantity';
+import { readableTimes } from './readable-times';
 import { pathOf } from './route';
+import { sentence } from './sentence';
 import { alertTone, byAlertUrgency, isLate } from './station-state';
 import type { Tone } from './tone';
 
@@ -34,7 +37,9 @@ export function attention(overview: Overview, now: number): AttentionItem[] {
     ...fieldItems(overview, now),
     // While a gateway is away, so are its stations: that is one thing to do, not twenty-four.
     ...(lateGateways.length === 0 ? lateItems(overview, faults, now) : []),
+    ...overview.gateways.flatMap((g) => refusalItems(overview, g, now)),
     ...unusual.map((a) => alertItem(overview, a, alerts)),
+    ...overview.gateways.flatMap((g) => shadowItems(overview, g, now)),
   ];
 }
 
@@ -48,6 +53,48 @@ function gatewayItem({ farm }: Overview, gateway: Gateway, now: number): Attenti
     href: pathOf({ page: 'gateways', farm: farm.id }),
     linkLabel: `Look at gateway ${gateway.name}`,
   };
+}
+
+/** A refusal that nobody has answered for so long is left to the gateway's page, ms. */
+const REFUSAL_SHOWN_MS = 7 * 86_400_000;
+
+/** What a gateway refused: the registry itself, or a version that nothing has come after. */
+function refusalItems({ farm }: Overview, gateway: Gateway, now: number): AttentionItem[] {
+  const update = updateOf(gateway);
+  if (update === null) return [];
+  const item = (key: string, title: string, { reason, text }: Refusal): AttentionItem => ({
+    key: `${key} ${gateway.id}`,
+    tone: 'warning',
+    title,
+    reason: `${sentence(reasonText(reason))} ${sentence(readableTimes(text, now, farm.timezone))}`,
+    href: pathOf({ page: 'gateways', farm: farm.id }),
+    linkLabel: `Look at gateway ${gateway.name}, refusal`,
+  });
+  const registry = update.refusal === null ? [] : [item('registry', `Gateway ${gateway.name} gets no model updates`, update.refusal)];
+  const models = update.models.flatMap((model) => {
+    const standing = standingRefusal(model);
+    if (standing === undefined || now - Date.parse(standing.at) > REFUSAL_SHOWN_MS) return [];
+    const what = [model.name, standing.version].filter((part) => part !== null).join(' ');
+    return [item(`refused ${model.name}`, `Gateway ${gateway.name} refused ${what}`, standing)];
+  });
+  return [...registry, ...models];
+}
+
+/** Versions in shadow: nobody has to do anything, but somebody may want to compare. */
+function shadowItems({ farm }: Overview, gateway: Gateway, now: number): AttentionItem[] {
+  return (updateOf(gateway)?.models ?? []).flatMap(({ name, candidate }) => {
+    const shadow = candidate?.shadow ?? null;
+    if (candidate?.phase !== 'shadow' || shadow === null) return [];
+    const left = Date.parse(shadow.until) - now;
+    return {
+      key: `shadow ${gateway.id} ${name}`,
+      tone: 'none' as const,
+      title: `Model ${name} ${candidate.version} is in shadow on gateway ${gateway.name}`,
+      reason: `${agreementText(shadow) ?? 'No window judged yet'}; ${left > 0 ? `ends in ${durationText(left)}` : 'ends now'}`,
+      href: pathOf({ page: 'model', farm: farm.id, model: name, version: candidate.version }),
+      linkLabel: `Compare ${name} ${candidate.version}`,
+    };
+  });
 }
 
 /** A model's alert tells no more than a fault's on the same channel; it becomes that one's reason. */

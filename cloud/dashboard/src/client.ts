@@ -2,6 +2,7 @@
 
 import createClient from 'openapi-fetch';
 import type { components, paths } from './api';
+import { sentence } from './sentence';
 
 type Schemas = components['schemas'];
 export type Me = Schemas['Me'];
@@ -20,8 +21,23 @@ export type AlertKind = Schemas['AlertKind'];
 export type AlertPage = Schemas['AlertPage'];
 export type AlertState = NonNullable<NonNullable<paths['/api/v1/farms/{farm}/alerts']['get']['parameters']['query']>['state']>;
 export type Gateway = Schemas['Gateway'];
+export type GatewayStatus = Schemas['GatewayStatus'];
 export type Change = Schemas['Change'];
 export type Problem = Schemas['Problem'];
+export type Role = Me['role'];
+export type ModelVersion = Schemas['ModelVersion'];
+export type FarmModels = Schemas['FarmModels'];
+export type Assignment = Schemas['ModelAssignment'];
+export type Activation = Schemas['Activation'];
+export type ModelEvent = Schemas['ModelEvent'];
+export type UpdateStatus = Schemas['UpdateStatus'];
+export type ModelStatus = Schemas['ModelStatus'];
+export type Candidate = Schemas['Candidate'];
+export type Phase = Schemas['UpdatePhase'];
+export type SelfTest = Schemas['SelfTest'];
+export type ShadowReport = Schemas['ShadowReport'];
+export type Refusal = Schemas['UpdateRefusal'];
+export type Reason = Schemas['UpdateReason'];
 
 export const api = createClient<paths>({
   baseUrl: location.origin,
@@ -65,18 +81,14 @@ export async function dataOf<T>(request: Promise<Answer<T>>): Promise<T> {
   throw new Failure(answer.response.status, problemText(answer.error, answer.response.status));
 }
 
-function problemText(error: unknown, status: number): string {
+/** What a problem says, in a sentence. */
+export function problemText(error: unknown, status: number): string {
   if (typeof error === 'object' && error !== null) {
     const { title, detail } = error as Partial<Problem>;
     const text = detail ?? title;
     if (text) return sentence(text);
   }
   return `The cloud answered with status ${status}.`;
-}
-
-function sentence(text: string): string {
-  const first = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(first) ? first : `${first}.`;
 }
 
 /** What went wrong, whatever was thrown. */

@@ -1,6 +1,22 @@
 /** A small farm for unit tests: quiet until a test says otherwise. */
 
-import type { Alert, ChannelSeries, Field, Gateway, LatestValue, Overview, Station, StationSeries } from './client';
+import type {
+  Alert,
+  Assignment,
+  Candidate,
+  ChannelSeries,
+  FarmModels,
+  Field,
+  Gateway,
+  LatestValue,
+  ModelStatus,
+  ModelVersion,
+  Overview,
+  Refusal,
+  Station,
+  StationSeries,
+  UpdateStatus,
+} from './client';
 
 export const NOW = Date.parse('2015-07-14T13:04:00Z');
 
@@ -108,4 +124,63 @@ export function channelSeries(channel: string, startS: number, means: readonly (
 
 export function stationSeries(series: ChannelSeries[], fromS: number, toS: number, resolution: StationSeries['resolution'] = 'raw'): StationSeries {
   return { resolution, from: iso(fromS * 1000), to: iso(toS * 1000), series };
+}
+
+export const MODEL = 'soil-anomaly';
+
+export function modelVersion(version: string, changes: Partial<ModelVersion> = {}): ModelVersion {
+  return {
+    name: MODEL,
+    version,
+    task: 'anomaly',
+    sha256: 'ab'.repeat(32),
+    bytes: 165_982,
+    parent: null,
+    pushed_at: ago(60),
+    pushed_by: 'farmer@example.org',
+    trained_on: 'simulated farms',
+    threshold: 1,
+    steps: 96,
+    window_s: 900,
+    features: ['soil_moisture_20cm.mean'],
+    scores: ['soil_moisture_20cm'],
+    metrics: {},
+    limits: { max_bytes: 1_048_576, max_latency_ms: 50, max_memory_bytes: 67_108_864 },
+    active_on: [],
+    assigned_to: [],
+    ...changes,
+  };
+}
+
+export function candidate(version: string, changes: Partial<Candidate> = {}): Candidate {
+  return { version, digest: 'ab'.repeat(32), phase: 'fetching', since: ago(2), fetched: 0, size: 200_000, self_test: null, shadow: null, ...changes };
+}
+
+export function refusal(version: string | null, changes: Partial<Refusal> = {}): Refusal {
+  return { version, digest: null, reason: 'golden', text: 'golden sample 3: expected 0.412, got 0.618', at: ago(30), ...changes };
+}
+
+/** A model on a gateway that runs 1.0.0 since an hour. */
+export function status(changes: Partial<ModelStatus> = {}): ModelStatus {
+  return {
+    name: MODEL,
+    active: { version: '1.0.0', digest: 'ab'.repeat(32), since: ago(60), why: 'came with the gateway' },
+    previous: null,
+    candidate: null,
+    refusals: [],
+    ...changes,
+  };
+}
+
+export function update(changes: Partial<UpdateStatus> = {}): UpdateStatus {
+  return { checked: ago(1), refusal: null, bytes: 200_000, models: [status()], ...changes };
+}
+
+export function assignment(version: string, serial: number, changes: Partial<Assignment> = {}): Assignment {
+  return { gateway: 'home', model: MODEL, version, serial, shadow_s: 86_400, min_agreement: 0.9, at: ago(40), by: 'farmer@example.org', before: null, ...changes };
+}
+
+/** A farm with one gateway. */
+export function farmModels(model: ModelStatus, assignments: Assignment[]): FarmModels {
+  return { assignments, gateways: [{ id: 'home', name: 'home', update: update({ models: [model] }) }] };
 }

@@ -9,6 +9,8 @@ export type Route =
   | { readonly page: 'stations'; readonly farm: string; readonly field?: string | undefined }
   | { readonly page: 'station'; readonly farm: string; readonly station: string; readonly span: SpanName; readonly at?: string | undefined }
   | { readonly page: 'alerts'; readonly farm: string; readonly state: AlertState; readonly station?: string | undefined }
+  | { readonly page: 'models'; readonly farm: string }
+  | { readonly page: 'model'; readonly farm: string; readonly model: string; readonly version: string }
   | { readonly page: 'gateways'; readonly farm: string }
   | { readonly page: 'unknown'; readonly path: string };
 
@@ -32,6 +34,10 @@ export function pathOf(route: Route): string {
         state: route.state === 'open' ? undefined : route.state,
         station: route.station,
       })}`;
+    case 'models':
+      return `/farms/${encodeURIComponent(route.farm)}/models`;
+    case 'model':
+      return `/farms/${encodeURIComponent(route.farm)}/models/${encodeURIComponent(route.model)}/${encodeURIComponent(route.version)}`;
     case 'gateways':
       return `/farms/${encodeURIComponent(route.farm)}/gateways`;
   }
@@ -54,9 +60,11 @@ export function routeOf(url: Pick<URL, 'pathname' | 'search'>): Route {
     return unknown;
   }
   const search = new URLSearchParams(url.search);
-  const [root, farm, page, id, ...rest] = parts;
+  const [root, farm, page, id, version, ...rest] = parts;
   if (root === undefined) return { page: 'start' };
   if (root !== 'farms' || farm === undefined || rest.length > 0) return unknown;
+  if (page === 'models' && id !== undefined && version !== undefined) return { page: 'model', farm, model: id, version };
+  if (version !== undefined) return unknown;
   if (page === undefined) return { page: 'farm', farm };
   if (page === 'stations' && id !== undefined) {
     const span = search.get('span');
@@ -71,6 +79,7 @@ export function routeOf(url: Pick<URL, 'pathname' | 'search'>): Route {
   }
   if (id !== undefined) return unknown;
   if (page === 'stations') return { page: 'stations', farm, field: search.get('field') ?? undefined };
+  if (page === 'models') return { page: 'models', farm };
   if (page === 'gateways') return { page: 'gateways', farm };
   if (page === 'alerts') {
     const state = search.get('state');

@@ -7,6 +7,7 @@ use proto::{FarmId, GatewayId, StationId};
 
 use super::App;
 use super::problem::{ApiError, ApiResult};
+use super::types::Role;
 use crate::ingest;
 use crate::people::{self, Person, SESSION_LIFETIME, Token};
 
@@ -90,6 +91,37 @@ impl FromRequestParts<App> for StationAccess {
             Ok(station) => Ok(Self { farm, station }),
             Err(_) => Err(ApiError::NotFound { what: "station", value: name }),
         }
+    }
+}
+
+/// Somebody who may read the registry: a gateway by its token, or else a person by the session's cookie.
+pub struct RegistryReader;
+
+impl FromRequestParts<App> for RegistryReader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
+        if parts.headers.contains_key(header::AUTHORIZATION) {
+            GatewayAccess::from_request_parts(parts, app).await?;
+        } else {
+            Person::from_request_parts(parts, app).await?;
+        }
+        Ok(Self)
+    }
+}
+
+/// A person who may change models: an operator or an admin.
+pub struct Operator(pub Person);
+
+impl FromRequestParts<App> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
+        let person = Person::from_request_parts(parts, app).await?;
+        if person.role < Role::Operator {
+            return Err(ApiError::Role { email: person.email, role: person.role });
+        }
+        Ok(Self(person))
     }
 }
 

@@ -47,9 +47,12 @@ pub async fn events(
         detail: "too many streams are open; ask every minute instead",
         retry_after_s: 60,
     })?;
+    let clock = app.clock;
     let news = BroadcastStream::new(app.changes.subscribe()).filter_map(move |news| {
+        let changed = |change: Change| Event::default().event("change").json_data(change).ok();
         let event = match news {
-            Ok(News::Changed(of, change)) if of == farm => Event::default().event("change").json_data(change).ok(),
+            Ok(News::Changed(of, change)) if of == farm => changed(change),
+            Ok(News::ChangedEverywhere(kind)) => changed(Change { kind, stations: Vec::new(), until: clock.now() }),
             Ok(News::Changed(..)) => None,
             // Missed by the process, or by this stream, which was too slow.
             Ok(News::Missed) | Err(_) => Some(Event::default().event("refresh").data("{}")),

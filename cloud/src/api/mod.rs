@@ -4,12 +4,15 @@
 
 pub mod access;
 mod alerts;
+mod assignments;
 mod events;
 mod farms;
+mod models;
 pub mod parameters;
 pub mod problem;
 mod session;
 mod stations;
+mod tuf;
 pub mod types;
 mod uplink;
 
@@ -17,18 +20,20 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use crate::changes::Changes;
 use crate::clock::FarmClock;
 use crate::metrics::Metrics;
 use crate::people::LoginGuard;
+use crate::registry::Publisher;
 
 /// What handlers share.
 #[derive(Clone)]
@@ -52,6 +57,10 @@ pub struct Shared {
     pub password_checks: Semaphore,
     /// One for each batch that is unpacked and stored at a time, some 40 MiB at worst. Others wait.
     pub ingests: Semaphore,
+    /// What signs changes of the registry; none in a process that only reads it.
+    pub publisher: Option<Publisher>,
+    /// One for each model that is received, looked through and registered at a time. Others wait.
+    pub pushes: Semaphore,
     /// One for each stream of events. Further ones are refused.
     pub streams: Arc<Semaphore>,
 }
@@ -61,6 +70,10 @@ const MOST_PASSWORD_CHECKS: usize = 2;
 
 /// Batches that are stored at a time. It leaves connections for those who read.
 const MOST_INGESTS: usize = 4;
+
+/// Models that are received and looked through at a time, 20 MiB and what they unpack to each. Registering is one at a time
+/// anyway, and who waits for it holds a connection to the database.
+const MOST_PUSHES: usize = 2;
 
 /// Streams that one process feeds; each holds a socket and a place in the broadcast.
 const MOST_STREAMS: usize = 2048;
@@ -74,6 +87,7 @@ impl App {
         metrics: Metrics,
         changes: Changes,
         shutdown: CancellationToken,
+        publisher: Option<Publisher>,
     ) -> Self {
         Self(Arc::new(Shared {
             pool,
@@ -84,6 +98,8 @@ impl App {
             logins: Mutex::default(),
             password_checks: Semaphore::new(MOST_PASSWORD_CHECKS),
             ingests: Semaphore::new(MOST_INGESTS),
+            publisher,
+            pushes: Semaphore::new(MOST_PUSHES),
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
         }))
     }
@@ -112,6 +128,7 @@ impl Deref for App {
         (name = "farms", description = "Farms, fields and gateways"),
         (name = "stations", description = "Stations and what they measured"),
         (name = "alerts", description = "What is wrong, or was"),
+        (name = "models", description = "The registry, and what gateways run of it"),
         (name = "uplink", description = "From gateways"),
     )
 )]
@@ -145,9 +162,17 @@ pub fn router() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(stations::sparklines))
         .routes(routes!(alerts::alerts))
         .routes(routes!(events::events))
+        .routes(routes!(models::models, models::push_model).layer(DefaultBodyLimit::max(models::MOST_BODY)))
+        .routes(routes!(models::model_version))
+        .routes(routes!(models::model_manifest))
+        .routes(routes!(assignments::farm_models))
+        .routes(routes!(assignments::activate_model))
+        .routes(routes!(assignments::roll_back_model))
+        .routes(routes!(assignments::model_events))
         .routes(routes!(uplink::uplink))
         .routes(routes!(uplink::status));
-    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1).split_for_parts()
+    let tuf = OpenApiRouter::new().routes(routes!(tuf::metadata)).routes(routes!(tuf::target));
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1).nest("/tuf", tuf).split_for_parts()
 }
 
 /// The OpenAPI document, as `cloud/openapi.json` holds it.

@@ -3,10 +3,14 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use headers::{ContentRange, HeaderMapExt as _};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::types::Role;
 use crate::ingest::{IngestError, Refusal};
+use crate::registry::assign::AssignError;
+use crate::registry::{PushError, RegistryError};
 
 /// A problem, as the client sees it (RFC 9457, `application/problem+json`).
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,6 +52,14 @@ pub enum ApiError {
         field: &'static str,
         /// The name.
         value: String,
+    },
+    /// The person may look at this and not change it.
+    #[error("this needs the role operator or admin, and {email} has the role {}", role.name())]
+    Role {
+        /// Whose role.
+        email: String,
+        /// The role.
+        role: Role,
     },
     /// There is nothing of that name, or it is somebody else's.
     #[error("there is no {what} {value:?}")]
@@ -94,6 +106,23 @@ pub enum ApiError {
         /// The sequence that the lane goes on with.
         expected: u64,
     },
+    /// A model cannot be registered; everything that is wrong with it.
+    #[error("{}", .0.join("; "))]
+    Model(Vec<String>),
+    /// Something of that name is there, or something that is needed is not.
+    #[error("{0}")]
+    Conflict(String),
+    /// The server has no keys to change the registry with.
+    #[error("this server only reads the registry; its configuration names no [registry] online_keys")]
+    ReadOnly,
+    /// A part of a file beyond its end.
+    #[error("the range {range:?} is not within the file's {length} bytes")]
+    Range {
+        /// What was asked for.
+        range: String,
+        /// How long the file is.
+        length: u64,
+    },
     /// Too many tries, or too many streams.
     #[error("{detail}")]
     TooMany {
@@ -124,6 +153,11 @@ impl ApiError {
         match self {
             Self::Unauthorised(_) => (StatusCode::UNAUTHORIZED, "unauthorised", "Not logged in"),
             Self::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden", "Not yours"),
+            Self::Role { .. } => (StatusCode::FORBIDDEN, "role", "Not allowed"),
+            Self::Model(_) => (StatusCode::UNPROCESSABLE_ENTITY, "model", "The model cannot be registered"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Not possible as things are"),
+            Self::ReadOnly => (StatusCode::SERVICE_UNAVAILABLE, "read-only", "Not possible on this server"),
+            Self::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "range", "There is no such part"),
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed"),
             Self::Parameter { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "parameter", "A value cannot be used"),
@@ -185,6 +219,39 @@ impl From<Refusal> for ApiError {
     }
 }
 
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Database(error) => error.into(),
+            error => Self::Internal(anyhow::Error::new(error).context("registry")),
+        }
+    }
+}
+
+impl From<PushError> for ApiError {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Mistakes(mistakes) => Self::Model(mistakes),
+            PushError::Exists { .. } => Self::Conflict(error.to_string()),
+            PushError::Registry(error) => error.into(),
+        }
+    }
+}
+
+impl From<AssignError> for ApiError {
+    fn from(error: AssignError) -> Self {
+        match error {
+            AssignError::Version { model, version } => {
+                Self::NotFound { what: "model version", value: format!("{model} {version}") }
+            }
+            AssignError::Gateway(value) => Self::NotFound { what: "gateway", value },
+            AssignError::Value { field, value, reason } => Self::parameter(field, &value, reason),
+            AssignError::NothingBefore { .. } => Self::Conflict(error.to_string()),
+            AssignError::Registry(error) => error.into(),
+        }
+    }
+}
+
 impl From<IngestError> for ApiError {
     fn from(error: IngestError) -> Self {
         match error {
@@ -218,8 +285,9 @@ impl IntoResponse for ApiError {
             value: None,
             expected: None,
         };
-        let mut retry_after_s = None;
+        let (mut retry_after_s, mut length) = (None, None);
         match self {
+            Self::Range { length: of_file, .. } => length = Some(of_file),
             Self::Parameter { field, value, .. } => {
                 (problem.field, problem.value) = (Some(field), Some(value));
             }
@@ -240,6 +308,9 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             // People's sessions have no scheme of their own; programs learn that a token would do.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(length) = length {
+            headers.typed_insert(ContentRange::unsatisfied_bytes(length));
         }
         if let Some(seconds) = retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -3,6 +3,9 @@
 //! A field that can be empty is always there and `null`; times are RFC 3339 in UTC, except in columns for charts, which
 //! are whole seconds since 1970.
 
+mod models;
+mod update;
+
 use std::collections::BTreeMap;
 
 use proto::{Channel, Timestamp};
@@ -10,6 +13,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
+
+pub use models::{
+    Activation, ActiveOn, AssignedTo, FarmModels, GatewayModels, ModelAssignment, ModelCard, ModelEvent,
+    ModelEventKind, ModelEventPage, ModelLimits, ModelList, ModelPush, ModelVersion, RollBack,
+};
+pub use update::{
+    ActiveVersion, Candidate, ModelStatus, SelfTest, ShadowReport, UpdatePhase, UpdateReason, UpdateRefusal,
+    UpdateStatus,
+};
 
 /// Credentials of a person.
 #[derive(Deserialize, ToSchema)]
@@ -467,6 +479,8 @@ pub struct GatewayStatus {
     pub readings: u64,
     /// Readings that it has rejected, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// How its models come and go.
+    pub update: UpdateStatus,
 }
 
 /// A model that a gateway runs.
@@ -517,4 +531,6 @@ pub enum ChangeKind {
     Births,
     /// A gateway's report of itself.
     Status,
+    /// Models in the registry, or what the farm's gateways are to run.
+    Models,
 }

@@ -136,11 +136,27 @@ pub async fn status(
     sender: GatewayAccess,
     JsonBody(status): JsonBody<proto::GatewayStatus>,
 ) -> ApiResult<StatusCode> {
-    let names = status.models.iter().flat_map(|model| [&model.name, &model.version, &model.task, &model.digest]);
-    let texts = names.chain([&status.version]).chain(status.backlog.keys()).chain(status.rejected.keys());
-    if let Some(text) = texts.into_iter().find(|text| text.contains('\0')) {
+    // PostgreSQL cannot hold one, wherever it stands.
+    let report = serde_json::to_value(&status).map_err(anyhow::Error::from)?;
+    if let Some(text) = text_with_zero(&report) {
         return Err(ApiError::parameter("status", &text.escape_default().to_string(), "holds a zero byte"));
     }
     ingest::store_status(&app.pool, &sender.farm, &sender.gateway, &status, app.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A text in a JSON value that holds a zero byte.
+fn text_with_zero(value: &serde_json::Value) -> Option<&str> {
+    match value {
+        serde_json::Value::String(text) => text.contains('\0').then_some(text),
+        serde_json::Value::Array(values) => values.iter().find_map(text_with_zero),
+        serde_json::Value::Object(fields) => {
+            let of_field = |(key, value)| {
+                let key: &String = key;
+                if key.contains('\0') { Some(key.as_str()) } else { text_with_zero(value) }
+            };
+            fields.iter().find_map(of_field)
+        }
+        _ => None,
+    }
 }

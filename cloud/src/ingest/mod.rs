@@ -12,12 +12,14 @@ pub mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{FarmId, GatewayId, Lane, Record, StationId, Timestamp, UplinkBatch};
+use proto::{FarmId, GatewayId, Lane, Record, StationId, Timestamp, UpdateStatus, UplinkBatch};
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 
 use crate::api::types::ChangeKind;
 use crate::changes;
 use crate::database::{SqlTime, statements};
+use crate::registry::events;
 
 statements! {
     /// Locks the lane's row, which is made when the lane is new. $1 farm, $2 gateway, $3 lane.
@@ -41,6 +43,9 @@ statements! {
         SELECT $1, h.station_id, h.heard FROM unnest($2::text[], $3::timestamptz[]) AS h (station_id, heard)
         ORDER BY h.station_id
         ON CONFLICT (farm_id, station_id) DO UPDATE SET last_heard = greatest(s.last_heard, excluded.last_heard)";
+
+    /// What a gateway last said of its models; its row is locked, so that reports take turns. $1 farm, $2 gateway.
+    LAST_UPDATE = "SELECT status -> 'update' FROM gateway WHERE farm_id = $1 AND gateway_id = $2 FOR UPDATE";
 
     /// $1 hash of the token.
     FIND_GATEWAY = "SELECT farm_id, gateway_id FROM gateway WHERE token_sha256 = $1";
@@ -260,7 +265,7 @@ fn check_text(index: usize, field: &str, text: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Stores a gateway's report of itself.
+/// Stores a gateway's report of itself, and what it says of its models that the report before did not.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -272,11 +277,20 @@ pub async fn store_status(
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    let before: Option<Option<Json<serde_json::Value>>> = sqlx::query_scalar(LAST_UPDATE)
+        .bind(farm.as_str())
+        .bind(gateway.as_str())
+        .fetch_optional(&mut *transaction)
+        .await?;
+    // What an older version stored in another shape is as if it were not there.
+    let before = before.flatten().and_then(|Json(update)| serde_json::from_value::<UpdateStatus>(update).ok());
+    let events = events::between(gateway, before.as_ref(), &status.update);
+    events::store(&mut transaction, farm, &events).await?;
     sqlx::query(GATEWAY_STATUS)
         .bind(farm.as_str())
         .bind(gateway.as_str())
         .bind(SqlTime(now))
-        .bind(sqlx::types::Json(status))
+        .bind(Json(status))
         .execute(&mut *transaction)
         .await?;
     changes::announce(&mut transaction, farm, ChangeKind::Status, &BTreeSet::new(), now).await?;

@@ -10,13 +10,13 @@ use crate::support::records::{WindowExt as _, alert, alerts, birth, births, wind
 use crate::support::until;
 
 /// A stream that a browser reads.
-struct Stream {
+pub struct Stream {
     response: Response,
     unread: String,
 }
 
 impl Stream {
-    async fn open(cloud: &Cloud, farm: &str) -> Self {
+    pub async fn open(cloud: &Cloud, farm: &str) -> Self {
         let path = format!("/api/v1/farms/{farm}/events");
         let response = cloud.request(Method::GET, &path).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
@@ -41,7 +41,7 @@ impl Stream {
         }
     }
 
-    async fn change(&mut self) -> Value {
+    pub async fn change(&mut self) -> Value {
         let (name, data) = self.next().await.unwrap();
         assert_eq!(name, "change");
         data

@@ -3,12 +3,17 @@
 
 mod amended;
 mod answers;
+mod assignments;
 mod events;
 mod hostile;
 mod ingest;
+mod model_events;
 mod openapi;
 mod pages;
 mod people;
 mod process;
+mod push;
+mod registry;
+mod rotation;
 mod support;
 mod tables;

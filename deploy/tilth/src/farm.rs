@@ -7,17 +7,20 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use cloud::api::types::Role;
 use cloud::setup::{self, FarmSpec, FieldSpec};
 use gateway::config::{CloudConfig, RetentionConfig, WindowsConfig};
+use gateway::credentials::Role;
 use gateway::detect::RulesConfig;
 use gateway::door::DoorConfig;
+use gateway::update::UpdatesConfig;
 use node_sim::config::{FarmConfig, Pace};
 use proto::{FarmId, GatewayId, StationId, TimeScale, Timestamp};
 use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
 
-use crate::secret;
+use crate::registry::{self, Keys};
 use crate::service::Service;
+use crate::{secret, station};
 
 /// The farm's name in topics and tables.
 pub const FARM: &str = "fallon";
@@ -27,6 +30,8 @@ pub const GATEWAY: &str = "home";
 pub const USER: &str = "farmer@example.org";
 /// The name under which other programs subscribe to the stations' topics.
 pub const SUBSCRIBER: &str = "subscriber";
+/// How often the gateway asks for models, in seconds: on one machine the link costs nothing.
+const POLL_S: u64 = 2;
 /// Where the farm lies.
 const TIME_ZONE: &str = "America/Los_Angeles";
 
@@ -119,30 +124,11 @@ impl Plan {
     /// # Errors
     /// When the database does not answer, or refuses.
     pub async fn set_up_database(&self, secrets: &Secrets) -> anyhow::Result<()> {
+        private_dir(&self.data_dir.join("registry"))?;
         let pool = cloud::database::connect(&self.database_url).await?;
         cloud::database::migrate(&pool).await?;
-        let fields = self.farm.fields().into_iter().map(|field| FieldSpec {
-            crop: field.crop.name().to_owned(),
-            soil: field.soil.name().to_owned(),
-            field_capacity: field.field_capacity(),
-            wilting_point: field.wilting_point(),
-            refill_point: field.refill_point(),
-            id: field.id,
-            name: field.name,
-        });
-        let farm = FarmSpec {
-            id: self.farm_id(),
-            name: "Fallon farm".to_owned(),
-            timezone: TIME_ZONE.to_owned(),
-            latitude: self.farm.latitude,
-            longitude: self.farm.longitude,
-            fields: fields.collect(),
-        };
-        setup::create_or_update_farm(&pool, &farm).await?;
-        setup::create_gateway(&pool, &farm.id, &gateway_id()?, "Home", &secrets.gateway).await?;
-        if !setup::user_exists(&pool, USER).await? {
-            setup::create_user(&pool, USER, &secrets.user, Role::Admin, &[farm.id]).await?;
-        }
+        set_up_inventory(&pool, &self.farm, secrets).await?;
+        registry::set_up(&pool, &Keys::of(&self.data_dir), &registry::pinned_root(&self.data_dir)).await?;
         pool.close().await;
         Ok(())
     }
@@ -152,17 +138,14 @@ impl Plan {
     /// # Errors
     /// When a file cannot be written.
     pub fn configure(&self, secrets: &Secrets, program: &Path) -> anyhow::Result<Services> {
-        let dirs = ["config", "run", "log", "gateway", "node-sim", "truth"];
+        let dirs = ["config", "config/credentials.d", "run", "log", "gateway", "node-sim", "truth"];
         for dir in dirs {
-            let dir = self.data_dir.join(dir);
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&dir)
-                .with_context(|| format!("cannot make {}", dir.display()))?;
+            private_dir(&self.data_dir.join(dir))?;
         }
         let credentials = self.data_dir.join("config/credentials.toml");
-        secret::write(&credentials, &toml::to_string(&self.credentials(secrets))?)?;
+        let stations =
+            secrets.stations.iter().map(|(name, password)| (name.as_str(), Role::Station, password.as_str()));
+        station::write(&credentials, stations.chain([(SUBSCRIBER, Role::Subscriber, secrets.subscriber.as_str())]))?;
         let service = |name: &'static str, config: toml::Table| -> anyhow::Result<Service> {
             let path = self.data_dir.join(format!("config/{name}.toml"));
             secret::write(&path, &toml::to_string(&config)?)
@@ -193,10 +176,20 @@ impl Plan {
             listen: String,
             ready_file: PathBuf,
             time: TimeScale,
+            registry: Registry,
+        }
+        #[derive(Serialize)]
+        struct Registry {
+            online_keys: PathBuf,
         }
         let listen = self.cloud.to_string();
-        let config =
-            Cloud { database_url: &self.database_url, listen, ready_file: self.ready_file("cloud"), time: self.time };
+        let config = Cloud {
+            database_url: &self.database_url,
+            listen,
+            ready_file: self.ready_file("cloud"),
+            time: self.time,
+            registry: Registry { online_keys: Keys::of(&self.data_dir).online },
+        };
         Ok(toml::Table::try_from(config)?)
     }
 
@@ -211,6 +204,7 @@ impl Plan {
             door: DoorConfig {
                 listen: Some(self.mqtt),
                 credentials: Some(credentials.to_owned()),
+                credentials_dir: Some(credentials_dir(&self.data_dir)),
                 ..DoorConfig::default()
             },
             cloud: Some(CloudConfig { url: format!("http://{}", self.cloud), token: secrets.gateway.clone() }),
@@ -218,6 +212,11 @@ impl Plan {
             retention: RetentionConfig::default(),
             rules: RulesConfig::default(),
             models_dir: None,
+            updates: UpdatesConfig {
+                root: Some(registry::pinned_root(&self.data_dir)),
+                poll_s: POLL_S,
+                ..UpdatesConfig::default()
+            },
         };
         Ok(toml::Table::try_from(config)?)
     }
@@ -235,29 +234,48 @@ impl Plan {
         };
         Ok(toml::Table::try_from(config)?)
     }
+}
 
-    fn credentials(&self, secrets: &Secrets) -> Credentials {
-        let client = |name: &str, role, password: &str| Client {
-            name: name.to_owned(),
-            role,
-            password_sha256: secret::digest(password),
-        };
-        let stations = secrets.stations.iter().map(|(name, password)| client(name.as_str(), "station", password));
-        Credentials { client: stations.chain([client(SUBSCRIBER, "subscriber", &secrets.subscriber)]).collect() }
+/// Brings a database with tables to what this farm has: fields, gateway, and a first user where there is none.
+///
+/// # Errors
+/// When the database does not answer, or refuses.
+pub async fn set_up_inventory(pool: &PgPool, farm: &FarmConfig, secrets: &Secrets) -> anyhow::Result<()> {
+    let fields = farm.fields().into_iter().map(|field| FieldSpec {
+        crop: field.crop.name().to_owned(),
+        soil: field.soil.name().to_owned(),
+        field_capacity: field.field_capacity(),
+        wilting_point: field.wilting_point(),
+        refill_point: field.refill_point(),
+        id: field.id,
+        name: field.name,
+    });
+    let farm = FarmSpec {
+        id: farm.id.clone(),
+        name: "Fallon farm".to_owned(),
+        timezone: TIME_ZONE.to_owned(),
+        latitude: farm.latitude,
+        longitude: farm.longitude,
+        fields: fields.collect(),
+    };
+    setup::create_or_update_farm(pool, &farm).await?;
+    setup::create_gateway(pool, &farm.id, &gateway_id()?, "Home", &secrets.gateway).await?;
+    if !setup::user_exists(pool, USER).await? {
+        setup::create_user(pool, USER, &secrets.user, setup::Role::Admin, &[farm.id]).await?;
     }
+    Ok(())
 }
 
-/// Who may connect to the gateway.
-#[derive(Debug, Serialize)]
-struct Credentials {
-    client: Vec<Client>,
+/// Where stations are added to a farm's gateway while it runs.
+#[must_use]
+pub fn credentials_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("config/credentials.d")
 }
 
-#[derive(Debug, Serialize)]
-struct Client {
-    name: String,
-    role: &'static str,
-    password_sha256: String,
+/// Makes a directory that only its owner enters.
+fn private_dir(dir: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.with_context(|| format!("cannot make {}", dir.display()))
 }
 
 fn gateway_id() -> anyhow::Result<GatewayId> {

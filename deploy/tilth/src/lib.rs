@@ -12,12 +12,16 @@ use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+pub mod client;
+pub mod container;
 pub mod data_dir;
 pub mod farm;
 pub mod model;
 pub mod postgres;
+pub mod registry;
 pub mod secret;
 pub mod service;
+pub mod station;
 pub mod up;
 
 /// The exit code when something failed while it ran.
@@ -39,15 +43,21 @@ pub struct Cli {
 enum Command {
     /// Run a whole farm: PostgreSQL, cloud, gateway and simulated stations. This is what happens without a command, too.
     Up(up::UpArgs),
-    /// Make and look at models.
-    #[command(subcommand)]
+    /// Make models, check them, and bring them to gateways
     Model(model::ModelArgs),
+    /// Change the keys that sign models
+    Keys(registry::KeysArgs),
     /// Run the cloud alone.
     Cloud(ServiceArgs),
     /// Run a gateway alone.
     Gateway(ServiceArgs),
     /// Run simulated stations alone.
     NodeSim(ServiceArgs),
+    /// Say which stations a gateway lets in
+    Station(station::StationArgs),
+    /// Be one of the containers of deploy/compose.yaml
+    #[command(hide = true)]
+    Container(container::ContainerArgs),
 }
 
 #[derive(Debug, Args)]
@@ -67,9 +77,15 @@ pub fn run(cli: Cli) -> ExitCode {
             log_to_stderr("warn");
             model::run(args).unwrap_or_else(|error| failed(&error))
         }
+        Command::Keys(args) => {
+            log_to_stderr("warn");
+            registry::run(args).unwrap_or_else(|error| failed(&error))
+        }
         Command::Cloud(args) => serve(&args.config, cloud::Config::load, cloud::run),
         Command::Gateway(args) => serve(&args.config, gateway::Config::load, gateway::run),
         Command::NodeSim(args) => serve(&args.config, node_sim::Config::load, node_sim::run),
+        Command::Station(args) => station::run(args).unwrap_or_else(|error| failed(&error)),
+        Command::Container(args) => container::run(args),
     }
 }
 

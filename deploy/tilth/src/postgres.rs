@@ -85,6 +85,12 @@ impl Postgres {
         unreachable!("the last attempt returns")
     }
 
+    /// Whether `data_dir` has a cluster of its own.
+    #[must_use]
+    pub fn is_in(data_dir: &Path) -> bool {
+        data_dir.join("postgres.password").exists()
+    }
+
     /// The address of the database.
     #[must_use]
     pub fn url(&self) -> String {

@@ -65,7 +65,8 @@ pub struct UpArgs {
     database_url: Option<String>,
 }
 
-fn speed(text: &str) -> Result<f64, String> {
+/// Farm time over real time, as it is given on a command line.
+pub(crate) fn speed(text: &str) -> Result<f64, String> {
     let speed: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.001..=100_000.0).contains(&speed) { Ok(speed) } else { Err("must be 0.001 to 100000".to_owned()) }
 }
@@ -148,7 +149,11 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     path.canonicalize().with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn default_data_dir() -> anyhow::Result<PathBuf> {
+/// Where a farm is kept unless something else is said.
+///
+/// # Errors
+/// When nothing says where the user's data lies.
+pub(crate) fn default_data_dir() -> anyhow::Result<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Ok(PathBuf::from(crate::postgres::ELSEWHERE));
     }
@@ -322,7 +327,7 @@ fn introduce(cloud: SocketAddr, addresses: &Addresses, secrets: &Secrets, data_d
 }
 
 /// Where a browser on this machine finds a server that may listen on all addresses.
-fn browser_address(address: SocketAddr) -> SocketAddr {
+pub(crate) fn browser_address(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address }
 }
 

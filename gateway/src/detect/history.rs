@@ -68,6 +68,11 @@ impl History {
         Self { capacity, length_ms: 0, first: Timestamp::MIN, slots: VecDeque::new(), channels: Vec::new() }
     }
 
+    /// Keeps at least `capacity` windows from now on.
+    pub fn grow(&mut self, capacity: usize) {
+        self.capacity = self.capacity.max(capacity);
+    }
+
     /// Takes in a window, in place of what was known of it. Older ones than the ring holds are forgotten.
     pub fn put(&mut self, window: &Window) {
         let length_ms = i64::from(window.length_s.max(1)) * 1000;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use proto::{Alert, AlertKind, Channel, Driver, StationId, Stats, Timestamp, Window};
 
-use super::attribution::Scores;
 use super::history::History;
 use super::message::sentence;
 use super::rules::{self, Evidence, Finding, RulesConfig};
+use super::slots::Scores;
 use super::{RAISED, is_rule};
 
 /// The boundary that is judged.
@@ -80,6 +80,11 @@ impl Station {
             raised: BTreeMap::new(),
             spoiled: Vec::new(),
         }
+    }
+
+    /// Keeps at least `windows` of the past from now on.
+    pub fn look_back(&mut self, windows: usize) {
+        self.history.grow(windows);
     }
 
     /// Goes on with an alert that was open before a restart.

@@ -16,6 +16,9 @@ pub struct DoorConfig {
     /// The credentials file (see [`crate::credentials`]). Without it nobody has a password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<PathBuf>,
+    /// A directory of more credentials files. A station is added or removed by a file there, while the gateway runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_dir: Option<PathBuf>,
     /// Connections in all. Further ones are closed at once.
     pub max_connections: usize,
     /// Connections from one address. A farm's radio bridge or a simulation brings all of its stations from one.
@@ -51,6 +54,7 @@ impl Default for DoorConfig {
         Self {
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))),
             credentials: None,
+            credentials_dir: None,
             max_connections: 20_000,
             max_connections_per_address: 20_000,
             handshake_timeout_s: 10,

@@ -214,7 +214,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         {
             count(&self.shared.metrics.wills);
             self.hand_on(will.topic.as_bytes(), &will.message);
-            let delivery = Delivery { station, kind, payload: will.message, ticket: Ticket::detached() };
+            let ticket = Ticket::detached();
+            let delivery = Delivery { station, kind, payload: will.message, packet: 0, duplicate: false, ticket };
             // Fails only when the pipeline has gone: nobody is left to hear it.
             let _ = self.shared.deliveries.send(delivery).await;
         } else {
@@ -438,7 +439,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             count(&metrics.deliveries_waiting_now);
             Ticket::withheld(Arc::clone(&self.session.peer.mailbox), head.packet)
         };
-        match self.shared.deliveries.try_send(Delivery { station, kind, payload, ticket }) {
+        let (packet, duplicate) = (head.packet, head.duplicate);
+        match self.shared.deliveries.try_send(Delivery { station, kind, payload, packet, duplicate, ticket }) {
             Ok(()) => Ok(()),
             Err(tokio::sync::mpsc::error::TrySendError::Full(delivery)) => {
                 self.blocked = Some(delivery);

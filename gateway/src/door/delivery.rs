@@ -28,6 +28,10 @@ pub struct Delivery {
     pub kind: DeliveryKind,
     /// The payload as it came.
     pub payload: Bytes,
+    /// The packet id that it came with; 0 with QoS 0, and for a will.
+    pub packet: u16,
+    /// Whether the client says that it may have sent this packet before.
+    pub duplicate: bool,
     /// The PUBACK that is withheld until the payload is on disk.
     pub ticket: Ticket,
 }

@@ -147,7 +147,7 @@ impl Frame {
             }
             other => return malformed(Error::InvalidQoS(other)),
         }
-        Ok(PublishHead { topic, qos, packet, payload })
+        Ok(PublishHead { topic, qos, packet, payload, duplicate: self.bytes[0] & 0b1000 != 0 })
     }
 
     /// The topic of a PUBLISH; [`Self::publish`] has checked that it is UTF-8.
@@ -175,6 +175,8 @@ pub(crate) struct PublishHead {
     pub packet: u16,
     /// Where the payload begins.
     pub payload: usize,
+    /// Whether the client says that it may have sent this packet before.
+    pub duplicate: bool,
 }
 
 /// Writes a QoS 0 PUBLISH whose topic is `levels` with `/` between them.

@@ -200,10 +200,10 @@ fn admit(shared: &Shared, frame: &Frame, certified: Option<&str>) -> Result<Sess
     let (user, password) = connect.login.as_ref().map_or(("", ""), |login| (&login.username, &login.password));
     let (name, role) = match certified {
         // The certificate says who it is. A user name may repeat it.
-        Some(name) if user.is_empty() || user == name => (name, shared.credentials.role_of(name)),
+        Some(name) if user.is_empty() || user == name => (name, shared.keyring.role_of(name)),
         Some(_) => return Err(Refused::Credentials(Refusal::Unknown, shown(user))),
         None => {
-            let role = shared.credentials.verify(user, password.as_bytes());
+            let role = shared.keyring.verify(user, password.as_bytes());
             (user, role.map_err(|refusal| Refused::Credentials(refusal, shown(user)))?)
         }
     };

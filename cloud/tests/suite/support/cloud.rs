@@ -1,14 +1,19 @@
 //! A cloud process (here a task) on a database of its own, with a farm, a gateway and a person.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cloud::Config;
 use cloud::api::types::Role;
+use cloud::registry;
+use cloud::registry::Publisher;
 use cloud::setup::{self, FarmSpec, FieldSpec};
+use cloud::{Config, RegistryConfig};
 use proto::{FarmId, TimeScale, Timestamp, UplinkBatch};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::Value;
 use sqlx::PgPool;
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +39,7 @@ pub struct Cloud {
     pub cookie: Option<String>,
     pub shutdown: CancellationToken,
     pub running: Option<JoinHandle<anyhow::Result<()>>>,
+    keys: Arc<TempDir>,
     client: Client,
 }
 
@@ -45,9 +51,11 @@ impl Drop for Cloud {
 
 impl Cloud {
     /// A cloud with the farm "fallon" and its fields "north" and "south", the gateway "g1" and the farmer's account;
-    /// the farmer is logged in. There is another farm, "elsewhere", that is not the farmer's.
+    /// the farmer is logged in. There is another farm, "elsewhere", that is not the farmer's. The registry is empty.
     pub async fn start() -> Self {
-        let mut cloud = Self::start_on(&postgres::database().await).await;
+        let keys = Arc::new(tempfile::tempdir().unwrap());
+        let mut cloud = Self::start_on(&postgres::database().await, keys).await;
+        registry::create(&cloud.pool, &cloud.root_keys(), &cloud.online_keys()).await.unwrap();
         let (fallon, elsewhere) = (farm("fallon", "Fallon"), farm("elsewhere", "Elsewhere"));
         for farm in [&fallon, &elsewhere] {
             setup::create_or_update_farm(&cloud.pool, farm).await.unwrap();
@@ -65,12 +73,39 @@ impl Cloud {
 
     /// Another process on the same database.
     pub async fn another(&self) -> Self {
-        let mut other = Self::start_on(&self.database_url).await;
+        let mut other = Self::start_on(&self.database_url, self.keys.clone()).await;
         other.cookie.clone_from(&self.cookie);
         other
     }
 
-    async fn start_on(database_url: &str) -> Self {
+    /// Another process, which has no keys of the registry.
+    pub async fn without_keys(&self) -> Self {
+        let mut other = Self::start_with(&self.database_url, self.keys.clone(), None).await;
+        other.cookie.clone_from(&self.cookie);
+        other
+    }
+
+    /// Where the key of the registry's root is.
+    pub fn root_keys(&self) -> PathBuf {
+        self.keys.path().join("root")
+    }
+
+    /// Where the other keys of the registry are.
+    pub fn online_keys(&self) -> PathBuf {
+        self.keys.path().join("online")
+    }
+
+    /// What signs for the registry.
+    pub fn publisher(&self) -> Publisher {
+        Publisher::new(&self.online_keys())
+    }
+
+    async fn start_on(database_url: &str, keys: Arc<TempDir>) -> Self {
+        let registry = RegistryConfig { online_keys: keys.path().join("online"), timestamp_days: 1 };
+        Self::start_with(database_url, keys, Some(registry)).await
+    }
+
+    async fn start_with(database_url: &str, keys: Arc<TempDir>, registry: Option<RegistryConfig>) -> Self {
         rustls::crypto::ring::default_provider().install_default().ok();
         let directory = tempfile::tempdir().unwrap();
         let ready_file = directory.path().join("ready.json");
@@ -82,6 +117,7 @@ impl Cloud {
             ready_file: Some(ready_file.clone()),
             time: Some(TimeScale { wall, farm: records::time(NOW), speed: 1.0 }),
             database_connections: 8,
+            registry,
         };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(cloud::run(config, shutdown.clone()));
@@ -97,6 +133,7 @@ impl Cloud {
             cookie: None,
             shutdown,
             running: Some(running),
+            keys,
             client: Client::new(),
         }
     }

@@ -1,6 +1,7 @@
 //! What the tests stand on: a PostgreSQL server, clouds that run on its databases, and records to send.
 
 pub mod cloud;
+pub mod models;
 pub mod postgres;
 pub mod records;
 

@@ -1,0 +1,307 @@
+//! What gateways made of their models, kept for good. A gateway reports how it stands, and only its last report is kept;
+//! here is what changed from one to the next.
+
+use std::fmt;
+use std::str::FromStr;
+
+use proto::assignment::MAX_MODELS;
+use proto::update::{MAX_REFUSALS, ModelStatus, Phase, Refusal};
+use proto::{FarmId, GatewayId, Timestamp, UpdateStatus};
+use sqlx::PgConnection;
+
+use crate::api::types::{ModelEvent, ModelEventKind, ModelEventPage};
+use crate::database::{SqlTime, statements};
+
+statements! {
+    /// The columns of model_event.
+    ADD = "INSERT INTO model_event (farm_id, event_id, gateway_id, model, kind, at, version, reason, message)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (farm_id, event_id) DO NOTHING";
+
+    /// $1 farm, $2 and $3 time and id of the last event of the page before, or null for the first page, $4 how many at most.
+    PAGE = "SELECT event_id, gateway_id, model, kind, at, version, reason, message FROM model_event
+        WHERE farm_id = $1 AND ($2::timestamptz IS NULL OR (at, event_id) < ($2, $3))
+        ORDER BY at DESC, event_id DESC LIMIT $4";
+}
+
+/// The longest text of an event, in characters.
+const MOST_TEXT: usize = 1000;
+
+/// The longest name, version and reason, in characters; longer ones are no gateway's of ours.
+const MOST_NAME: usize = 64;
+
+/// What happened between two reports of a gateway, the second of which is `now`.
+#[must_use]
+pub fn between(gateway: &GatewayId, before: Option<&UpdateStatus>, now: &UpdateStatus) -> Vec<ModelEvent> {
+    let gateway = gateway.as_str();
+    let mut events = Vec::new();
+    if let Some(refusal) = &now.refusal {
+        // Every try is a refusal of its own; only another reason is news.
+        let known = before.and_then(|before| before.refusal.as_ref()).is_some_and(|old| old.reason == refusal.reason);
+        if !known {
+            events.push(refused(gateway, None, ModelEventKind::Refused, refusal));
+        }
+    }
+    for model in now.models.iter().take(MAX_MODELS) {
+        let old = before.and_then(|before| before.models.iter().find(|old| old.name == model.name));
+        of_model(gateway, old, model, &mut events);
+    }
+    events
+}
+
+fn of_model(gateway: &str, before: Option<&ModelStatus>, now: &ModelStatus, events: &mut Vec<ModelEvent>) {
+    let event = |kind, at, version: &str, text: &str| ModelEvent {
+        gateway: gateway.to_owned(),
+        model: Some(cut(&now.name, MOST_NAME)),
+        at,
+        kind,
+        version: Some(cut(version, MOST_NAME)),
+        reason: None,
+        text: cut(text, MOST_TEXT),
+    };
+    for refusal in now.refusals.iter().take(MAX_REFUSALS).rev() {
+        if before.is_some_and(|before| before.refusals.contains(refusal)) {
+            continue;
+        }
+        let was_active = before.is_some_and(|before| refusal.version.as_ref() == Some(&before.active.version));
+        let kind = if was_active { ModelEventKind::RolledBack } else { ModelEventKind::Refused };
+        events.push(refused(gateway, Some(&now.name), kind, refusal));
+    }
+    if let Some(candidate) = now.candidate.as_ref().filter(|candidate| candidate.phase == Phase::Shadow) {
+        let old = before.and_then(|before| before.candidate.as_ref());
+        let known = old.is_some_and(|old| {
+            (old.phase, &old.digest, old.since) == (Phase::Shadow, &candidate.digest, candidate.since)
+        });
+        if !known {
+            let text = match &candidate.shadow {
+                Some(shadow) => format!("runs beside {} until {}", now.active.version, shadow.until),
+                None => format!("runs beside {}", now.active.version),
+            };
+            events.push(event(ModelEventKind::Shadow, candidate.since, &candidate.version, &text));
+        }
+    }
+    let active = &now.active;
+    let known =
+        before.is_some_and(|before| (&before.active.digest, before.active.since) == (&active.digest, active.since));
+    if !known {
+        events.push(event(ModelEventKind::Activated, active.since, &active.version, &active.why));
+    }
+}
+
+fn refused(gateway: &str, model: Option<&str>, kind: ModelEventKind, refusal: &Refusal) -> ModelEvent {
+    ModelEvent {
+        gateway: gateway.to_owned(),
+        model: model.map(|name| cut(name, MOST_NAME)),
+        at: refusal.at,
+        kind,
+        version: refusal.version.as_deref().map(|version| cut(version, MOST_NAME)),
+        reason: Some(refusal.reason.name().to_owned()),
+        text: cut(&refusal.text, MOST_TEXT),
+    }
+}
+
+fn cut(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
+}
+
+/// An event's id: what it says, so that it is the same when it is said again.
+fn id(event: &ModelEvent) -> String {
+    let or_none = |part: &Option<String>| part.clone().unwrap_or_else(|| "-".to_owned());
+    let (model, version, reason) = (or_none(&event.model), or_none(&event.version), or_none(&event.reason));
+    format!("{}/{model}/{}/{version}/{reason}/{}", event.gateway, event.kind.name(), event.at.as_millis())
+}
+
+/// Stores events that are not stored yet.
+pub(crate) async fn store(
+    connection: &mut PgConnection,
+    farm: &FarmId,
+    events: &[ModelEvent],
+) -> Result<(), sqlx::Error> {
+    for event in events {
+        sqlx::query(ADD)
+            .bind(farm.as_str())
+            .bind(id(event))
+            .bind(&event.gateway)
+            .bind(&event.model)
+            .bind(event.kind.name())
+            .bind(SqlTime(event.at))
+            .bind(&event.version)
+            .bind(&event.reason)
+            .bind(&event.text)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Where a page of events ended. Clients take it as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    at: Timestamp,
+    id: String,
+}
+
+/// The longest id of an event that can be: five names of 64 characters and a time.
+const MOST_ID: usize = 5 * MOST_NAME * 4 + 32;
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}~{}", self.at.as_millis(), self.id)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = &'static str;
+
+    fn from_str(value: &str) -> Result<Self, &'static str> {
+        const WRONG: &str = "is not what a page gave as next";
+        let (at, id) = value.split_once('~').ok_or(WRONG)?;
+        if id.is_empty() || id.len() > MOST_ID || id.contains('\0') {
+            return Err(WRONG);
+        }
+        Ok(Self { at: Timestamp::from_millis(at.parse().map_err(|_| WRONG)?), id: id.to_owned() })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    event_id: String,
+    gateway_id: String,
+    model: Option<String>,
+    kind: String,
+    at: SqlTime,
+    version: Option<String>,
+    reason: Option<String>,
+    message: String,
+}
+
+/// A page of a farm's events, newest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn page(
+    connection: &mut PgConnection,
+    farm: &FarmId,
+    after: Option<&Cursor>,
+    limit: u32,
+) -> Result<ModelEventPage, sqlx::Error> {
+    let mut rows: Vec<Row> = sqlx::query_as(PAGE)
+        .bind(farm.as_str())
+        .bind(after.map(|cursor| SqlTime(cursor.at)))
+        .bind(after.map(|cursor| cursor.id.as_str()))
+        .bind(i64::from(limit) + 1)
+        .fetch_all(connection)
+        .await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let last = rows.last().filter(|_| more);
+    let next = last.map(|row| Cursor { at: row.at.0, id: row.event_id.clone() }.to_string());
+    let items = rows.into_iter().map(ModelEvent::try_from).collect::<Result<_, _>>()?;
+    Ok(ModelEventPage { items, next })
+}
+
+impl TryFrom<Row> for ModelEvent {
+    type Error = sqlx::Error;
+
+    fn try_from(row: Row) -> Result<Self, sqlx::Error> {
+        let kind = ModelEventKind::ALL.into_iter().find(|kind| kind.name() == row.kind);
+        let kind = kind.ok_or_else(|| sqlx::Error::Decode(format!("unknown kind of event {:?}", row.kind).into()))?;
+        let (gateway, at) = (row.gateway_id, row.at.0);
+        Ok(Self { gateway, model: row.model, at, kind, version: row.version, reason: row.reason, text: row.message })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::update::{ActiveVersion, Candidate, Reason};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_secs(1_433_764_800 + seconds)
+    }
+
+    fn runs(version: &str, since: i64) -> UpdateStatus {
+        let active = ActiveVersion {
+            version: version.to_owned(),
+            digest: format!("digest of {version}"),
+            since: at(since),
+            why: format!("why {version}"),
+        };
+        let model =
+            ModelStatus { name: "soil".to_owned(), active, previous: None, candidate: None, refusals: Vec::new() };
+        UpdateStatus { models: vec![model], ..UpdateStatus::default() }
+    }
+
+    fn refusal(version: Option<&str>, reason: Reason, seconds: i64) -> Refusal {
+        let version = version.map(str::to_owned);
+        Refusal { version, digest: None, reason, text: "expected this, got that".to_owned(), at: at(seconds) }
+    }
+
+    fn said(before: Option<&UpdateStatus>, now: &UpdateStatus) -> Vec<String> {
+        let events = between(&"g1".parse().unwrap(), before, now);
+        let words = |event: &ModelEvent| {
+            let version = event.version.as_deref().unwrap_or("-");
+            let reason = event.reason.as_deref().unwrap_or("-");
+            format!("{} {version} {reason}", event.kind.name())
+        };
+        events.iter().map(words).collect()
+    }
+
+    #[test]
+    fn what_was_said_before_is_no_news() {
+        let first = runs("1.0.0", 0);
+        assert_eq!(said(None, &first), ["activated 1.0.0 -"]);
+        assert!(said(Some(&first), &first).is_empty());
+        assert_eq!(said(Some(&first), &runs("1.0.0", 60)), ["activated 1.0.0 -"]);
+    }
+
+    #[test]
+    fn a_version_goes_from_shadow_to_active_and_back() {
+        let first = runs("1.0.0", 0);
+        let mut shadow = first.clone();
+        shadow.models[0].candidate = Some(Candidate {
+            version: "1.1.0".to_owned(),
+            digest: "digest of 1.1.0".to_owned(),
+            phase: Phase::Shadow,
+            since: at(10),
+            fetched: 7,
+            size: 7,
+            self_test: None,
+            shadow: None,
+        });
+        assert_eq!(said(Some(&first), &shadow), ["shadow 1.1.0 -"]);
+        assert!(said(Some(&shadow), &shadow).is_empty());
+        let second = runs("1.1.0", 20);
+        assert_eq!(said(Some(&shadow), &second), ["activated 1.1.0 -"]);
+        let mut back = runs("1.0.0", 30);
+        back.models[0].refusals.push(refusal(Some("1.1.0"), Reason::NotANumber, 30));
+        assert_eq!(said(Some(&second), &back), ["rolled_back 1.1.0 not_a_number", "activated 1.0.0 -"]);
+        assert!(said(Some(&back), &back).is_empty());
+    }
+
+    #[test]
+    fn refusals_are_told_once() {
+        let first = runs("1.0.0", 0);
+        let mut refused = first.clone();
+        refused.models[0].refusals.push(refusal(Some("1.1.0"), Reason::Golden, 5));
+        assert_eq!(said(Some(&first), &refused), ["refused 1.1.0 golden"]);
+        let mut again = refused.clone();
+        again.models[0].refusals.insert(0, refusal(Some("1.1.0"), Reason::Golden, 9));
+        assert_eq!(said(Some(&refused), &again), ["refused 1.1.0 golden"]);
+
+        let mut expired = again.clone();
+        expired.refusal = Some(refusal(None, Reason::Expired, 60));
+        assert_eq!(said(Some(&again), &expired), ["refused - expired"]);
+        let mut still = expired.clone();
+        still.refusal = Some(refusal(None, Reason::Expired, 120));
+        assert!(said(Some(&expired), &still).is_empty(), "the same at the next try is no news");
+    }
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        let cursor = Cursor { at: at(-5), id: "g1/soil/refused/1.1.0/golden/7".to_owned() };
+        assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+        for wrong in ["", "~", "7", "7~", "x~g1", "7~a\0b"] {
+            assert!(wrong.parse::<Cursor>().is_err(), "{wrong:?}");
+        }
+    }
+}

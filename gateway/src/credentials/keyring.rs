@@ -1,0 +1,211 @@
+//! The credentials in use, read again when their files change.
+//!
+//! At every connect the file's and the directory's time of change are looked at (two system calls); they are read at most
+//! once in [`AGAIN`]. A file that is replaced by renaming, and one that is added or removed, changes its directory.
+//! What cannot be read while the gateway runs leaves those in force that were read before, and is logged.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::{error, info, warn};
+
+use super::{Credentials, CredentialsError, Refusal, Role};
+
+/// How often the files are read at most.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How coarse a file system's clock may be: what changed no longer ago than this may change again with the same time.
+const COARSE: Duration = Duration::from_secs(2);
+/// The most files of the directory that are read.
+const FILES_MOST: usize = 20_000;
+
+/// Who may connect, now.
+#[derive(Debug)]
+pub struct Keyring {
+    file: Option<PathBuf>,
+    dir: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    credentials: Arc<Credentials>,
+    /// When the files had changed last when they were read.
+    stamp: Stamp,
+    /// Whether they had changed so shortly before that they may have changed since with the same time.
+    fresh: bool,
+    read: Instant,
+}
+
+/// When the file and the directory changed last; none where there is none.
+type Stamp = [Option<SystemTime>; 2];
+
+impl From<Credentials> for Keyring {
+    /// Credentials that never change.
+    fn from(credentials: Credentials) -> Self {
+        Self { file: None, dir: None, state: Mutex::new(State::new(credentials, [None; 2])) }
+    }
+}
+
+impl State {
+    fn new(credentials: Credentials, stamp: Stamp) -> Self {
+        let now = SystemTime::now();
+        // A time in the future is no older than any other.
+        let recent = |time: &SystemTime| now.duration_since(*time).is_ok_and(|age| age < COARSE);
+        let fresh = stamp.iter().flatten().any(recent);
+        Self { credentials: Arc::new(credentials), stamp, fresh, read: Instant::now() }
+    }
+}
+
+impl Keyring {
+    /// The credentials of a file and of a directory's `*.toml`; without either, nobody has a password.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds a client that cannot be used, or the directory cannot be read. A file of the
+    /// directory that cannot be used is passed over, and logged: it is somebody else's.
+    pub fn open(file: Option<PathBuf>, dir: Option<PathBuf>) -> Result<Self, CredentialsError> {
+        let stamp = stamp_of(file.as_deref(), dir.as_deref());
+        let credentials = read(file.as_deref(), dir.as_deref())?;
+        Ok(Self { file, dir, state: Mutex::new(State::new(credentials, stamp)) })
+    }
+
+    /// As [`Credentials::verify`], with the files as they are now.
+    ///
+    /// # Errors
+    /// Why it is not let in.
+    pub fn verify(&self, name: &str, password: &[u8]) -> Result<Role, Refusal> {
+        self.current().verify(name, password)
+    }
+
+    /// As [`Credentials::role_of`], with the files as they are now.
+    #[must_use]
+    pub fn role_of(&self, name: &str) -> Role {
+        self.current().role_of(name)
+    }
+
+    fn current(&self) -> Arc<Credentials> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = stamp_of(self.file.as_deref(), self.dir.as_deref());
+        if (stamp != state.stamp || state.fresh) && state.read.elapsed() >= AGAIN {
+            match read(self.file.as_deref(), self.dir.as_deref()) {
+                Ok(credentials) => {
+                    if stamp != state.stamp {
+                        info!(clients = credentials.clients.len(), "the credentials have changed");
+                    }
+                    *state = State::new(credentials, stamp);
+                }
+                Err(error) => {
+                    error!(%error, "the credentials cannot be read: those from before stay in force");
+                    (state.stamp, state.fresh, state.read) = (stamp, false, Instant::now());
+                }
+            }
+        }
+        Arc::clone(&state.credentials)
+    }
+}
+
+fn stamp_of(file: Option<&Path>, dir: Option<&Path>) -> Stamp {
+    [file, dir].map(|path| fs::metadata(path?).and_then(|metadata| metadata.modified()).ok())
+}
+
+fn read(file: Option<&Path>, dir: Option<&Path>) -> Result<Credentials, CredentialsError> {
+    let mut all = file.map_or_else(|| Ok(Credentials::default()), Credentials::load)?;
+    let Some(dir) = dir else { return Ok(all) };
+    let files = files_of(dir).map_err(|source| CredentialsError::Unreadable { path: dir.to_owned(), source })?;
+    for path in files {
+        match Credentials::load(&path) {
+            Ok(more) => {
+                for name in all.take_up(more) {
+                    warn!(client = name, file = %path.display(), "passed over: a client of that name is in an earlier file");
+                }
+            }
+            // Removed since the directory was read.
+            Err(CredentialsError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => error!(%error, "passed over"),
+        }
+    }
+    Ok(all)
+}
+
+/// The `*.toml` of a directory, by name.
+fn files_of(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    if files.len() > FILES_MOST {
+        warn!(dir = %dir.display(), files = files.len(), most = FILES_MOST, "more credentials files than are read");
+        files.truncate(FILES_MOST);
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(dir: &Path, file: &str, name: &str, password: &str) {
+        use sha2::Digest as _;
+        let digest: String = sha2::Sha256::digest(password).iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = format!("[[client]]\nname = {name:?}\nrole = \"station\"\npassword_sha256 = {digest:?}\n");
+        fs::write(dir.join("making"), text).unwrap();
+        fs::rename(dir.join("making"), dir.join(file)).unwrap();
+    }
+
+    /// The files are read once a second at most: waits until they say the same.
+    fn becomes(keyring: &Keyring, name: &str, password: &str, expected: Result<Role, Refusal>) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while keyring.verify(name, password.as_bytes()) != expected {
+            assert!(Instant::now() < until, "{name} is never {expected:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn a_station_is_added_changed_and_removed_while_it_is_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        client(dir.path(), "n1.toml", "n1", "one");
+        let keyring = Keyring::open(None, Some(dir.path().to_owned())).unwrap();
+        assert_eq!(keyring.verify("n1", b"one"), Ok(Role::Station));
+        assert_eq!(keyring.verify("n2", b"two"), Err(Refusal::Unknown));
+        client(dir.path(), "n2.toml", "n2", "two");
+        becomes(&keyring, "n2", "two", Ok(Role::Station));
+        client(dir.path(), "n2.toml", "n2", "other");
+        becomes(&keyring, "n2", "other", Ok(Role::Station));
+        assert_eq!(keyring.verify("n2", b"two"), Err(Refusal::Password));
+        fs::remove_file(dir.path().join("n2.toml")).unwrap();
+        becomes(&keyring, "n2", "other", Err(Refusal::Unknown));
+        assert_eq!(keyring.verify("n1", b"one"), Ok(Role::Station));
+    }
+
+    #[test]
+    fn a_broken_file_costs_the_others_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("credentials.toml");
+        fs::write(&file, "").unwrap();
+        let more = dir.path().join("more");
+        fs::create_dir(&more).unwrap();
+        client(&more, "b.toml", "n1", "one");
+        client(&more, "c.toml", "n1", "another");
+        fs::write(more.join("a.toml"), "[[client]").unwrap();
+        fs::write(more.join("notes.txt"), "not read").unwrap();
+        let keyring = Keyring::open(Some(file.clone()), Some(more.clone())).unwrap();
+        assert_eq!(keyring.verify("n1", b"one"), Ok(Role::Station), "the earlier file counts");
+        client(&more, "d.toml", "n2", "two");
+        becomes(&keyring, "n2", "two", Ok(Role::Station));
+
+        fs::write(&file, "[[client]").unwrap();
+        client(&more, "e.toml", "n3", "three");
+        assert_eq!(keyring.verify("n2", b"two"), Ok(Role::Station), "those from before stay in force");
+        fs::write(&file, "").unwrap();
+        becomes(&keyring, "n3", "three", Ok(Role::Station));
+        assert!(Keyring::open(Some(dir.path().join("none")), None).is_err());
+        assert!(Keyring::open(None, Some(dir.path().join("none"))).is_err());
+    }
+}
