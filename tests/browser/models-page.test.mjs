@@ -82,6 +82,7 @@ test('a manifest with mistakes is refused, and each mistake is a line of its own
 
 test('a version is pushed, activated, and seen on its way until it judges', async () => {
   await visitLoggedIn({}, async ({ page, go, ask }) => {
+    await stopPolling(page);
     await go(`/farms/${farm}/models`);
     await give(page, goodVersion());
     await page.getByRole('button', { name: 'Push to the registry' }).click();
@@ -114,6 +115,16 @@ test('a version is pushed, activated, and seen on its way until it judges', asyn
 });
 
 const ORDER = ['waiting', 'fetching', 'verified', 'self_tested', 'shadow', 'none'];
+
+/** From the next page on, what changes is seen only when the farm tells of it. @param {Page} page */
+function stopPolling(page) {
+  return page.addInitScript(() => {
+    const POLL_MS = 5000;
+    const original = window.setInterval.bind(window);
+    const without = (/** @type {TimerHandler} */ handler, /** @type {number | undefined} */ ms) => (Number(ms) < POLL_MS ? original(handler, ms) : 0);
+    window.setInterval = /** @type {typeof window.setInterval} */ (without);
+  });
+}
 
 /** Notes each phase that the page shows from now on, without a reload. @param {Page} page */
 async function watchPhases(page) {
