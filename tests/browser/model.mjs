@@ -26,7 +26,7 @@ export function goodVersion() {
   return files(
     manifest
       .replace(`version = "${BASE}"`, `version = "${VERSION}"\nparent = "${BASE}"`)
-      .replace('[input]', '[metrics]\nrecall = 0.75\nfalse_alarms_per_station_day = 0.0121\n\n[input]'),
+      .replace('[metrics]', '[metrics]\nrecall = 0.75\nfalse_alarms_per_station_day = 0.0121'),
   );
 }
 
