@@ -5,7 +5,11 @@ use proto::{Batch, Birth, DecodeError, Status, Timestamp};
 
 use crate::door::DeliveryKind;
 
+pub mod cayenne;
+pub mod counter;
 pub mod json;
+pub mod propose;
+pub mod units;
 
 pub use json::{JsonError, Plain};
 
