@@ -180,8 +180,9 @@ impl Config {
         );
         let (door, share) = (&self.door, self.rules.common_share);
         expect(door.listen.is_some() || door.tls.is_some(), "door", &"{}", "with a listen or a tls.listen");
-        expect(door.max_connections > 0, "door.max_connections", &door.max_connections, "above 0");
-        expect(door.max_payload_bytes > 0, "door.max_payload_bytes", &door.max_payload_bytes, "above 0 bytes");
+        for (key, value, expected) in door.check() {
+            expect(false, &format!("door.{key}"), &value, expected);
+        }
         expect((0.0..=1.0).contains(&share), "rules.common_share", &share, "a share from 0 to 1");
         for (key, value, expected) in self.updates.check() {
             expect(false, key, &value, expected);

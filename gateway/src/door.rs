@@ -16,6 +16,7 @@
 //! A client meets [`tls`], [`handshake`], [`connection`] (with [`frames`] and [`topics`]), perhaps [`link`], in that
 //! order; [`mailbox`] and [`outbox`] are the way back.
 
+mod admission;
 mod config;
 mod connection;
 mod delivery;
@@ -25,20 +26,21 @@ mod link;
 mod mailbox;
 mod metrics;
 mod outbox;
+mod rate;
 mod socket;
 mod tls;
 mod topics;
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use proto::FarmId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,9 +52,10 @@ pub use self::metrics::DoorMetrics;
 pub use self::outbox::Outbox;
 pub use self::tls::TlsError;
 
+use self::admission::{Addresses, Admission};
 use self::link::Slots;
-use self::metrics::{count, subtract};
 use self::outbox::Clients;
+use self::rate::{ClientRate, Rate};
 use crate::broker::Broker;
 use crate::credentials::Keyring;
 
@@ -108,12 +111,17 @@ pub(crate) struct Shared {
     slots: Arc<Slots>,
     /// Programs so far that gave no client id.
     nameless: AtomicU64,
-    /// Connections by address.
-    addresses: Mutex<HashMap<IpAddr, usize>>,
+    addresses: Addresses,
     shutdown: CancellationToken,
     max_payload: usize,
-    max_connections: usize,
+    max_connections: u64,
     max_connections_per_address: usize,
+    /// What one client may send.
+    client_rate: ClientRate,
+    /// How often one address may connect.
+    connection_rate: Rate,
+    /// When the door's own clock, by which the rates go, stood at zero.
+    opened: Instant,
     handshake_timeout: Duration,
     drain_timeout: Duration,
 }
@@ -122,6 +130,11 @@ impl Shared {
     /// The largest body of a packet: a payload and its topic.
     fn max_frame(&self) -> usize {
         self.max_payload + frames::MAX_HEADER_BYTES
+    }
+
+    /// What the door's own clock shows.
+    fn now(&self) -> Duration {
+        self.opened.elapsed()
     }
 }
 
@@ -167,11 +180,14 @@ impl Door {
             metrics: Arc::default(),
             slots: Arc::default(),
             nameless: AtomicU64::new(0),
-            addresses: Mutex::default(),
+            addresses: Addresses::default(),
             shutdown: CancellationToken::new(),
             max_payload: config.max_payload_bytes,
-            max_connections: config.max_connections,
+            max_connections: admission::room_for(config.max_connections),
             max_connections_per_address: config.max_connections_per_address,
+            client_rate: config.client_rate(),
+            connection_rate: config.connection_rate(),
+            opened: Instant::now(),
             handshake_timeout: Duration::from_secs(config.handshake_timeout_s),
             drain_timeout: Duration::from_secs(config.drain_timeout_s),
         });
@@ -244,7 +260,8 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                if let Some(admission) = Admission::of(shared, address.ip().to_canonical()) {
+                let address = admission::counted(address.ip());
+                if let Some(admission) = Admission::of(shared, address) {
                     connections.spawn(serve(admission, stream, tls.clone()));
                 }
             }
@@ -263,46 +280,8 @@ async fn serve(admission: Admission, stream: TcpStream, tls: Option<TlsAcceptor>
         debug!(%error, "TCP_NODELAY cannot be set");
     }
     match tls {
-        None => handshake::plain(&shared, stream).await,
+        None => handshake::plain(&shared, stream, admission.address).await,
         Some(acceptor) => handshake::tls(&shared, stream, &acceptor).await,
     }
     drop(admission);
-}
-
-/// A connection's place among those that may be open.
-struct Admission {
-    shared: Arc<Shared>,
-    address: IpAddr,
-}
-
-impl Admission {
-    fn of(shared: &Arc<Shared>, address: IpAddr) -> Option<Self> {
-        let metrics = &shared.metrics;
-        if metrics.connections_open_now.load(Ordering::Relaxed) >= shared.max_connections as u64 {
-            count(&metrics.connections_refused_full);
-            return None;
-        }
-        let mut addresses = shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = addresses.entry(address).or_default();
-        if *open >= shared.max_connections_per_address {
-            count(&metrics.connections_refused_address);
-            return None;
-        }
-        *open += 1;
-        count(&metrics.connections_open_now);
-        Some(Self { shared: Arc::clone(shared), address })
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        subtract(&self.shared.metrics.connections_open_now, 1);
-        let mut addresses = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = addresses.get_mut(&self.address) {
-            *open -= 1;
-            if *open == 0 {
-                addresses.remove(&self.address);
-            }
-        }
-    }
 }

@@ -2,8 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::rate::{ClientRate, Rate};
+
+/// The largest payload that can be configured: the broker's largest packet, and room for a header.
+const MOST_PAYLOAD_BYTES: usize = 15 * 1024 * 1024;
 
 /// Where the front door stands and what it lets through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +29,17 @@ pub struct DoorConfig {
     pub max_connections: usize,
     /// Connections from one address. A farm's radio bridge or a simulation brings all of its stations from one.
     pub max_connections_per_address: usize,
+    /// Connections a second from one address, on the long run; 0 is no limit. Further ones are closed at once.
+    pub connections_per_s_per_address: u64,
+    /// Connections from one address that may come at once.
+    pub connection_burst_per_address: u64,
+    /// Messages a second of one client, on the long run; 0 is no limit. A client beyond it is not read from until it is
+    /// within again: nothing is dropped, TCP makes it wait.
+    pub rate_messages_per_s: u64,
+    /// Bytes a second of one client, likewise.
+    pub rate_bytes_per_s: u64,
+    /// Seconds' worth of both that a client may send at once, after it was silent as long.
+    pub rate_burst_s: u64,
     /// Seconds for the TLS handshake and CONNECT together.
     pub handshake_timeout_s: u64,
     /// The largest payload of a publish, in bytes.
@@ -57,10 +74,56 @@ impl Default for DoorConfig {
             credentials_dir: None,
             max_connections: 20_000,
             max_connections_per_address: 20_000,
+            connections_per_s_per_address: 200,
+            connection_burst_per_address: 20_000,
+            rate_messages_per_s: 2_000,
+            rate_bytes_per_s: 4 * 1024 * 1024,
+            rate_burst_s: 10,
             handshake_timeout_s: 10,
             max_payload_bytes: 256 * 1024,
             drain_timeout_s: 5,
             tls: None,
         }
+    }
+}
+
+impl DoorConfig {
+    pub(crate) fn client_rate(&self) -> ClientRate {
+        let burst = Duration::from_secs(self.rate_burst_s);
+        ClientRate {
+            messages: Rate::per_second(self.rate_messages_per_s, burst),
+            bytes: Rate::per_second(self.rate_bytes_per_s, burst),
+        }
+    }
+
+    pub(crate) fn connection_rate(&self) -> Rate {
+        match self.connections_per_s_per_address {
+            0 => Rate::per_second(0, Duration::ZERO),
+            per_s => {
+                let every = Duration::from_nanos(1_000_000_000 / per_s);
+                Rate::one_in(every, self.connection_burst_per_address)
+            }
+        }
+    }
+
+    /// What is wrong with the values: key (below `door.`), value, what is expected.
+    #[must_use]
+    pub fn check(&self) -> Vec<(&'static str, String, &'static str)> {
+        let mut wrong = Vec::new();
+        let mut above_0 = |key, value: u64| {
+            if value == 0 {
+                wrong.push((key, value.to_string(), "above 0"));
+            }
+        };
+        above_0("max_connections", self.max_connections as u64);
+        above_0("max_connections_per_address", self.max_connections_per_address as u64);
+        above_0("connection_burst_per_address", self.connection_burst_per_address);
+        above_0("rate_burst_s", self.rate_burst_s);
+        above_0("handshake_timeout_s", self.handshake_timeout_s);
+        above_0("max_payload_bytes", self.max_payload_bytes as u64);
+        if self.max_payload_bytes > MOST_PAYLOAD_BYTES {
+            wrong.push(("max_payload_bytes", self.max_payload_bytes.to_string(), "at most 15 MiB"));
+        }
+        wrong
     }
 }

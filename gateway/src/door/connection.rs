@@ -44,6 +44,10 @@ const MAX_FILTERS: usize = 64;
 const MAX_FILTER_BYTES: usize = 512;
 /// SUBSCRIBEs of one client that wait for the broker. With more, its connection ends.
 const MAX_PENDING_SUBSCRIBES: usize = 64;
+/// The shortest pause of a client beyond its rate: after it, several of its packets pass at once.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+/// The first byte of a PUBACK.
+const PUBACK: u8 = 0x40;
 /// How long nothing to wait for is waited for.
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
@@ -129,6 +133,8 @@ pub(crate) struct Connection<S> {
     watching: Option<Watching>,
     pending: VecDeque<PendingSubscribe>,
     last_heard: Instant,
+    /// The client has sent more than its rate: until when it is not read from.
+    paused_until: Option<Instant>,
     /// Since when the client takes nothing.
     stuck_since: Option<Instant>,
     next_link_ping: Instant,
@@ -155,6 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             watching: None,
             pending: VecDeque::new(),
             last_heard: now,
+            paused_until: None,
             stuck_since: None,
             next_link_ping: now + FAR,
             drain_until: None,
@@ -187,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             _ => warn!(client = %name, "closed: {end}"),
         }
-        self.shared.clients.leave(&self.session.key, &self.session.peer);
+        self.shared.clients.leave(&self.session.key, &self.session.peer, self.shared.now());
         // PUBACKs released until now still go, as far as the client takes them.
         self.collect();
         subtract(&self.shared.metrics.deliveries_waiting_now, u64::from(self.withheld));
@@ -227,6 +234,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let shared = Arc::clone(&self.shared);
         let mailbox = Arc::clone(&self.session.peer.mailbox);
         let mut shutdown = pin!(shared.shutdown.cancelled());
+        // What its last connection had sent counts.
+        let wait = self.session.peer.spent().wait(&shared.client_rate, shared.now());
+        self.pause(wait);
         let mut timer = pin!(sleep_until(self.deadline()));
         loop {
             self.take_mail()?;
@@ -288,6 +298,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn is_reading(&self) -> bool {
         self.drain_until.is_none()
             && self.blocked.is_none()
+            && self.paused_until.is_none()
             && self.withheld < MAX_WITHHELD
             && self.withheld_bytes < MAX_WITHHELD_BYTES
             && self.out.len() < MAX_UNWRITTEN_BYTES
@@ -306,6 +317,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if let Some(until) = self.drain_until {
             deadline = deadline.min(until);
         }
+        if let Some(until) = self.paused_until {
+            deadline = deadline.min(until);
+        }
         deadline
     }
 
@@ -316,6 +330,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         if self.stuck_since.is_some_and(|since| since + WRITE_TIMEOUT <= now) {
             return Err(End::Stuck);
+        }
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused_until = None;
         }
         if let Some(patience) = self.session.patience
             && self.last_heard + patience <= now
@@ -371,8 +388,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 break;
             };
             self.take_packet(&frame)?;
+            // A subscriber answers as often as it is written to.
+            if frame.bytes[0] != PUBACK {
+                self.charge(frame.bytes.len());
+            }
         }
         Ok(())
+    }
+
+    /// Counts a packet against the client's rate. Beyond it the client is not read from for a while.
+    fn charge(&mut self, bytes: usize) {
+        let (rate, opened) = (&self.shared.client_rate, self.shared.opened);
+        let mut spent = self.session.peer.spent();
+        // The time of the last read is good enough while there is something left, and costs no look at the clock.
+        if spent.charge(rate, self.last_heard - opened, bytes).is_some() {
+            let wait = spent.wait(rate, opened.elapsed());
+            drop(spent);
+            self.pause(wait);
+        }
+    }
+
+    fn pause(&mut self, wait: Option<Duration>) {
+        if let Some(wait) = wait {
+            count(&self.shared.metrics.pauses);
+            self.paused_until = Some(Instant::now() + wait.max(SHORTEST_PAUSE));
+        }
     }
 
     fn take_packet(&mut self, frame: &Frame) -> Result<(), End> {

@@ -1,5 +1,6 @@
 //! From an accepted connection to a client that is let in, or to a refusal.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -33,8 +34,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const REFUSED_MQTT_5: [u8; 5] = [0x20, 3, 0, 0x84, 0];
 
 /// A plain connection.
-pub(crate) async fn plain(shared: &Arc<Shared>, stream: TcpStream) {
-    connect(shared, stream, None, Instant::now() + shared.handshake_timeout).await;
+pub(crate) async fn plain(shared: &Arc<Shared>, stream: TcpStream, address: IpAddr) {
+    connect(shared, stream, Proof::Password(address), Instant::now() + shared.handshake_timeout).await;
 }
 
 /// A TLS connection. The certificate's name is the client's.
@@ -55,7 +56,7 @@ pub(crate) async fn tls(shared: &Arc<Shared>, stream: TcpStream, acceptor: &TlsA
             let certificates = stream.get_ref().1.peer_certificates();
             let name = certificates.and_then(<[_]>::first).and_then(super::tls::name);
             match name.filter(|name| name.parse::<StationId>().is_ok()) {
-                Some(name) => connect(shared, stream, Some(name), until).await,
+                Some(name) => connect(shared, stream, Proof::Certificate(name), until).await,
                 None => {
                     debug!("a client certificate without a name that a client can have");
                     count(&shared.metrics.connections_refused_certificate_name);
@@ -65,8 +66,16 @@ pub(crate) async fn tls(shared: &Arc<Shared>, stream: TcpStream, acceptor: &TlsA
     }
 }
 
+/// By what a client shows who it is.
+enum Proof {
+    /// Its password, tried from an address.
+    Password(IpAddr),
+    /// Its certificate, which has this name.
+    Certificate(String),
+}
+
 /// Reads the CONNECT, answers it, and serves the client if it is let in.
-async fn connect<S>(shared: &Arc<Shared>, mut socket: S, certified: Option<String>, until: Instant)
+async fn connect<S>(shared: &Arc<Shared>, mut socket: S, proof: Proof, until: Instant)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -82,7 +91,7 @@ where
         Ok(Some(frame)) => frame,
     };
     let mut answer = BytesMut::new();
-    match admit(shared, &frame, certified.as_deref()) {
+    match admit(shared, &frame, &proof) {
         Ok(session) => {
             // Only too long a packet could fail to be written.
             let _ = ConnAck::new(ConnectReturnCode::Success, false).write(&mut answer);
@@ -132,6 +141,7 @@ enum Refused {
     NotMqtt,
     Protocol { level: u8 },
     Credentials(Refusal, String),
+    Guessing(String),
     ClientId(String),
     Will(String),
 }
@@ -148,6 +158,7 @@ impl Refused {
             Self::Protocol { level: 5 } => Answer::Mqtt5,
             Self::Protocol { .. } => Answer::Code(ConnectReturnCode::RefusedProtocolVersion),
             Self::Credentials(..) => Answer::Code(ConnectReturnCode::BadUserNamePassword),
+            Self::Guessing(_) => Answer::Code(ConnectReturnCode::ServiceUnavailable),
             Self::ClientId(_) => Answer::Code(ConnectReturnCode::BadClientId),
             Self::Will(_) => Answer::Code(ConnectReturnCode::NotAuthorized),
         })
@@ -169,6 +180,10 @@ impl Refused {
                 info!(client = %name, "refused: wrong password");
                 count(&metrics.connections_refused_password);
             }
+            Self::Guessing(name) => {
+                debug!(client = %name, "refused: too many wrong passwords");
+                count(&metrics.connections_refused_guessing);
+            }
             Self::ClientId(id) => {
                 info!(client_id = %id, "refused: not its client id");
                 count(&metrics.connections_refused_client_id);
@@ -186,8 +201,20 @@ fn shown(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
+/// Looks at a password, but not too often.
+fn verify(shared: &Shared, address: IpAddr, user: &str, password: &[u8]) -> Result<Role, Refused> {
+    let (now, name) = (shared.now(), shown(user));
+    if !shared.addresses.may_try(address, &name, now) {
+        return Err(Refused::Guessing(name));
+    }
+    shared.keyring.verify(user, password).map_err(|refusal| {
+        shared.addresses.guessed(address, &name, now);
+        Refused::Credentials(refusal, name)
+    })
+}
+
 /// Whether a CONNECT is let in, and as whom.
-fn admit(shared: &Shared, frame: &Frame, certified: Option<&str>) -> Result<Session, Refused> {
+fn admit(shared: &Shared, frame: &Frame, proof: &Proof) -> Result<Session, Refused> {
     if !matches!(frame.packet_type(), Ok(PacketType::Connect)) {
         return Err(Refused::NotMqtt);
     }
@@ -198,14 +225,11 @@ fn admit(shared: &Shared, frame: &Frame, certified: Option<&str>) -> Result<Sess
     }
     let connect = Connect::read(frame.header, frame.bytes.clone()).map_err(|_| Refused::NotMqtt)?;
     let (user, password) = connect.login.as_ref().map_or(("", ""), |login| (&login.username, &login.password));
-    let (name, role) = match certified {
+    let (name, role) = match proof {
         // The certificate says who it is. A user name may repeat it.
-        Some(name) if user.is_empty() || user == name => (name, shared.keyring.role_of(name)),
-        Some(_) => return Err(Refused::Credentials(Refusal::Unknown, shown(user))),
-        None => {
-            let role = shared.keyring.verify(user, password.as_bytes());
-            (user, role.map_err(|refusal| Refused::Credentials(refusal, shown(user)))?)
-        }
+        Proof::Certificate(name) if user.is_empty() || user == name => (name.as_str(), shared.keyring.role_of(name)),
+        Proof::Certificate(_) => return Err(Refused::Credentials(Refusal::Unknown, shown(user))),
+        Proof::Password(address) => (user, verify(shared, *address, user, password.as_bytes())?),
     };
     let client_id = connect.client_id.as_str();
     let (identity, key, station) = match role {

@@ -31,6 +31,8 @@ counters! {
         connections_refused_full,
         /// Refused: their address holds as many connections as it may.
         connections_refused_address,
+        /// Refused: their address connects more often than it may.
+        connections_refused_rate,
         /// Refused: no TLS, no client certificate, or one that our authority did not sign.
         connections_refused_tls,
         /// Refused: a certificate without a usable name.
@@ -43,6 +45,8 @@ counters! {
         connections_refused_unknown,
         /// Refused: wrong password.
         connections_refused_password,
+        /// Refused without a look at the password: too many wrong ones for that name from that address.
+        connections_refused_guessing,
         /// Refused: a client id that is not the station's name, or holds `/`, `+`, `#` or `$`.
         connections_refused_client_id,
         /// Refused: a last will on a topic that the client may not publish.
@@ -61,6 +65,8 @@ counters! {
         closed_not_stored,
         /// Closed: their way to the broker broke.
         closed_broker,
+        /// Times that a client had sent more than its rate and was not read from for a while.
+        pauses,
         /// Publishes of stations handed to the pipeline.
         publishes,
         /// Bytes of payload handed to the pipeline.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use proto::{FarmId, StationId, TopicKind};
@@ -11,7 +12,11 @@ use proto::{FarmId, StationId, TopicKind};
 use super::frames;
 use super::mailbox::Mailbox;
 use super::metrics::{DoorMetrics, count};
+use super::rate::Spent;
 use crate::broker::Broker;
+
+/// Clients that have gone and whose spending is remembered. Beyond it a client that comes back begins anew.
+const MAX_SPENT: usize = 20_000;
 
 /// One connected client, as the others see it.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(crate) struct Peer {
     pub station: Option<Arc<StationId>>,
     /// What waits to be written to it.
     pub mailbox: Arc<Mailbox>,
+    /// What it has sent, against its rate; goes over to its next connection.
+    spent: Mutex<Spent>,
     /// The kinds of its own messages that it has subscribed to, as [`bit`]s.
     subscribed: AtomicU8,
 }
@@ -35,7 +42,12 @@ const fn bit(kind: TopicKind) -> u8 {
 impl Peer {
     /// A client that has subscribed to nothing.
     pub fn new(station: Option<Arc<StationId>>) -> Self {
-        Self { station, mailbox: Arc::default(), subscribed: AtomicU8::new(0) }
+        Self { station, mailbox: Arc::default(), spent: Mutex::default(), subscribed: AtomicU8::new(0) }
+    }
+
+    /// What it has sent, against its rate.
+    pub fn spent(&self) -> MutexGuard<'_, Spent> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The station subscribes to its own messages of a kind.
@@ -57,6 +69,8 @@ impl Peer {
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     peers: Mutex<HashMap<String, Arc<Peer>>>,
+    /// What clients that have gone had sent, as long as it counts against their rate.
+    spent: Mutex<HashMap<String, Spent>>,
 }
 
 impl Clients {
@@ -66,20 +80,33 @@ impl Clients {
 
     /// Lets a client in. Whoever was in under the same key is asked to go.
     pub fn enter(&self, key: &str, peer: Arc<Peer>) {
-        if let Some(before) = self.lock().insert(key.to_owned(), peer)
-            && before.mailbox.take_over()
-        {
-            before.mailbox.wake();
+        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        *peer.spent() = spent.unwrap_or_default();
+        if let Some(before) = self.lock().insert(key.to_owned(), Arc::clone(&peer)) {
+            *peer.spent() = *before.spent();
+            if before.mailbox.take_over() {
+                before.mailbox.wake();
+            }
         }
     }
 
-    /// A client has gone. It may have been replaced long since.
-    pub fn leave(&self, key: &str, peer: &Arc<Peer>) {
+    /// A client has gone. It may have been replaced long since. `now` is the door's own clock.
+    pub fn leave(&self, key: &str, peer: &Arc<Peer>, now: Duration) {
         peer.mailbox.leave();
         if let Entry::Occupied(entry) = self.lock().entry(key.to_owned())
             && Arc::ptr_eq(entry.get(), peer)
         {
             entry.remove();
+            let spent = *peer.spent();
+            if !spent.is_forgotten(now) {
+                let mut all = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+                if all.len() >= MAX_SPENT {
+                    all.retain(|_, spent| !spent.is_forgotten(now));
+                }
+                if all.len() < MAX_SPENT {
+                    all.insert(key.to_owned(), spent);
+                }
+            }
         }
     }
 

@@ -1,0 +1,9 @@
+//! The front door and the broker behind it, tried with real clients. A small pipeline stands in for the gateway's: each
+//! test takes the deliveries itself, and decides when they are "on disk".
+#![allow(clippy::unwrap_used)]
+
+mod acknowledging;
+mod behind;
+mod limits;
+mod strangers;
+mod support;
