@@ -1,13 +1,9 @@
 //! Which batches are new. A batch is known by (station, boot, sequence), and a station sends its batches in order; so the
 //! highest sequence of each boot says all.
 //!
-//! When a group could not be stored, its stations' later batches may already be on their way. To store one of those would
-//! acknowledge what was lost. So such a station is not listened to until it has connected again (which its birth
-//! tells) and sends everything from the start.
-//!
 //! Plain payloads have no sequence: one that comes again is known by its bytes (see [`Recent`]).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use proto::StationId;
 use sha2::{Digest as _, Sha256};
@@ -23,22 +19,19 @@ pub enum Verdict {
     New,
     /// It is stored: acknowledge it again.
     Known,
-    /// Something before it was lost on the way to the disk: do not store it, the station will send again.
-    AfterALoss,
 }
 
 /// How far each boot of each station is stored.
 #[derive(Debug, Default)]
 pub struct Progress {
     stored: BTreeMap<(StationId, u32), u64>,
-    lost: BTreeSet<StationId>,
 }
 
 impl Progress {
     /// Goes on from what is on disk.
     #[must_use]
-    pub fn new(stored: BTreeMap<(StationId, u32), u64>) -> Self {
-        Self { stored, lost: BTreeSet::new() }
+    pub const fn new(stored: BTreeMap<(StationId, u32), u64>) -> Self {
+        Self { stored }
     }
 
     /// Judges a batch against what is on disk and what `group` is about to bring there.
@@ -50,9 +43,6 @@ impl Progress {
         boot: u32,
         sequence: u64,
     ) -> Verdict {
-        if self.lost.contains(station) {
-            return Verdict::AfterALoss;
-        }
         let key = (station.clone(), boot);
         let highest = group.get(&key).or_else(|| self.stored.get(&key)).copied().unwrap_or(0);
         if sequence <= highest { Verdict::Known } else { Verdict::New }
@@ -67,16 +57,6 @@ impl Progress {
     /// A group is on disk.
     pub fn stored(&mut self, group: BTreeMap<(StationId, u32), u64>) {
         self.stored.extend(group);
-    }
-
-    /// A group with something of `station` could not be stored.
-    pub fn lost(&mut self, station: StationId) {
-        self.lost.insert(station);
-    }
-
-    /// `station` has connected again.
-    pub fn connected(&mut self, station: &StationId) {
-        self.lost.remove(station);
     }
 }
 
@@ -125,15 +105,6 @@ impl Recent {
         }
         all.push_back(sent);
     }
-
-    /// What was noted last of `station` could not be stored: it must be taken when it comes again.
-    pub fn forget(&mut self, station: &StationId, sent: &Sent) {
-        if let Some(all) = self.sent.get_mut(station)
-            && let Some(at) = all.iter().rposition(|known| known == sent)
-        {
-            all.remove(at);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -154,8 +125,6 @@ mod tests {
         assert!(recent.holds(&n1, &untimed, true));
         assert!(!recent.holds(&n1, &untimed, false), "the same value a moment later is another reading");
         assert!(!recent.holds(&n1, &Sent::new(b"untimed", 3, false), true), "this packet never came");
-        recent.forget(&n1, &untimed);
-        assert!(!recent.holds(&n1, &untimed, true), "it was not stored");
         for packet in 0..RECENT as u16 {
             recent.note(&n1, Sent::new(b"more", packet, false));
         }
@@ -174,15 +143,5 @@ mod tests {
         assert_eq!(progress.judge(&group, &n1, 3, 8), Verdict::Known, "in this very group");
         progress.stored(group);
         assert_eq!(progress.highest(&n1, 3), Some(8));
-    }
-
-    #[test]
-    fn after_a_loss_nothing_is_taken_until_the_station_is_back() {
-        let n1: StationId = "n1".parse().unwrap();
-        let mut progress = Progress::default();
-        progress.lost(n1.clone());
-        assert_eq!(progress.judge(&BTreeMap::new(), &n1, 1, 2), Verdict::AfterALoss);
-        progress.connected(&n1);
-        assert_eq!(progress.judge(&BTreeMap::new(), &n1, 1, 1), Verdict::New);
     }
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{Broker, BrokerConfig};
 use crate::credentials::Keyring;
 use crate::door::{Door, Outbox};
-use crate::ingest::{Pipeline, Snapshot};
+use crate::ingest::Snapshot;
 use crate::metrics::Sources;
 use crate::spool::Spool;
 use crate::store::Backlog;
@@ -65,7 +65,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let opening = config.clone();
     let (models, updates) = tokio::task::spawn_blocking(move || update::begin(&opening, now)).await??;
     let opening = config.clone();
-    let (pipeline, snapshot) = tokio::task::spawn_blocking(move || Pipeline::open(&opening, models, now)).await??;
+    let (intake, analysis, snapshot) =
+        tokio::task::spawn_blocking(move || ingest::open(&opening, models, now)).await??;
 
     let broker = Broker::start(BrokerConfig::default()).await?;
     let (deliveries, queue) = mpsc::channel(ingest::QUEUE);
@@ -109,7 +110,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         Ok("door")
     });
     let (to_stations, runtime) = (outbox.clone(), tokio::runtime::Handle::current());
-    tasks.spawn_blocking(move || pipeline.run(queue, &to_stations, line, &runtime).map(|()| "pipeline"));
+    tasks.spawn_blocking(move || Ok(intake.run(queue, &to_stations, &runtime).map(|()| "intake")?));
+    tasks.spawn_blocking(move || Ok(analysis.run(line).map(|()| "analysis")?));
     let stop = after_door.clone();
     tasks.spawn(async move {
         broker.run(stop).await;
@@ -161,7 +163,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             }
             shutdown.cancel();
         }
-        if part == "pipeline" || result.is_err() {
+        if part == "analysis" || result.is_err() {
             after_door.cancel();
         }
     }

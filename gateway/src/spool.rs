@@ -239,7 +239,7 @@ mod tests {
     fn spool(dir: &Path, records: i64) -> Spool {
         let mut spool = Spool::open(dir).unwrap();
         let records = (0..records).map(window).collect();
-        spool.store.commit(&Group { records, ..Group::default() }, Timestamp::from_secs(0)).unwrap();
+        spool.store.commit(&Group { records, ..Group::default() }, 1, Timestamp::from_secs(0)).unwrap();
         spool
     }
 

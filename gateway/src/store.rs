@@ -4,15 +4,16 @@
 //! them, so that a row can be found without being opened. Beside them stand the little tables that let a killed gateway
 //! go on: how far each station was stored, which windows were emitted, which alerts are open, what waits for the cloud.
 //!
-//! One connection writes (the pipeline's), and others read; a reader never holds up the writer (WAL).
+//! Intake and analysis have a connection each and take turns in writing; a reader never holds up a writer (WAL).
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prost::Message as _;
 use proto::{Alert, Lane, Record, StationId, Timestamp, Window};
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use crate::door::DeliveryKind;
 use crate::window::{Emitted, RejectCounts};
@@ -128,8 +129,8 @@ pub struct Group {
     pub span: Option<(Timestamp, Timestamp)>,
     /// How far each station is stored now.
     pub progress: BTreeMap<(StationId, u32), u64>,
-    /// Each station's newest reading, and when it was heard.
-    pub stations: BTreeMap<StationId, Seen>,
+    /// When each station was heard.
+    pub stations: BTreeMap<StationId, Timestamp>,
     /// Births, as they came.
     pub births: BTreeMap<StationId, (Timestamp, Vec<u8>)>,
     /// What could not be read: source, reason, payload.
@@ -140,20 +141,13 @@ pub struct Group {
     pub records: Vec<Record>,
 }
 
-/// How a station was last seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// When anything came.
-    pub heard: Timestamp,
-    /// Its newest reading.
-    pub watermark: Option<Timestamp>,
-}
-
 /// A station as the store remembers it.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// How it was last seen.
-    pub seen: Seen,
+    /// When anything came from it.
+    pub heard: Timestamp,
+    /// Its newest reading that is gone through.
+    pub watermark: Option<Timestamp>,
     /// Its last birth.
     pub birth: Option<Vec<u8>>,
 }
@@ -173,6 +167,18 @@ pub struct Store {
     connection: Connection,
     /// Bytes of all raw rows, once they were added up.
     raw_bytes: Option<u64>,
+    /// Held by the connection that writes, of those that were opened [beside](Self::beside) each other. SQLite would make
+    /// the others ask again and again, later and later.
+    turn: Turn,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Turn(Arc<Mutex<()>>);
+
+impl Turn {
+    fn take(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Store {
@@ -188,7 +194,7 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.set_prepared_statement_cache_capacity(64);
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if found == 0 {
             transaction.execute_batch(TABLES)?;
@@ -200,25 +206,39 @@ impl Store {
             return Err(StoreError::Layout { path: path.display().to_string(), found });
         }
         transaction.commit()?;
-        Ok(Self { connection, raw_bytes: None })
+        Ok(Self { connection, raw_bytes: None, turn: Turn::default() })
     }
 
-    /// Brings a group to disk and gives the raw row's number. When this returns, the group survives a power cut.
+    /// Another connection to the same store, for what can be made again: its transactions are not synced by themselves, but
+    /// with the next of another connection. The two take turns in writing.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn beside(&self) -> Result<Self, StoreError> {
+        let path = Path::new(self.connection.path().unwrap_or_default());
+        let mut store = Self::open(path.parent().unwrap_or(path))?;
+        store.connection.pragma_update(None, "synchronous", "NORMAL")?;
+        store.turn = self.turn.clone();
+        Ok(store)
+    }
+
+    /// Brings a group to disk, its messages as the raw row `id`. When this returns, the group survives a power cut.
     ///
     /// # Errors
     /// When SQLite refuses: nothing of the group is stored then.
-    pub fn commit(&mut self, group: &Group, now: Timestamp) -> Result<u64, StoreError> {
+    pub fn commit(&mut self, group: &Group, id: u64, now: Timestamp) -> Result<(), StoreError> {
         let body = zstd::bulk::compress(&Commit { messages: group.messages.clone() }.encode_to_vec(), LEVEL)
             .map_err(|e| StoreError::Damaged { what: "a commit".to_owned(), detail: e.to_string() })?;
         let mut names: Vec<&str> = group.messages.iter().map(|m| m.station.as_str()).collect();
         names.sort_unstable();
         names.dedup();
-        let transaction = self.connection.transaction()?;
-        let mut id = 0;
+        let _turn = self.turn.take();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if !group.messages.is_empty() {
             transaction
-                .prepare_cached("INSERT INTO raw (at_ms, first_ms, last_ms, stations, messages, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .prepare_cached("INSERT INTO raw (id, at_ms, first_ms, last_ms, stations, messages, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
                 .execute(params![
+                    id.cast_signed(),
                     now.as_millis(),
                     group.span.map(|s| s.0.as_millis()),
                     group.span.map(|s| s.1.as_millis()),
@@ -226,20 +246,19 @@ impl Store {
                     group.messages.len() as i64,
                     body
                 ])?;
-            id = transaction.last_insert_rowid().cast_unsigned();
         }
         for ((station, boot), sequence) in &group.progress {
             transaction
                 .prepare_cached("INSERT INTO progress VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET sequence = max(sequence, excluded.sequence)")?
                 .execute(params![station.as_str(), boot, sequence.cast_signed()])?;
         }
-        for (station, seen) in &group.stations {
+        for (station, heard) in &group.stations {
             transaction
                 .prepare_cached(
-                    "INSERT INTO station (station, heard_ms, watermark_ms) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET
-                        heard_ms = excluded.heard_ms, watermark_ms = coalesce(max(watermark_ms, excluded.watermark_ms), excluded.watermark_ms, watermark_ms)",
+                    "INSERT INTO station (station, heard_ms) VALUES (?1, ?2)
+                        ON CONFLICT DO UPDATE SET heard_ms = excluded.heard_ms",
                 )?
-                .execute(params![station.as_str(), seen.heard.as_millis(), seen.watermark.map(Timestamp::as_millis)])?;
+                .execute(params![station.as_str(), heard.as_millis()])?;
         }
         for (station, (at, payload)) in &group.births {
             transaction
@@ -252,20 +271,31 @@ impl Store {
         count(&transaction, &group.counters)?;
         spool(&transaction, &group.records, now)?;
         transaction.commit()?;
-        if let Some(bytes) = self.raw_bytes.as_mut().filter(|_| id > 0) {
+        if let Some(bytes) = self.raw_bytes.as_mut().filter(|_| !group.messages.is_empty()) {
             *bytes += body.len() as u64 + RAW_ROW;
         }
-        Ok(id)
+        Ok(())
     }
 }
 
-/// What the pipeline remembers of closed windows, in one transaction.
+/// How far the commits of the raw store are gone through: all before `commit`, and so many messages of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Cursor {
+    /// The raw store's row.
+    pub commit: u64,
+    /// How many of its messages; [`u32::MAX`] for all.
+    pub messages: u32,
+}
+
+/// What the analysis remembers of closed windows, in one transaction.
 #[derive(Debug, Default)]
-pub struct Emission<'a> {
+pub struct Emission {
     /// The windows.
-    pub windows: &'a [crate::window::Closed],
+    pub windows: Vec<crate::window::Closed>,
     /// The alerts that changed.
-    pub alerts: &'a [Alert],
+    pub alerts: Vec<Alert>,
+    /// How far the commits are gone through of which this comes.
+    pub cursor: Cursor,
     /// What was counted.
     pub counters: BTreeMap<String, u64>,
     /// The oldest raw row that is needed after a restart.
@@ -278,14 +308,30 @@ pub struct Emission<'a> {
     pub history_before: BTreeMap<StationId, Timestamp>,
 }
 
+impl Emission {
+    /// How many windows and alerts.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.windows.len() + self.alerts.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 impl Store {
-    /// Keeps closed windows and changed alerts, and puts them into the spool.
+    /// Keeps closed windows and changed alerts, and puts them into the spool. A power cut may undo it, together with how far
+    /// the commits are gone through: then the same is made again.
     ///
     /// # Errors
     /// When SQLite refuses: nothing is kept then.
-    pub fn emit(&mut self, emission: &Emission<'_>, now: Timestamp) -> Result<(), StoreError> {
-        let transaction = self.connection.transaction()?;
-        for closed in emission.windows {
+    pub fn emit(&mut self, emission: &Emission, now: Timestamp) -> Result<(), StoreError> {
+        let _turn = self.turn.take();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for closed in &emission.windows {
             let (window, emitted) = (&closed.window, &closed.emitted);
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO emitted VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
@@ -308,7 +354,7 @@ impl Store {
             ])?;
             spool_one(&transaction, &record, &body, now)?;
         }
-        for alert in emission.alerts {
+        for alert in &emission.alerts {
             let record = Record::Alert(alert.clone());
             let body = record.encode();
             if alert.closed.is_some() {
@@ -321,10 +367,16 @@ impl Store {
             spool_one(&transaction, &record, &body, now)?;
         }
         count(&transaction, &emission.counters)?;
-        if let Some(id) = emission.replay_from {
+        let Cursor { commit, messages } = emission.cursor;
+        let meta = [
+            ("replay_from", emission.replay_from.unwrap_or(commit)),
+            ("gone_through", commit),
+            ("gone_through_messages", u64::from(messages)),
+        ];
+        for (key, value) in meta {
             transaction
-                .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('replay_from', ?1)")?
-                .execute([id.cast_signed()])?;
+                .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
+                .execute(params![key, value.cast_signed()])?;
         }
         for (station, watermark) in &emission.watermarks {
             transaction
@@ -361,8 +413,8 @@ impl Store {
         })?;
         rows.map(|row| {
             let (station, heard, watermark, birth) = row?;
-            let seen = Seen { heard: Timestamp::from_millis(heard), watermark: watermark.map(Timestamp::from_millis) };
-            Ok((station_id(&station)?, Known { seen, birth }))
+            let (heard, watermark) = (Timestamp::from_millis(heard), watermark.map(Timestamp::from_millis));
+            Ok((station_id(&station)?, Known { heard, watermark, birth }))
         })
         .collect()
     }
@@ -439,27 +491,62 @@ impl Store {
         Ok(windows)
     }
 
-    /// Gives the raw messages that are needed after a restart to `take`, commit by commit.
+    /// How far the commits are gone through; none in a store that was made before this was noted.
     ///
     /// # Errors
     /// When a row cannot be read.
-    pub fn replay(&self, mut take: impl FnMut(u64, RawMessage)) -> Result<(), StoreError> {
-        let from: Option<i64> = self
-            .connection
-            .query_row("SELECT value FROM meta WHERE key = 'replay_from'", [], |row| row.get(0))
-            .optional()?;
+    pub fn cursor(&self) -> Result<Option<Cursor>, StoreError> {
+        let (commit, messages) = (self.meta("gone_through")?, self.meta("gone_through_messages")?);
+        Ok(commit.zip(messages).map(|(commit, messages)| Cursor {
+            commit: commit.cast_unsigned(),
+            messages: u32::try_from(messages).unwrap_or(u32::MAX),
+        }))
+    }
+
+    /// The newest commit's number: the highest that any row has, or that was gone through.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn newest(&self) -> Result<u64, StoreError> {
+        let newest: i64 = self.connection.query_row("SELECT coalesce(max(id), 0) FROM raw", [], |row| row.get(0))?;
+        Ok(newest.max(self.meta("gone_through")?.unwrap_or(0)).cast_unsigned())
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<i64>, StoreError> {
+        let value = self.connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0));
+        Ok(value.optional()?)
+    }
+
+    /// Gives the raw messages that are needed after a restart to `take`, with their commit and their place in it.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn replay(&self, mut take: impl FnMut(u64, u32, RawMessage)) -> Result<(), StoreError> {
+        let from = self.meta("replay_from")?.unwrap_or(0);
         let mut statement = self.connection.prepare("SELECT id, body FROM raw WHERE id >= ?1 ORDER BY id")?;
-        let mut rows = statement.query([from.unwrap_or(0)])?;
+        let mut rows = statement.query([from])?;
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;
-            let body = zstd::bulk::decompress(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?, MAX_COMMIT);
-            let commit = body.map_err(|e| damaged(format!("raw row {id}"), e))?;
-            let commit = Commit::decode(commit.as_slice()).map_err(|e| damaged(format!("raw row {id}"), e))?;
-            for message in commit.messages {
-                take(id.cast_unsigned(), message);
+            let messages = messages(id, row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+            for (index, message) in (0..).zip(messages) {
+                take(id.cast_unsigned(), index, message);
             }
         }
         Ok(())
+    }
+
+    /// The first commit that is not wholly gone through, with its messages; none when there is none.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn commit_after(&self, cursor: Cursor) -> Result<Option<(u64, Vec<RawMessage>)>, StoreError> {
+        let from = cursor.commit + u64::from(cursor.messages == u32::MAX);
+        let row = self
+            .connection
+            .prepare_cached("SELECT id, body FROM raw WHERE id >= ?1 ORDER BY id LIMIT 1")?
+            .query_row([from.cast_signed()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
+            .optional()?;
+        row.map(|(id, body)| Ok((id.cast_unsigned(), messages(id, &body)?))).transpose()
     }
 
     /// All counters.
@@ -472,6 +559,12 @@ impl Store {
             statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+fn messages(id: i64, body: &[u8]) -> Result<Vec<RawMessage>, StoreError> {
+    let body = zstd::bulk::decompress(body, MAX_COMMIT).map_err(|e| damaged(format!("raw row {id}"), e))?;
+    let commit = Commit::decode(body.as_slice()).map_err(|e| damaged(format!("raw row {id}"), e))?;
+    Ok(commit.messages)
 }
 
 fn station_id(name: &str) -> Result<StationId, StoreError> {
@@ -534,6 +627,8 @@ impl Store {
     /// # Errors
     /// When SQLite refuses.
     pub fn trim(&mut self, before: Timestamp, most: u64, needed: Option<u64>) -> Result<(u64, u64), StoreError> {
+        let _turn = self.turn.clone();
+        let _turn = _turn.take();
         let needed = needed.map_or(i64::MAX, u64::cast_signed);
         // Rows are in the order of their commits: the old ones are found without looking at the others.
         let (aged, aged_bytes) = self.delete_raw(
@@ -601,10 +696,24 @@ impl Store {
     /// # Errors
     /// When SQLite refuses.
     pub fn add(&mut self, counters: &BTreeMap<String, u64>) -> Result<(), StoreError> {
-        let transaction = self.connection.transaction()?;
+        let _turn = self.turn.take();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         count(&transaction, counters)?;
         transaction.commit()?;
         Ok(())
+    }
+}
+
+impl DeliveryKind {
+    /// The kind of a raw message from its number.
+    #[must_use]
+    pub const fn from_code(code: u32) -> Option<Self> {
+        match code {
+            0 => Some(Self::Birth),
+            1 => Some(Self::Data),
+            2 => Some(Self::Status),
+            _ => None,
+        }
     }
 }
 
@@ -639,7 +748,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();
         for day in 0..10 {
-            store.commit(&group(10), Timestamp::from_secs(86_400 * day)).unwrap();
+            store.commit(&group(10), day + 1, Timestamp::from_secs(86_400 * day.cast_signed())).unwrap();
         }
         let before = Timestamp::from_secs(86_400 * 5);
         assert_eq!(store.trim(before, u64::MAX, Some(3)).unwrap(), (2, 0));
@@ -653,13 +762,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();
         let now = Timestamp::from_secs(1_000_000);
-        for _ in 0..10 {
-            store.commit(&group(10_000), now).unwrap();
+        for id in 1..=10 {
+            store.commit(&group(10_000), id, now).unwrap();
         }
         let long_ago = Timestamp::from_secs(0);
         assert_eq!(store.trim(long_ago, 200_000, None).unwrap(), (0, 0));
         // From here on the store knows its size without looking.
-        store.commit(&group(100_000), now).unwrap();
+        store.commit(&group(100_000), 11, now).unwrap();
         assert_eq!(store.trim(long_ago, 175_000, None).unwrap(), (3, 3));
         assert_eq!(rows(&store), [4, 5, 6, 7, 8, 9, 10, 11]);
         assert_eq!(store.raw_bytes, Some(store.add_up_raw().unwrap()));
@@ -672,10 +781,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();
         store.connection.pragma_update(None, "max_page_count", 40).unwrap();
-        let error = (0..100).find_map(|_| store.commit(&group(10_000), Timestamp::from_secs(0)).err()).unwrap();
+        let error = (1..100).find_map(|id| store.commit(&group(10_000), id, Timestamp::from_secs(0)).err()).unwrap();
         assert!(error.passes(), "{error}");
         store.connection.pragma_update(None, "max_page_count", 4_000).unwrap();
-        store.commit(&group(10_000), Timestamp::from_secs(0)).unwrap();
+        store.commit(&group(10_000), 100, Timestamp::from_secs(0)).unwrap();
         store.connection.pragma_update(None, "user_version", LAYOUT + 1).unwrap();
         assert!(!Store::open(dir.path()).unwrap_err().passes());
     }

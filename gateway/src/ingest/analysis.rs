@@ -1,0 +1,389 @@
+//! From the disk to the spool: what is stored goes through windows and detection, commit by commit, message by message.
+//!
+//! What an [`Emission`] keeps it keeps together with how far the analysis has come. After a restart the commits up to there
+//! are only taken in, and those after it are gone through as if nothing had happened.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use proto::{Alert, Birth, StationId, TimeScale, Timestamp};
+use tokio::sync::watch;
+
+use super::replay;
+use super::snapshot::{self, Snapshot, StationState};
+use super::{Content, DISK_WAIT, Item, Shared, Stored, count, rhythm_of};
+use crate::config::Config;
+use crate::deduplicate::Recent;
+use crate::detect::slots::Line;
+use crate::detect::{Detector, Heard};
+use crate::model::Model;
+use crate::store::{Cursor, Emission, Store, StoreError};
+use crate::window::{Closed, Placed, Rhythm, Windows};
+
+/// How often idle windows and silent stations are looked for.
+const TICK: Duration = Duration::from_millis(250);
+/// How often the page's state is made anew.
+const SNAPSHOT: Duration = Duration::from_millis(500);
+/// How much the gateway itself may lag before silence counts as a station's, on the wall clock. It matters only where
+/// the farm's clock runs faster than the machine.
+const LAG: Duration = Duration::from_secs(3);
+/// How far back the detector's history is kept.
+const HISTORY_MS: i64 = 2 * 86_400_000;
+/// The most windows that are kept in one transaction. More would hold up a group commit.
+const EMIT_AT_ONCE: usize = 500;
+/// How long the way since the last emission may get that is gone again after a restart.
+const NOTE: Duration = Duration::from_secs(10);
+/// The most windows and alerts that wait for the disk. With more nothing more is gone through.
+const WAITING_MOST: usize = 20_000;
+
+/// The thread that thinks.
+#[derive(Debug)]
+pub struct Analysis {
+    config: Config,
+    time: TimeScale,
+    started: Timestamp,
+    store: Store,
+    windows: Windows,
+    detector: Detector,
+    /// How far the commits are gone through.
+    done: Cursor,
+    /// What was emitted, or counted, and is not on disk yet.
+    waiting: VecDeque<Emission>,
+    /// Counted since the last emission.
+    uncounted: BTreeMap<String, u64>,
+    /// Windows that closed since the last emission.
+    closed: Vec<Closed>,
+    /// Stations that got readings since the last emission.
+    moved: BTreeSet<StationId>,
+    /// When the last emission was.
+    noted: Instant,
+    handed_over: Receiver<Stored>,
+    shared: Arc<Shared>,
+    snapshot: watch::Sender<Snapshot>,
+}
+
+impl Analysis {
+    pub(super) fn open(
+        config: &Config,
+        store: Store,
+        models: Vec<(Model, Option<Model>)>,
+        handed_over: Receiver<Stored>,
+        shared: Arc<Shared>,
+        now: Timestamp,
+    ) -> Result<(Self, Recent, watch::Receiver<Snapshot>), StoreError> {
+        let mut windows = Windows::new(config.windows.shape(), |quantity| config.limits(quantity));
+        let mut emitted = store.emitted()?;
+        for (station, known) in store.stations()? {
+            let birth = known.birth.as_deref().and_then(|bytes| Birth::decode(bytes).ok());
+            let rhythm = birth.as_ref().map_or_else(Rhythm::default, rhythm_of);
+            let emitted = emitted.remove(&station).unwrap_or_default();
+            windows.restore(&station, rhythm, known.watermark, emitted);
+        }
+        let mut detector = Detector::new(models, config.rules.clone(), store.open_alerts()?);
+        detector.warm(store.history()?.into_iter());
+        // Stores that were made before the analysis noted how far it was had gone through all they held.
+        let done = store.cursor()?.unwrap_or(Cursor { commit: shared.newest(), messages: u32::MAX });
+        let mut recent = Recent::default();
+        store.replay(|commit, index, message| {
+            let Some((Item { station, content }, known)) = replay::item(&message) else { return };
+            if let Some(sent) = known {
+                recent.note(&station, sent);
+            }
+            if (commit, index) < (done.commit, done.messages) {
+                place(&mut windows, &station, &content, Timestamp::from_millis(message.at_ms), commit);
+            }
+        })?;
+        windows.resume(now);
+        let (snapshot, receiver) = watch::channel(Snapshot::at(now, shared.counters()));
+        let (config, time) = (config.clone(), config.time);
+        // The replay may have carried stations on from where the store has them: the first emission says so.
+        let moved = windows.heard().map(|(station, ..)| station.clone()).collect();
+        let mut analysis = Self {
+            config,
+            time,
+            started: now,
+            store,
+            windows,
+            detector,
+            done,
+            waiting: VecDeque::new(),
+            uncounted: BTreeMap::new(),
+            closed: Vec::new(),
+            moved,
+            noted: Instant::now(),
+            handed_over,
+            shared,
+            snapshot,
+        };
+        let closed = analysis.windows.close();
+        analysis.closed.extend(closed);
+        analysis.emit();
+        analysis.show();
+        Ok((analysis, recent, receiver))
+    }
+
+    /// Works until the intake has ended and everything that is stored is gone through. Blocks: give it a thread of its own.
+    ///
+    /// # Errors
+    /// When the store fails in a way that waiting does not heal.
+    pub fn run(mut self, mut line: Option<Line>) -> Result<(), StoreError> {
+        let (mut tick, mut snapshot) = (Instant::now(), Instant::now());
+        self.catch_up()?;
+        let now = self.now();
+        let known: Vec<StationId> = self.windows.heard().map(|(station, ..)| station.clone()).collect();
+        known.iter().for_each(|station| self.windows.hear(station, now));
+        loop {
+            let crowded = self.waiting.iter().map(Emission::len).sum::<usize>() >= WAITING_MOST;
+            let open = if crowded {
+                std::thread::sleep(DISK_WAIT);
+                true
+            } else {
+                match self.handed_over.recv_timeout(TICK.saturating_sub(tick.elapsed())) {
+                    Ok(stored) => {
+                        self.take(stored)?;
+                        true
+                    }
+                    Err(RecvTimeoutError::Timeout) => true,
+                    Err(RecvTimeoutError::Disconnected) => false,
+                }
+            };
+            if !crowded {
+                self.catch_up()?;
+            }
+            if tick.elapsed() >= TICK {
+                tick = Instant::now();
+                if !crowded {
+                    self.tick();
+                }
+                self.write()?;
+            }
+            if let Some(line) = &mut line {
+                self.obey(line);
+            }
+            if snapshot.elapsed() >= SNAPSHOT {
+                snapshot = Instant::now();
+                self.show();
+            }
+            if !open {
+                self.emit();
+                self.write()?;
+                if !self.waiting.is_empty() {
+                    tracing::error!("the last emissions could not be stored: they will be made again");
+                }
+                self.show();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes through a commit that was handed over, unless others come before it or it was found in the raw store.
+    fn take(&mut self, stored: Stored) -> Result<(), StoreError> {
+        if stored.commit == self.done.commit + 1 {
+            for (index, item) in (0..).zip(stored.items) {
+                self.go_through(stored.commit, index, Some(item), stored.at)?;
+            }
+            self.pass(stored.commit)?;
+        }
+        Ok(())
+    }
+
+    /// Goes through the commits that were not handed over.
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        while self.done.commit < self.shared.newest()
+            && self.waiting.iter().map(Emission::len).sum::<usize>() < WAITING_MOST
+        {
+            let Some((commit, messages)) = self.store.commit_after(self.done)? else {
+                // Nothing of those that are left can be read.
+                self.pass(self.shared.newest())?;
+                break;
+            };
+            let from = if commit == self.done.commit { self.done.messages } else { 0 };
+            for (index, message) in (0..).zip(messages).skip(from as usize) {
+                let item = replay::item(&message).map(|(item, _)| item);
+                self.go_through(commit, index, item, Timestamp::from_millis(message.at_ms))?;
+            }
+            self.pass(commit)?;
+        }
+        Ok(())
+    }
+
+    /// Goes through one message.
+    fn go_through(&mut self, commit: u64, index: u32, item: Option<Item>, at: Timestamp) -> Result<(), StoreError> {
+        if let Some(Item { station, content }) = item {
+            let Placed { late, future, .. } = place(&mut self.windows, &station, &content, at, commit);
+            for (reason, by) in [("late", late), ("future", future)] {
+                if by > 0 {
+                    tracing::warn!(%station, commit, readings = by, "readings are {reason}");
+                    count(&mut self.uncounted, format!("rejected.{reason}"), u64::from(by));
+                }
+            }
+            self.moved.insert(station);
+            // After each message, so that what closes does not depend on which others came in its group.
+            self.closed.extend(self.windows.close());
+        }
+        self.done = Cursor { commit, messages: index + 1 };
+        if self.closed.len() >= EMIT_AT_ONCE {
+            self.emit();
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// A commit is gone through.
+    fn pass(&mut self, commit: u64) -> Result<(), StoreError> {
+        self.done = Cursor { commit, messages: u32::MAX };
+        if !self.closed.is_empty() || self.noted.elapsed() >= NOTE {
+            self.emit();
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// Does what the updater wants, and tells it how the models stand.
+    fn obey(&mut self, line: &mut Line) {
+        while let Ok(order) = line.orders.try_recv() {
+            self.detector.obey(order);
+        }
+        let report = self.detector.report();
+        line.report.send_if_modified(|told| {
+            let changed = *told != report;
+            if changed {
+                *told = report;
+            }
+            changed
+        });
+    }
+
+    /// Closes the windows of stations that are idle, and looks for silent ones.
+    fn tick(&mut self) {
+        let now = self.now();
+        let least_ms = (LAG.as_millis() as f64 * self.time.speed) as i64;
+        self.closed.extend(self.windows.close_idle(now, least_ms));
+        if !self.closed.is_empty() {
+            self.emit();
+        }
+        let heard: Vec<(StationId, Rhythm, Timestamp)> =
+            self.windows.heard().map(|(station, rhythm, last)| (station.clone(), rhythm, last)).collect();
+        let heard =
+            heard.iter().map(|(station, rhythm, last)| Heard { station, last: *last, report_s: rhythm.report_s });
+        let alerts = self.detector.tick(now, heard);
+        if !alerts.is_empty() || !self.uncounted.is_empty() {
+            self.conclude(Vec::new(), alerts);
+        }
+    }
+
+    /// Lets closed windows go through detection, and puts both where they wait for the disk.
+    fn emit(&mut self) {
+        let closed = std::mem::take(&mut self.closed);
+        let windows: Vec<_> = closed.iter().map(|c| c.window.clone()).collect();
+        let alerts = self.detector.observe(&windows);
+        for closed in &closed {
+            for (reason, by) in closed.newly_rejected.by_reason() {
+                if by > 0 {
+                    count(&mut self.uncounted, format!("rejected.{reason}"), u64::from(by));
+                }
+            }
+        }
+        self.conclude(closed, alerts);
+    }
+
+    fn conclude(&mut self, windows: Vec<Closed>, alerts: Vec<Alert>) {
+        self.noted = Instant::now();
+        let shape = self.config.windows.shape();
+        let final_ms = shape.tolerance.lateness_ms + shape.context_ms + i64::from(shape.length_s) * 1000;
+        let stations: BTreeSet<&StationId> = windows.iter().map(|c| &c.window.station).collect();
+        let (mut final_before, mut history_before) = (BTreeMap::new(), BTreeMap::new());
+        for station in stations {
+            if let Some(watermark) = self.windows.watermark(station) {
+                final_before.insert(station.clone(), watermark.plus_millis(-final_ms));
+                history_before.insert(station.clone(), watermark.plus_millis(-HISTORY_MS));
+            }
+        }
+        let watermarks = std::mem::take(&mut self.moved)
+            .into_iter()
+            .filter_map(|station| self.windows.watermark(&station).map(|watermark| (station, watermark)))
+            .collect();
+        for alert in &alerts {
+            tracing::info!(id = alert.id, closed = alert.closed.is_some(), score = alert.score, alert.message, "alert");
+        }
+        self.waiting.push_back(Emission {
+            windows,
+            alerts,
+            counters: std::mem::take(&mut self.uncounted),
+            replay_from: self.windows.oldest_commit(),
+            cursor: self.done,
+            watermarks,
+            final_before,
+            history_before,
+        });
+    }
+
+    /// Brings to disk what waits for it, as far as the disk takes it. What concerns a commit that is not on disk itself
+    /// waits for that: a number that was remembered as gone through must not be given to other messages.
+    fn write(&mut self) -> Result<(), StoreError> {
+        while let Some(emission) = self.waiting.front().filter(|e| e.cursor.commit <= self.shared.newest()) {
+            match self.store.emit(emission, self.time.at(crate::wall_clock())) {
+                Ok(()) => {}
+                Err(error) if error.passes() => {
+                    tracing::error!(%error, waiting = self.waiting.len(), "an emission could not be stored; trying again");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+            let needed = emission.replay_from.unwrap_or(u64::MAX).min(emission.cursor.commit);
+            self.shared.needed.store(needed, Ordering::Release);
+            if let Some(emission) = self.waiting.pop_front() {
+                self.shared.counted(emission.counters);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the state for the page and the cloud anew.
+    fn show(&mut self) {
+        let now = self.now();
+        let counters = self.shared.counters();
+        let stations: Vec<StationState> = self
+            .windows
+            .heard()
+            .map(|(id, rhythm, heard)| StationState {
+                id: id.clone(),
+                heard,
+                report_s: rhythm.report_s,
+                latest: self.windows.latest(id).collect(),
+            })
+            .collect();
+        let mut alerts: Vec<Alert> = self.detector.open().cloned().collect();
+        alerts.sort_by_key(|alert| std::cmp::Reverse(alert.opened));
+        let failed_models = self.detector.failed();
+        let mut status = Snapshot::at(now, counters.clone()).status;
+        status.started = self.started;
+        status.models = self.detector.running();
+        status.stations = u32::try_from(stations.len()).unwrap_or(u32::MAX);
+        status.disk_bytes = self.store.disk_bytes();
+        status.rejected = snapshot::rejected(&counters);
+        self.snapshot.send_replace(Snapshot { status, stations, alerts, failed_models, counters });
+    }
+
+    fn now(&self) -> Timestamp {
+        self.time.at(crate::wall_clock())
+    }
+}
+
+/// Takes what a message says into the windows.
+fn place(windows: &mut Windows, station: &StationId, content: &Content, at: Timestamp, commit: u64) -> Placed {
+    match content {
+        Content::Batch(origin, readings) => return windows.insert(station, *origin, readings, at, commit),
+        Content::Plain(readings) => return windows.insert_plain(station, readings, at, commit),
+        Content::Birth(birth) => {
+            windows.describe(station, rhythm_of(birth));
+            windows.hear(station, at);
+        }
+        Content::Status { online: true } => windows.hear(station, at),
+        Content::Status { online: false } => {}
+    }
+    Placed::default()
+}

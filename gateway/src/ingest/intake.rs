@@ -1,0 +1,316 @@
+//! From the door to the disk: a group of deliveries is decoded, deduplicated, stored, and only then acknowledged.
+//!
+//! A group that the disk refuses is kept and tried again until it is stored. Meanwhile nothing more is taken from the door,
+//! whose bounded queue holds up the stations; but what the group says goes on to windows and detection, once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use proto::{Birth, Reading, Record, StationBirth, StationId, TimeScale, Timestamp, TopicKind};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::timeout_at;
+
+use super::{Content, DISK_WAIT, Item, Shared, Stored, count};
+use crate::config::{Config, RetentionConfig};
+use crate::decode::{self, Message, Plain};
+use crate::deduplicate::{Progress, Recent, Sent, Verdict};
+use crate::door::{Delivery, DeliveryKind, Outbox, Release, Ticket};
+use crate::store::{DELETE_AT_ONCE, Group, RawMessage, Store, StoreError, kind_code};
+use crate::window::Origin;
+
+/// How long a group waits for more: what a PUBACK is late at most, with the sync after it.
+const GROUP_WAIT: Duration = Duration::from_millis(50);
+/// The most deliveries in a group, which bounds its memory.
+const GROUP_MOST: usize = 4_096;
+/// Deliveries that lie between the door and the pipeline. When it is full the door stops reading its sockets.
+pub const QUEUE: usize = 4_096;
+/// How often it is looked whether there is something else to do than to wait for deliveries.
+const TICK: Duration = Duration::from_millis(250);
+/// How often old raw readings are let go of.
+const TRIM: Duration = Duration::from_secs(10);
+/// What is counted when the disk refuses a group.
+const FAILED: &str = "failed_commits";
+/// How often the disk is tried again after the door has closed.
+const LAST_TRIES: u32 = 4;
+
+/// The thread that takes in and keeps.
+#[derive(Debug)]
+pub struct Intake {
+    retention: RetentionConfig,
+    time: TimeScale,
+    store: Store,
+    progress: Progress,
+    /// The plain payloads that came last.
+    recent: Recent,
+    births: BTreeMap<StationId, Birth>,
+    /// Counted since the last commit.
+    uncounted: BTreeMap<String, u64>,
+    hand_over: SyncSender<Stored>,
+    shared: Arc<Shared>,
+}
+
+/// A group that is ready for the disk.
+#[derive(Default)]
+struct Taken {
+    group: Group,
+    items: Vec<Item>,
+    tickets: Vec<Ticket>,
+    to_acknowledge: BTreeSet<(StationId, u32)>,
+}
+
+impl Intake {
+    pub(super) fn open(
+        config: &Config,
+        store: Store,
+        recent: Recent,
+        hand_over: SyncSender<Stored>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, StoreError> {
+        let birth = |bytes: Vec<u8>| Birth::decode(&bytes).ok();
+        let births = store
+            .stations()?
+            .into_iter()
+            .filter_map(|(station, known)| Some((station, birth(known.birth?)?)))
+            .collect();
+        Ok(Self {
+            retention: config.retention,
+            time: config.time,
+            progress: Progress::new(store.progress()?),
+            recent,
+            births,
+            uncounted: BTreeMap::new(),
+            hand_over,
+            shared,
+            store,
+        })
+    }
+
+    /// Works until the door has closed the queue and everything in it is on disk. Blocks: give it a thread of its own.
+    ///
+    /// # Errors
+    /// When the store fails in a way that waiting does not heal.
+    pub fn run(
+        mut self,
+        mut deliveries: mpsc::Receiver<Delivery>,
+        outbox: &Outbox,
+        runtime: &Handle,
+    ) -> Result<(), StoreError> {
+        let mut trim = Instant::now();
+        let mut group = Vec::with_capacity(GROUP_MOST);
+        loop {
+            let open = runtime.block_on(collect(&mut deliveries, &mut group, Instant::now() + TICK));
+            if !group.is_empty() {
+                let taken = self.take_in(&mut group);
+                self.keep(taken, outbox, || deliveries.is_closed())?;
+            }
+            if trim.elapsed() >= TRIM && !self.trim() {
+                // With more to let go of, go on at the next chance.
+                trim = Instant::now();
+            }
+            if !open {
+                if !self.uncounted.is_empty() {
+                    self.store.add(&self.uncounted)?;
+                    self.shared.counted(std::mem::take(&mut self.uncounted));
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads what came, and judges what of it is new.
+    fn take_in(&mut self, deliveries: &mut Vec<Delivery>) -> Taken {
+        let now = self.now();
+        let mut taken = Taken::default();
+        let Taken { group, items, tickets, to_acknowledge } = &mut taken;
+        for Delivery { station, kind, payload, packet, duplicate, ticket } in deliveries.drain(..) {
+            let station = (*station).clone();
+            tickets.push(ticket);
+            let message = match decode::read(kind, &payload, now) {
+                Ok(message) => message,
+                Err(error) => {
+                    tracing::warn!(%station, %error, "a payload cannot be read: kept aside");
+                    count(&mut group.counters, format!("refused.{}", decode::refusal(kind, &error)), 1);
+                    group.quarantined.push((format!("station {station}"), error.to_string(), payload.to_vec()));
+                    continue;
+                }
+            };
+            let content = match message {
+                Message::Data(batch) => {
+                    to_acknowledge.insert((station.clone(), batch.boot));
+                    if self.progress.judge(&group.progress, &station, batch.boot, batch.sequence) == Verdict::Known {
+                        count(&mut group.counters, "duplicate_batches".to_owned(), 1);
+                        continue;
+                    }
+                    group.progress.insert((station.clone(), batch.boot), batch.sequence);
+                    see(group, &station, &batch.readings, now);
+                    Content::Batch(Origin { boot: batch.boot, sequence: batch.sequence }, batch.readings)
+                }
+                Message::Plain(plain) => {
+                    let sent = Sent::new(&payload, packet, plain.timed);
+                    if self.recent.holds(&station, &sent, duplicate) {
+                        count(&mut group.counters, "duplicate_batches".to_owned(), 1);
+                        continue;
+                    }
+                    self.recent.note(&station, sent);
+                    refuse_keys(group, &station, &plain, &payload);
+                    see(group, &station, &plain.readings, now);
+                    Content::Plain(plain.readings)
+                }
+                Message::Birth(birth) => {
+                    group.stations.insert(station.clone(), now);
+                    group.births.insert(station.clone(), (now, payload.to_vec()));
+                    if self.births.get(&station) != Some(&birth) {
+                        let record = StationBirth { station: station.clone(), at: now, birth: birth.clone() };
+                        group.records.push(Record::Birth(record));
+                        self.births.insert(station.clone(), birth.clone());
+                    }
+                    Content::Birth(Box::new(birth))
+                }
+                Message::Status(status) => Content::Status { online: status.online },
+            };
+            group.messages.push(raw(&station, kind, now, payload, packet));
+            items.push(Item { station, content });
+        }
+        taken
+    }
+
+    /// Brings a group to disk, however long that takes, and acknowledges it. After the door has closed it is tried a few
+    /// times more; then the group is dropped unacknowledged, and the stations keep it.
+    fn keep(&mut self, mut taken: Taken, outbox: &Outbox, closed: impl Fn() -> bool) -> Result<(), StoreError> {
+        let now = self.now();
+        let commit = self.shared.newest() + 1;
+        let holds = !taken.group.messages.is_empty();
+        let mut stored = holds.then(|| Stored { commit, at: now, items: std::mem::take(&mut taken.items) });
+        let mut last_tries = LAST_TRIES;
+        for (name, by) in std::mem::take(&mut self.uncounted) {
+            count(&mut taken.group.counters, name, by);
+        }
+        loop {
+            match self.store.commit(&taken.group, commit, now) {
+                Ok(()) => break,
+                Err(error) if error.passes() => {
+                    tracing::error!(%error, messages = taken.group.messages.len(), "a group could not be stored; trying again");
+                    // It is shown at once, and kept with the group.
+                    self.shared.counted([(FAILED.to_owned(), 1)].into());
+                    count(&mut taken.group.counters, FAILED.to_owned(), 1);
+                }
+                Err(error) => return Err(error),
+            }
+            // Detection goes on. What it finds is not kept before the group is.
+            self.hand_over(stored.take());
+            if closed() {
+                last_tries -= 1;
+                if last_tries == 0 {
+                    tracing::error!(messages = taken.group.messages.len(), "a group is given up, unacknowledged");
+                    return Ok(());
+                }
+            }
+            std::thread::sleep(DISK_WAIT);
+        }
+        let Taken { mut group, tickets, to_acknowledge, .. } = taken;
+        group.counters.remove(FAILED);
+        if holds {
+            self.shared.newest.store(commit, Ordering::Release);
+        }
+        self.shared.counted(group.counters);
+        self.progress.stored(group.progress);
+
+        let mut release = Release::new();
+        for ticket in tickets {
+            release.commit(ticket);
+        }
+        for (station, boot) in to_acknowledge {
+            if let Some(sequence) = self.progress.highest(&station, boot) {
+                let ack = proto::Ack { boot, sequence };
+                release.publish(outbox, &station, TopicKind::Ack, &ack.encode());
+            }
+        }
+        release.send();
+        self.hand_over(stored.take());
+        Ok(())
+    }
+
+    /// Hands a commit to the analysis. When that is behind, it will find the commit in the raw store.
+    fn hand_over(&self, stored: Option<Stored>) {
+        if let Some(stored) = stored {
+            // When it has ended by itself, it says why where it is joined.
+            let _ = self.hand_over.try_send(stored);
+        }
+    }
+
+    /// Lets old raw readings go; true when there may be more.
+    fn trim(&mut self) -> bool {
+        let before = self.now().plus_millis(-i64::from(self.retention.raw_days) * 86_400_000);
+        let needed = self.shared.needed.load(Ordering::Acquire);
+        match self.store.trim(before, self.retention.raw_bytes, Some(needed)) {
+            Ok((gone, crowded)) => {
+                let aged = gone - crowded;
+                for (name, by) in [("raw_commits_expired", aged), ("raw_commits_crowded_out", crowded)] {
+                    if by > 0 {
+                        count(&mut self.uncounted, name.to_owned(), by);
+                    }
+                }
+                aged.max(crowded) >= u64::from(DELETE_AT_ONCE)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "old readings could not be let go of");
+                false
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.time.at(crate::wall_clock())
+    }
+}
+
+/// Waits for deliveries until `until`, and after the first one a moment for more. False when there will be none any more.
+async fn collect(deliveries: &mut mpsc::Receiver<Delivery>, group: &mut Vec<Delivery>, until: Instant) -> bool {
+    match timeout_at(until.into(), deliveries.recv()).await {
+        Err(_) => return true,
+        Ok(None) => return false,
+        Ok(Some(first)) => group.push(first),
+    }
+    let until = tokio::time::Instant::now() + GROUP_WAIT;
+    while group.len() < GROUP_MOST {
+        match timeout_at(until, deliveries.recv_many(group, GROUP_MOST - group.len())).await {
+            Err(_) => break,
+            Ok(0) => return false,
+            Ok(_) => {}
+        }
+    }
+    true
+}
+
+/// Notes that readings of `station` came, and which time they span. How far its windows are emitted is no business of the
+/// intake: a gateway that is killed before the next emission must not take for final what it never emitted.
+fn see(group: &mut Group, station: &StationId, readings: &[Reading], now: Timestamp) {
+    count(&mut group.counters, "readings".to_owned(), readings.len() as u64);
+    group.stations.insert(station.clone(), now);
+    let times = || readings.iter().map(|r| r.time);
+    if let (Some(first), Some(last)) = (times().min(), times().max()) {
+        group.span = Some(group.span.map_or((first, last), |(f, l)| (f.min(first), l.max(last))));
+    }
+}
+
+/// Counts the keys of a plain payload that cannot be taken, and keeps it aside with what is wrong.
+fn refuse_keys(group: &mut Group, station: &StationId, plain: &Plain, payload: &[u8]) {
+    if plain.refused.is_empty() {
+        return;
+    }
+    let problems = plain.problems.join("; ");
+    tracing::warn!(%station, %problems, "parts of a plain payload cannot be taken");
+    for (reason, by) in &plain.refused {
+        count(&mut group.counters, format!("refused.{reason}_json"), *by);
+    }
+    group.quarantined.push((format!("station {station}"), problems, payload.to_vec()));
+}
+
+fn raw(station: &StationId, kind: DeliveryKind, now: Timestamp, payload: bytes::Bytes, packet: u16) -> RawMessage {
+    let packet = u32::from(packet);
+    RawMessage { station: station.to_string(), kind: kind_code(kind), at_ms: now.as_millis(), payload, packet }
+}

@@ -1,0 +1,133 @@
+//! The pipeline, in two threads, so that what thinks never holds up what keeps.
+//!
+//! [`Intake`] takes in what the door delivers, brings it to disk in groups, and only then acknowledges it. When it cannot
+//! keep up, the door's bounded queue fills, the door stops reading, and the stations keep what is not acknowledged.
+//!
+//! [`Analysis`] lets what is stored go on to windows, detection and spool. It goes through the commits of the raw store one
+//! after the other, message by message, and remembers with all that it emits how far it has come. So what it emits depends
+//! on the commits alone: not on how they were handed over, and not on how often the gateway was killed. Usually it is
+//! handed each commit by [`Stored`]; when it is behind, because a model hangs or a boundary of many windows takes its time,
+//! the hand-over is forgotten and it reads the commits from the raw store.
+
+mod analysis;
+mod intake;
+mod replay;
+mod snapshot;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use proto::{Birth, Reading, StationId, Timestamp};
+use tokio::sync::watch;
+
+pub use analysis::Analysis;
+pub use intake::{Intake, QUEUE};
+pub use snapshot::{Snapshot, StationState};
+
+use crate::config::Config;
+use crate::model::Model;
+use crate::store::{Store, StoreError};
+use crate::window::{Origin, Rhythm};
+
+/// Commits that lie between intake and analysis. When there are as many, those that follow are read from the raw store.
+const HAND_OVER: usize = 16;
+/// How long to wait after the disk refused something.
+const DISK_WAIT: Duration = Duration::from_millis(500);
+
+/// A group that is on disk, or that waits for the disk and will have this number.
+#[derive(Debug)]
+pub struct Stored {
+    /// The raw store's row.
+    pub commit: u64,
+    /// When it came, in farm time.
+    pub at: Timestamp,
+    /// What its messages say, one for each message of the row, in order.
+    pub items: Vec<Item>,
+}
+
+/// What one message says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// Who says it.
+    pub station: StationId,
+    /// What.
+    pub content: Content,
+}
+
+/// What a message says that was taken.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// Readings that are known as a batch.
+    Batch(Origin, Vec<Reading>),
+    /// Readings that are each known by themselves.
+    Plain(Vec<Reading>),
+    /// What the station is.
+    Birth(Box<Birth>),
+    /// Whether it is there.
+    Status {
+        /// It is.
+        online: bool,
+    },
+}
+
+/// What both threads know.
+#[derive(Debug)]
+struct Shared {
+    /// The newest commit on disk.
+    newest: AtomicU64,
+    /// The oldest raw row that is needed after a restart. Those from here on are not let go of.
+    needed: AtomicU64,
+    /// All counters, as they are on disk.
+    counters: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Shared {
+    fn newest(&self) -> u64 {
+        self.newest.load(Ordering::Acquire)
+    }
+
+    /// Adds what is on disk now.
+    fn counted(&self, counters: BTreeMap<String, u64>) {
+        let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, by) in counters {
+            count(&mut all, name, by);
+        }
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Opens the store and builds the state again that the gateway had when it ended or was killed.
+///
+/// # Errors
+/// When the store cannot be opened or read.
+pub fn open(
+    config: &Config,
+    models: Vec<(Model, Option<Model>)>,
+    now: Timestamp,
+) -> Result<(Intake, Analysis, watch::Receiver<Snapshot>), StoreError> {
+    let store = Store::open(&config.data_dir)?;
+    let shared = Arc::new(Shared {
+        newest: AtomicU64::new(store.newest()?),
+        needed: AtomicU64::new(0),
+        counters: Mutex::new(store.counters()?),
+    });
+    let (sender, receiver) = sync_channel(HAND_OVER);
+    let own = store.beside()?;
+    let (analysis, recent, snapshot) = Analysis::open(config, own, models, receiver, Arc::clone(&shared), now)?;
+    let intake = Intake::open(config, store, recent, sender, shared)?;
+    Ok((intake, analysis, snapshot))
+}
+
+fn rhythm_of(birth: &Birth) -> Rhythm {
+    Rhythm { interval_s: birth.interval_s, report_s: birth.report_s }
+}
+
+fn count(counters: &mut BTreeMap<String, u64>, name: String, by: u64) {
+    *counters.entry(name).or_default() += by;
+}
