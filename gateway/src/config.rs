@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use proto::{FarmId, GatewayId, Quantity, TimeScale};
 use serde::{Deserialize, Serialize};
 
+use crate::decode::source::{self, SourceConfig};
 use crate::detect::RulesConfig;
 use crate::door::DoorConfig;
 use crate::update::UpdatesConfig;
@@ -53,6 +54,9 @@ pub struct Config {
     /// Models that come over the air from the cloud's registry.
     #[serde(default)]
     pub updates: UpdatesConfig,
+    /// Other people's sensors.
+    #[serde(default, rename = "source", skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceConfig>,
 }
 
 /// Where the cloud is.
@@ -186,6 +190,9 @@ impl Config {
         expect((0.0..=1.0).contains(&share), "rules.common_share", &share, "a share from 0 to 1");
         for (key, value, expected) in self.updates.check() {
             expect(false, key, &value, expected);
+        }
+        for (key, value, expected) in source::check(&self.sources) {
+            expect(false, &key, &value, &expected);
         }
         expect(
             self.updates.root.is_none() || self.cloud.is_some(),

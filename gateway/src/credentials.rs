@@ -10,6 +10,12 @@
 //! name = "node-red"
 //! role = "subscriber"
 //! password_sha256 = "…"
+//!
+//! [[client]]
+//! name = "edge-1"
+//! role = "bridge"
+//! topics = ["spBv1.0/Farm/+/edge1/#", "spBv1.0/STATE/#"]
+//! password_sha256 = "…"
 //! ```
 //!
 //! Passwords are random tokens of 128 bits or more, so a plain SHA-256 of them cannot be searched. A client without a
@@ -20,11 +26,15 @@
 use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proto::StationId;
+use rumqttc::mqttbytes::valid_filter;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+use crate::decode::source::filter;
 
 mod keyring;
 
@@ -38,6 +48,8 @@ pub enum Role {
     Station,
     /// Another program: subscribes to what stations publish.
     Subscriber,
+    /// What brings a source's messages: publishes and subscribes within its topics.
+    Bridge,
 }
 
 /// Why a name and password are not let in.
@@ -98,6 +110,17 @@ pub struct Entry {
     /// SHA-256 of its password, 64 hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_sha256: Option<String>,
+    /// The MQTT filters within which a bridge publishes and subscribes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<String>,
+}
+
+impl Entry {
+    /// What is wrong with its topics.
+    #[must_use]
+    pub fn check(&self) -> Option<String> {
+        wrong_topics(self.role, &self.topics)
+    }
 }
 
 /// The clients that may connect.
@@ -110,6 +133,7 @@ pub struct Credentials {
 struct Client {
     role: Role,
     password: Option<[u8; 32]>,
+    topics: Arc<[String]>,
 }
 
 impl fmt::Debug for Credentials {
@@ -135,6 +159,7 @@ impl Credentials {
         let mut credentials = Self::default();
         let mut problems = Vec::new();
         for entry in file.client {
+            let problem = entry.check();
             let name = entry.name;
             // Programs' names follow the stations' rule: they become part of topics' and sessions' keys as well.
             if let Err(error) = name.parse::<StationId>() {
@@ -149,7 +174,12 @@ impl Credentials {
                 Some(digest) => digest,
                 None => None,
             };
-            if credentials.clients.insert(name.clone(), Client { role: entry.role, password }).is_some() {
+            if let Some(problem) = problem {
+                problems.push(format!("client {name:?}: {problem}"));
+                continue;
+            }
+            let client = Client { role: entry.role, password, topics: entry.topics.into() };
+            if credentials.clients.insert(name.clone(), client).is_some() {
                 problems.push(format!("client {name:?} is there twice"));
             }
         }
@@ -183,7 +213,20 @@ impl Credentials {
     /// Adds a client, or replaces the one of that name.
     pub fn insert(&mut self, name: &str, role: Role, password: &str) {
         let password = Some(Sha256::digest(password.as_bytes()).into());
-        self.clients.insert(name.to_owned(), Client { role, password });
+        self.clients.insert(name.to_owned(), Client { role, password, topics: Arc::default() });
+    }
+
+    /// Adds a bridge, or replaces the client of that name.
+    pub fn insert_bridge(&mut self, name: &str, topics: &[&str], password: &str) {
+        let password = Some(Sha256::digest(password.as_bytes()).into());
+        let topics = topics.iter().map(|&topic| topic.to_owned()).collect();
+        self.clients.insert(name.to_owned(), Client { role: Role::Bridge, password, topics });
+    }
+
+    /// The filters within which a bridge publishes and subscribes; none for anybody else.
+    #[must_use]
+    pub fn topics_of(&self, name: &str) -> Arc<[String]> {
+        self.clients.get(name).map_or_else(Arc::default, |client| Arc::clone(&client.topics))
     }
 
     /// What a client with a name and password is let in for. Takes as long for an unknown name as for a wrong password.
@@ -207,6 +250,27 @@ impl Credentials {
     pub fn role_of(&self, name: &str) -> Role {
         self.clients.get(name).map_or(Role::Station, |client| client.role)
     }
+}
+
+/// The most filters of a bridge.
+const TOPICS_MOST: usize = 32;
+
+/// What is wrong with a client's topics.
+fn wrong_topics(role: Role, topics: &[String]) -> Option<String> {
+    if role != Role::Bridge {
+        return (!topics.is_empty()).then(|| "topics are for the role bridge".to_owned());
+    }
+    if topics.is_empty() || topics.len() > TOPICS_MOST {
+        return Some(format!("a bridge needs topics: 1 to {TOPICS_MOST} MQTT filters"));
+    }
+    let ours = |topic: &str| filter::meet(topic, &format!("{}/#", proto::topic::PREFIX));
+    topics.iter().find_map(|topic| {
+        if !valid_filter(topic) || topic.starts_with('$') {
+            Some(format!("topics: {topic:?} is no MQTT filter"))
+        } else {
+            ours(topic).then(|| format!("topics: {topic:?} would match {}", proto::topic::PREFIX))
+        }
+    })
 }
 
 fn digest_from_hex(hex: &str) -> Option<[u8; 32]> {
@@ -239,9 +303,16 @@ mod tests {
             [[client]]
             name = "grafana"
             role = "subscriber"
+            [[client]]
+            name = "edge"
+            role = "bridge"
+            topics = ["spBv1.0/#"]
             "#,
         )
         .unwrap();
+        assert_eq!(credentials.role_of("edge"), Role::Bridge);
+        assert_eq!(credentials.topics_of("edge")[..], ["spBv1.0/#".to_owned()]);
+        assert!(credentials.topics_of("n1").is_empty());
         assert_eq!(credentials.verify("n1", b"test"), Ok(Role::Station));
         assert_eq!(credentials.verify("n1", b"Test"), Err(Refusal::Password));
         assert_eq!(credentials.verify("n2", b"test"), Err(Refusal::Unknown));
@@ -271,6 +342,34 @@ mod tests {
         )
         .unwrap_err();
         for part in ["credentials.toml", "\"N 1\"", "client \"n2\": password_sha256", "client \"n3\" is there twice"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        let error = parse(
+            r#"
+            [[client]]
+            name = "b1"
+            role = "bridge"
+            [[client]]
+            name = "b2"
+            role = "bridge"
+            topics = ["spBv1.0/#", "+/v1/#"]
+            [[client]]
+            name = "b3"
+            role = "bridge"
+            topics = ["a/#/b"]
+            [[client]]
+            name = "b4"
+            role = "station"
+            topics = ["a/#"]
+            "#,
+        )
+        .unwrap_err();
+        for part in [
+            "\"b1\": a bridge needs topics",
+            "\"b2\": topics: \"+/v1/#\" would match tilth/v1",
+            "\"b3\": topics: \"a/#/b\" is no MQTT filter",
+            "\"b4\": topics are for the role bridge",
+        ] {
             assert!(error.contains(part), "{part}: {error}");
         }
         let error = parse("[[client]]\nname = \"a\"\nrole = \"king\"").unwrap_err();

@@ -1,4 +1,5 @@
-//! From a station's bytes to what they say: native payloads, and [plain JSON](json) where a station sends readings.
+//! From a station's bytes to what they say: native payloads, and [plain JSON](json) where a station sends readings. What
+//! other people's sensors send on topics of their own is read by [sources](source).
 
 use bytes::Bytes;
 use proto::{Batch, Birth, DecodeError, Status, Timestamp};
@@ -9,6 +10,8 @@ pub mod cayenne;
 pub mod counter;
 pub mod json;
 pub mod propose;
+pub mod source;
+pub mod sparkplug;
 pub mod units;
 
 pub use json::{JsonError, Plain};
@@ -35,6 +38,9 @@ pub enum Unreadable {
     /// It begins like plain JSON, and is none that can be taken.
     #[error(transparent)]
     Plain(#[from] JsonError),
+    /// It is a source's, and no station's.
+    #[error("a source's message came as a station's")]
+    Foreign,
 }
 
 /// Reads a payload that came at `now`. The same bytes and the same `now` give the same, bit for bit.
@@ -47,6 +53,7 @@ pub fn read(kind: DeliveryKind, payload: &Bytes, now: Timestamp) -> Result<Messa
         DeliveryKind::Data if json::is_plain(payload) => Message::Plain(json::read(payload, now)?),
         DeliveryKind::Data => Message::Data(Batch::decode(payload)?),
         DeliveryKind::Status => Message::Status(Status::decode(payload)?),
+        DeliveryKind::Foreign => return Err(Unreadable::Foreign),
     })
 }
 
@@ -57,10 +64,12 @@ pub fn refusal(kind: DeliveryKind, error: &Unreadable) -> String {
         DeliveryKind::Birth => "birth",
         DeliveryKind::Data => "data",
         DeliveryKind::Status => "status",
+        DeliveryKind::Foreign => "foreign",
     };
     match error {
         Unreadable::Native(error) => format!("{}_{kind}", error.reason()),
         Unreadable::Plain(error) => format!("{}_json", error.reason()),
+        Unreadable::Foreign => format!("value_{kind}"),
     }
 }
 

@@ -10,8 +10,10 @@
 //!   own, opened when it is needed. Data never waits for the broker; stations' messages are handed on to it while
 //!   somebody subscribes to them.
 //!
+//! - A message on a source's topic goes the way of a station's data, when a bridge publishes it that may.
+//!
 //! It must not know what is in a payload, and keeps nothing: sessions are always clean, and retained messages and wills
-//! of stations are no more than messages.
+//! of stations are no more than messages. The few things that the gateway says about itself it tells to each subscriber.
 //!
 //! A client meets [`tls`], [`handshake`], [`connection`] (with [`frames`] and [`topics`]), perhaps [`link`], in that
 //! order; [`mailbox`] and [`outbox`] are the way back.
@@ -54,10 +56,11 @@ pub use self::tls::TlsError;
 
 use self::admission::{Addresses, Admission};
 use self::link::Slots;
-use self::outbox::Clients;
+use self::outbox::{Announced, Clients};
 use self::rate::{ClientRate, Rate};
 use crate::broker::Broker;
 use crate::credentials::Keyring;
+use crate::decode::source::Routes;
 
 /// How long nobody is accepted after the system had no more file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -109,6 +112,9 @@ pub(crate) struct Shared {
     clients: Arc<Clients>,
     metrics: Arc<DoorMetrics>,
     slots: Arc<Slots>,
+    /// What sources take.
+    routes: Routes,
+    announced: Arc<Announced>,
     /// Programs so far that gave no client id.
     nameless: AtomicU64,
     addresses: Addresses,
@@ -139,7 +145,7 @@ impl Shared {
 }
 
 impl Door {
-    /// Takes the addresses of `config`. Whoever connects waits until [`Self::run`].
+    /// Takes the addresses of `config`. Whoever connects waits until [`Self::run`]. `routes` are the topics of sources.
     ///
     /// `deliveries` is the pipeline's queue: when it is full, the door stops reading. Its capacity bounds what lies
     /// between the two.
@@ -150,6 +156,7 @@ impl Door {
         config: &DoorConfig,
         farm: FarmId,
         keyring: impl Into<Keyring>,
+        routes: Routes,
         broker: Broker,
         deliveries: mpsc::Sender<Delivery>,
     ) -> Result<Self, DoorError> {
@@ -179,6 +186,8 @@ impl Door {
             clients: Arc::default(),
             metrics: Arc::default(),
             slots: Arc::default(),
+            routes,
+            announced: Arc::default(),
             nameless: AtomicU64::new(0),
             addresses: Addresses::default(),
             shutdown: CancellationToken::new(),
@@ -206,6 +215,7 @@ impl Door {
         Outbox {
             farm: Arc::clone(&self.shared.farm),
             clients: Arc::clone(&self.shared.clients),
+            announced: Arc::clone(&self.shared.announced),
             broker: self.shared.broker.clone(),
             metrics: Arc::clone(&self.shared.metrics),
         }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, BrokerConfig};
 use crate::credentials::Keyring;
+use crate::decode::source::Routes;
 use crate::door::{Door, Outbox};
 use crate::ingest::Snapshot;
 use crate::metrics::Sources;
@@ -70,7 +71,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let broker = Broker::start(BrokerConfig::default()).await?;
     let (deliveries, queue) = mpsc::channel(ingest::QUEUE);
-    let door = Door::bind(&config.door, config.farm.clone(), keyring, broker.clone(), deliveries).await?;
+    let door = Door::bind(
+        &config.door,
+        config.farm.clone(),
+        keyring,
+        Routes::new(&config.sources),
+        broker.clone(),
+        deliveries,
+    )
+    .await?;
     let (outbox, door_metrics, addresses) = (door.outbox(), door.metrics(), door.addresses());
     let listener = TcpListener::bind(config.status_listen)
         .await

@@ -712,6 +712,7 @@ impl DeliveryKind {
             0 => Some(Self::Birth),
             1 => Some(Self::Data),
             2 => Some(Self::Status),
+            3 => Some(Self::Foreign),
             _ => None,
         }
     }
@@ -724,6 +725,7 @@ pub const fn kind_code(kind: DeliveryKind) -> u32 {
         DeliveryKind::Birth => 0,
         DeliveryKind::Data => 1,
         DeliveryKind::Status => 2,
+        DeliveryKind::Foreign => 3,
     }
 }
 

@@ -212,6 +212,7 @@ impl Plan {
             retention: RetentionConfig::default(),
             rules: RulesConfig::default(),
             models_dir: None,
+            sources: Vec::new(),
             updates: UpdatesConfig {
                 root: Some(registry::pinned_root(&self.data_dir)),
                 poll_s: POLL_S,

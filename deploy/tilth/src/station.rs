@@ -18,6 +18,7 @@ use crate::{farm, secret, up};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tilth station add weather-1                    lets weather-1 in, and prints its password, once
+  tilth station add edge1 --bridge 'spBv1.0/Farm/+/edge1/#' --bridge 'spBv1.0/STATE/#'
   tilth station list
   tilth station remove weather-1                 at its next connect it is refused
   docker-compose exec gateway tilth station add weather-1")]
@@ -41,6 +42,10 @@ enum Command {
     Add {
         /// Its name: 1 to 64 of a-z, 0-9, - and _
         name: StationId,
+        /// It brings other people's sensors (a Sparkplug node, a LoRaWAN server): an MQTT filter within which it publishes
+        /// and subscribes; may be given more than once
+        #[arg(long = "bridge", value_name = "FILTER")]
+        topics: Vec<String>,
     },
     /// Name everybody who is let in
     List,
@@ -56,7 +61,12 @@ enum Command {
 struct Added {
     station: StationId,
     password: String,
-    topic: String,
+    /// Where a station sends its readings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
+    /// Within which filters a bridge publishes and subscribes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    topics: Vec<String>,
 }
 
 /// Somebody who is let in.
@@ -77,13 +87,19 @@ pub fn run(args: StationArgs) -> anyhow::Result<ExitCode> {
         None => farm::credentials_dir(&args.data_dir.map_or_else(up::default_data_dir, Ok)?),
     };
     match args.command {
-        Command::Add { name } => {
-            let added = add(&dir, name)?;
+        Command::Add { name, topics } => {
+            let added = add(&dir, name, topics)?;
             if args.json {
                 println!("{}", serde_json::to_string(&added)?);
-            } else {
-                println!("station   {}\npassword  {}\ntopic     {}", added.station, added.password, added.topic);
+            } else if let Some(topic) = added.topic {
+                println!("station   {}\npassword  {}\ntopic     {topic}", added.station, added.password);
                 println!("\nMQTT's user name and client id are the station's name. The password is not shown again.");
+            } else {
+                println!("bridge    {}\npassword  {}", added.station, added.password);
+                added.topics.iter().for_each(|filter| println!("topics    {filter}"));
+                println!(
+                    "\nMQTT's user name is the bridge's name, its client id any. The password is not shown again."
+                );
             }
         }
         Command::List => {
@@ -92,7 +108,11 @@ pub fn run(args: StationArgs) -> anyhow::Result<ExitCode> {
                 println!("{}", serde_json::to_string(&listed)?);
             } else {
                 for Listed { name, role, file } in listed {
-                    let role = if role == Role::Station { "station" } else { "subscriber" };
+                    let role = match role {
+                        Role::Station => "station",
+                        Role::Subscriber => "subscriber",
+                        Role::Bridge => "bridge",
+                    };
                     println!("{name:<24} {role:<11} {}", file.display());
                 }
             }
@@ -109,14 +129,21 @@ pub fn run(args: StationArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn add(dir: &Path, station: StationId) -> anyhow::Result<Added> {
+fn add(dir: &Path, station: StationId, topics: Vec<String>) -> anyhow::Result<Added> {
     if let Some(known) = list(dir)?.into_iter().find(|known| known.name == station.as_str()) {
         bail!("{station} is there already, in {}: remove it first to give it another password", known.file.display());
     }
     let password = secret::password();
-    write(&dir.join(format!("{station}.toml")), [(station.as_str(), Role::Station, password.as_str())])?;
-    let topic = Topic { farm: farm::FARM.parse()?, station: station.clone(), kind: TopicKind::Data }.to_string();
-    Ok(Added { station, password, topic })
+    let role = if topics.is_empty() { Role::Station } else { Role::Bridge };
+    let mut entry = entry(station.as_str(), role, &password);
+    entry.topics.clone_from(&topics);
+    if let Some(problem) = entry.check() {
+        bail!("client {:?}: {problem}", station.as_str());
+    }
+    write_entries(&dir.join(format!("{station}.toml")), vec![entry])?;
+    let own = Topic { farm: farm::FARM.parse()?, station: station.clone(), kind: TopicKind::Data };
+    let topic = (role == Role::Station).then(|| own.to_string());
+    Ok(Added { station, password, topic, topics })
 }
 
 /// Everybody in the directory, and in the file beside it that `tilth up` writes, by name.
@@ -157,13 +184,16 @@ fn remove(dir: &Path, station: &StationId) -> anyhow::Result<()> {
 /// # Errors
 /// When it cannot be written.
 pub fn write<'a>(path: &Path, clients: impl IntoIterator<Item = (&'a str, Role, &'a str)>) -> anyhow::Result<()> {
-    let entry = |(name, role, password): (&str, Role, &str)| Entry {
-        name: name.to_owned(),
-        role,
-        password_sha256: Some(secret::digest(password)),
-    };
-    let file = CredentialsFile { client: clients.into_iter().map(entry).collect() };
-    secret::write(path, &toml::to_string(&file)?).with_context(|| format!("cannot write {}", path.display()))
+    write_entries(path, clients.into_iter().map(|(name, role, password)| entry(name, role, password)).collect())
+}
+
+fn entry(name: &str, role: Role, password: &str) -> Entry {
+    Entry { name: name.to_owned(), role, password_sha256: Some(secret::digest(password)), topics: Vec::new() }
+}
+
+fn write_entries(path: &Path, client: Vec<Entry>) -> anyhow::Result<()> {
+    secret::write(path, &toml::to_string(&CredentialsFile { client })?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -175,17 +205,17 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let dir = data.path().join("credentials.d");
         let n9: StationId = "n9".parse().unwrap();
-        let error = add(&dir, n9.clone()).unwrap_err().to_string();
+        let error = add(&dir, n9.clone(), vec![]).unwrap_err().to_string();
         assert!(error.starts_with("no directory of credentials files"), "{error}");
         fs::create_dir(&dir).unwrap();
         write(&data.path().join("credentials.toml"), [("n1", Role::Station, "secret")]).unwrap();
 
-        let added = add(&dir, n9.clone()).unwrap();
-        assert_eq!(added.topic, "tilth/v1/fallon/n9/data");
+        let added = add(&dir, n9.clone(), vec![]).unwrap();
+        assert_eq!(added.topic.as_deref(), Some("tilth/v1/fallon/n9/data"));
         let credentials = Credentials::load(&dir.join("n9.toml")).unwrap();
         assert_eq!(credentials.verify("n9", added.password.as_bytes()), Ok(Role::Station));
         assert!(!fs::read_to_string(dir.join("n9.toml")).unwrap().contains(&added.password), "only its digest is kept");
-        let error = add(&dir, n9.clone()).unwrap_err().to_string();
+        let error = add(&dir, n9.clone(), vec![]).unwrap_err().to_string();
         assert!(error.starts_with("n9 is there already, in "), "{error}");
         let names: Vec<String> = list(&dir).unwrap().into_iter().map(|listed| listed.name).collect();
         assert_eq!(names, ["n1", "n9"]);
@@ -193,6 +223,13 @@ mod tests {
         let error = remove(&dir, &"n1".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("is not a file of its own"), "{error}");
         remove(&dir, &n9).unwrap();
+        let edge: StationId = "edge".parse().unwrap();
+        let error = add(&dir, edge.clone(), vec!["#".to_owned()]).unwrap_err().to_string();
+        assert_eq!(error, "client \"edge\": topics: \"#\" would match tilth/v1");
+        let added = add(&dir, edge, vec!["spBv1.0/#".to_owned()]).unwrap();
+        assert_eq!((added.topic, added.topics), (None, vec!["spBv1.0/#".to_owned()]));
+        let credentials = Credentials::load(&dir.join("edge.toml")).unwrap();
+        assert_eq!(credentials.verify("edge", added.password.as_bytes()), Ok(Role::Bridge));
         let error = remove(&dir, &n9).unwrap_err().to_string();
         assert!(error.starts_with("there is no station n9 in "), "{error}");
     }

@@ -85,6 +85,12 @@ impl Keyring {
         self.current().role_of(name)
     }
 
+    /// As [`Credentials::topics_of`], with the files as they are now.
+    #[must_use]
+    pub fn topics_of(&self, name: &str) -> Arc<[String]> {
+        self.current().topics_of(name)
+    }
+
     fn current(&self) -> Arc<Credentials> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = stamp_of(self.file.as_deref(), self.dir.as_deref());

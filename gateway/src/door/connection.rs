@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use proto::TopicKind;
+use proto::{StationId, TopicKind};
 use rumqttc::mqttbytes::v4::{LastWill, SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode, Unsubscribe};
 use rumqttc::mqttbytes::{PacketType, QoS};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use super::Shared;
 use super::delivery::{Delivery, DeliveryKind, Ticket};
-use super::frames::{Frame, FrameError, Frames, PublishHead};
+use super::frames::{self, Frame, FrameError, Frames, PublishHead};
 use super::link::Link;
 use super::metrics::{add, count, subtract};
 use super::outbox::Peer;
@@ -61,6 +61,8 @@ pub(crate) struct Session {
     pub identity: Identity,
     /// How the others see it.
     pub peer: Arc<Peer>,
+    /// Whose name its deliveries bear: a station's own, or a bridge's.
+    pub sender: Option<Arc<StationId>>,
     /// After how much silence it is gone; `None` when it did not say.
     pub patience: Option<Duration>,
     /// What is to be published when it goes without a farewell.
@@ -107,10 +109,11 @@ impl From<FrameError> for End {
     }
 }
 
-/// A SUBSCRIBE that the broker has a part in: the answers known, `None` where its own belong.
+/// A SUBSCRIBE that the broker has a part in: the answers known, `None` where its own belong, and the filters of those.
 struct PendingSubscribe {
     packet: u16,
     answers: Vec<Option<SubscribeReasonCode>>,
+    filters: Vec<String>,
 }
 
 /// A connection of a client that is let in.
@@ -216,13 +219,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let Some(will) = self.session.will.take() else {
             return;
         };
-        if let (Publishing::Pipeline(kind), Some(station)) =
-            (self.session.identity.publishing(&will.topic), self.session.peer.station.clone())
-        {
+        let place = self.session.identity.publishing(&will.topic, &self.shared.routes);
+        if let (Publishing::Pipeline(kind), Some(station)) = (place, self.session.sender.clone()) {
             count(&self.shared.metrics.wills);
             self.hand_on(will.topic.as_bytes(), &will.message);
-            let ticket = Ticket::detached();
-            let delivery = Delivery { station, kind, payload: will.message, packet: 0, duplicate: false, ticket };
+            let topic = (kind == DeliveryKind::Foreign).then(|| Arc::from(will.topic.as_str()));
+            let (payload, ticket) = (will.message, Ticket::detached());
+            let delivery = Delivery { station, kind, topic, payload, packet: 0, duplicate: false, ticket };
             // Fails only when the pipeline has gone: nobody is left to hear it.
             let _ = self.shared.deliveries.send(delivery).await;
         } else {
@@ -448,10 +451,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if payload > self.shared.max_payload {
             return Err(End::Size(payload));
         }
-        match self.session.identity.publishing(frame.topic(&head)) {
+        match self.session.identity.publishing(frame.topic(&head), &self.shared.routes) {
             Publishing::Refused => Err(End::Topic(frame.topic(&head).chars().take(200).collect())),
             _ if head.qos == 2 => Err(End::Qos),
             Publishing::Pipeline(kind) => self.deliver(frame, &head, kind),
+            // Only the gateway says whether it is there.
+            Publishing::Broker if self.shared.announced.holds(frame.topic(&head)) => {
+                Err(End::Topic(frame.topic(&head).to_owned()))
+            }
             Publishing::Broker => {
                 count(&self.shared.metrics.publishes_to_broker);
                 self.open_link().send(&frame.bytes);
@@ -461,9 +468,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn deliver(&mut self, frame: &Frame, head: &PublishHead, kind: DeliveryKind) -> Result<(), End> {
-        let Some(station) = self.session.peer.station.clone() else {
+        let Some(station) = self.session.sender.clone() else {
             return Err(End::Topic(frame.topic(head).to_owned()));
         };
+        let topic = (kind == DeliveryKind::Foreign).then(|| Arc::from(frame.topic(head)));
         let payload = frame.bytes.slice(head.payload..);
         let metrics = &self.shared.metrics;
         count(&metrics.publishes);
@@ -480,7 +488,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Ticket::withheld(Arc::clone(&self.session.peer.mailbox), head.packet)
         };
         let (packet, duplicate) = (head.packet, head.duplicate);
-        match self.shared.deliveries.try_send(Delivery { station, kind, payload, packet, duplicate, ticket }) {
+        match self.shared.deliveries.try_send(Delivery { station, kind, topic, payload, packet, duplicate, ticket }) {
             Ok(()) => Ok(()),
             Err(tokio::sync::mpsc::error::TrySendError::Full(delivery)) => {
                 self.blocked = Some(delivery);
@@ -525,7 +533,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let place = if path.len() > MAX_FILTER_BYTES {
                 Subscribing::Refused
             } else {
-                self.session.identity.subscribing(&path)
+                self.session.identity.subscribing(&path, &self.shared.routes)
             };
             answers.push(match place {
                 Subscribing::Door(kind) => {
@@ -543,7 +551,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
             });
         }
-        let pending = PendingSubscribe { packet: subscribe.pkid, answers };
+        let filters = for_broker.iter().map(|filter: &SubscribeFilter| filter.path.clone()).collect();
+        let pending = PendingSubscribe { packet: subscribe.pkid, answers, filters };
         if for_broker.is_empty() {
             return self.answer(pending, &[]);
         }
@@ -581,6 +590,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             .map(|answer| answer.or_else(|| from_broker.next()).unwrap_or(SubscribeReasonCode::Failure))
             .collect();
         SubAck::new(pending.packet, answers).write(&mut self.out).map_err(FrameError::from)?;
+        self.shared.announced.matching(&pending.filters, |topic, payload| {
+            frames::put_retained(&mut self.out, topic, payload);
+        });
         Ok(())
     }
 
@@ -588,7 +600,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn take_unsubscribe(&mut self, unsubscribe: Unsubscribe) -> Result<(), End> {
         let mut for_broker = Vec::new();
         for path in unsubscribe.topics {
-            match self.session.identity.subscribing(&path) {
+            match self.session.identity.subscribing(&path, &self.shared.routes) {
                 Subscribing::Door(kind @ (TopicKind::Ack | TopicKind::Command)) => self.session.peer.unsubscribe(kind),
                 _ => {
                     if let Some(at) = self.filters.iter().position(|(filter, _)| *filter == path) {

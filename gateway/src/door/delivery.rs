@@ -8,7 +8,7 @@ use proto::{StationId, TopicKind};
 use super::mailbox::Mailbox;
 use super::outbox::Outbox;
 
-/// What a station's publish is.
+/// What a publish is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeliveryKind {
     /// What the station is and measures.
@@ -17,15 +17,20 @@ pub enum DeliveryKind {
     Data,
     /// Online, or (as last will) offline.
     Status,
+    /// A message of a source, by a bridge.
+    Foreign,
 }
 
-/// One publish of a station, as sent. Its topic and sender are checked; its payload is not looked at.
+/// One publish of a station or a bridge, as sent. Its topic and sender are checked; its payload is not looked at.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Who sent it. Shared by all deliveries of the connection.
+    /// Who sent it: the station, or the bridge, whose name says nothing about the stations of its messages. Shared by all
+    /// deliveries of the connection.
     pub station: Arc<StationId>,
     /// What it is.
     pub kind: DeliveryKind,
+    /// The whole topic of a foreign message; none of the others, which the kind says.
+    pub topic: Option<Arc<str>>,
     /// The payload as it came.
     pub payload: Bytes,
     /// The packet id that it came with; 0 with QoS 0, and for a will.

@@ -179,6 +179,13 @@ pub(crate) struct PublishHead {
     pub duplicate: bool,
 }
 
+/// Writes a QoS 0 PUBLISH of a retained message.
+pub(crate) fn put_retained(frames: &mut BytesMut, topic: &str, payload: &[u8]) {
+    let at = frames.len();
+    put_publish(frames, [topic], payload);
+    frames[at] |= 1;
+}
+
 /// Writes a QoS 0 PUBLISH whose topic is `levels` with `/` between them.
 pub(crate) fn put_publish<const N: usize>(frames: &mut BytesMut, levels: [&str; N], payload: &[u8]) {
     let topic = levels.iter().map(|level| level.len() + 1).sum::<usize>() - 1;

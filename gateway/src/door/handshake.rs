@@ -237,34 +237,49 @@ fn admit(shared: &Shared, frame: &Frame, proof: &Proof) -> Result<Session, Refus
             if client_id != name {
                 return Err(Refused::ClientId(shown(client_id)));
             }
+            if let Some(source) = shared.routes.owner(name) {
+                info!(client = %name, source, "its name lies under the source's prefix: no station may have it");
+                return Err(Refused::Credentials(Refusal::Unknown, shown(name)));
+            }
             let station: StationId = name.parse().map_err(|_| Refused::ClientId(shown(name)))?;
             (Identity::station(&shared.farm, &station), name.to_owned(), Some(Arc::new(station)))
         }
-        Role::Subscriber => {
+        Role::Subscriber | Role::Bridge => {
+            let topics = (role == Role::Bridge).then(|| shared.keyring.topics_of(name));
+            let identity = topics.map_or(Identity::Program, |topics| Identity::Bridge { topics });
             // Without an id, and then with a clean session only (MQTT 3.1.1, 3.1.3.1), it is one of its own.
             if client_id.is_empty() && connect.clean_session {
                 let number = shared.nameless.fetch_add(1, Ordering::Relaxed);
-                (Identity::Program, format!("{name}//{number}"), None)
+                (identity, format!("{name}//{number}"), None)
             } else if client_id.is_empty()
                 || client_id.len() > MAX_CLIENT_ID_BYTES
                 || client_id.contains(['/', '+', '#', '$', '\0'])
             {
                 return Err(Refused::ClientId(shown(client_id)));
             } else {
-                (Identity::Program, format!("{name}/{client_id}"), None)
+                (identity, format!("{name}/{client_id}"), None)
             }
         }
     };
     if let Some(will) = &connect.last_will {
-        use super::delivery::DeliveryKind::Status;
-        match identity.publishing(&will.topic) {
-            Publishing::Pipeline(Status) | Publishing::Broker => {}
+        if shared.announced.holds(&will.topic) {
+            return Err(Refused::Will(shown(&will.topic)));
+        }
+        use super::delivery::DeliveryKind::{Foreign, Status};
+        match identity.publishing(&will.topic, &shared.routes) {
+            Publishing::Pipeline(Status | Foreign) | Publishing::Broker => {}
             _ => return Err(Refused::Will(shown(&will.topic))),
         }
     }
     // MQTT 3.1.1, 3.1.2.10: gone after one and a half times the keep-alive.
     let patience = (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1_500));
+    let sender = match &identity {
+        // Its name follows the stations' rule, as everybody's in the credentials.
+        Identity::Bridge { .. } => name.parse().ok().map(Arc::new),
+        _ => station.clone(),
+    };
     Ok(Session {
+        sender,
         name: name.to_owned(),
         key,
         identity,

@@ -1,7 +1,7 @@
 //! Who is connected, and the way back to the stations.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use super::mailbox::Mailbox;
 use super::metrics::{DoorMetrics, count};
 use super::rate::Spent;
 use crate::broker::Broker;
+use crate::decode::source::filter;
 
 /// Clients that have gone and whose spending is remembered. Beyond it a client that comes back begins anew.
 const MAX_SPENT: usize = 20_000;
@@ -62,6 +63,36 @@ impl Peer {
 
     fn wants(&self, kind: TopicKind) -> bool {
         self.subscribed.load(Ordering::Relaxed) & bit(kind) != 0
+    }
+}
+
+/// What the gateway says about itself to whoever subscribes to it: topic and payload. The broker behind the door does not
+/// keep retained messages reliably; these few the door keeps itself.
+#[derive(Debug, Default)]
+pub(crate) struct Announced {
+    topics: Mutex<BTreeMap<String, Bytes>>,
+}
+
+impl Announced {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives what matches one of `filters` to `take`, each topic once.
+    pub fn matching(&self, filters: &[String], mut take: impl FnMut(&str, &[u8])) {
+        if filters.is_empty() {
+            return;
+        }
+        for (topic, payload) in self.lock().iter() {
+            if filters.iter().any(|own| filter::matches(own, topic)) {
+                take(topic, payload);
+            }
+        }
+    }
+
+    /// Whether it is the gateway's own topic, which nobody else publishes.
+    pub fn holds(&self, topic: &str) -> bool {
+        self.lock().contains_key(topic)
     }
 }
 
@@ -128,6 +159,7 @@ impl Clients {
 pub struct Outbox {
     pub(crate) farm: Arc<FarmId>,
     pub(crate) clients: Arc<Clients>,
+    pub(crate) announced: Arc<Announced>,
     pub(crate) broker: Broker,
     pub(crate) metrics: Arc<DoorMetrics>,
 }
@@ -171,6 +203,19 @@ impl Outbox {
                 false
             }
         }
+    }
+
+    /// Publishes a message for a source's clients with QoS 0, at the broker. It is dropped and counted when the broker is
+    /// behind.
+    pub fn publish_foreign(&self, topic: &str, payload: Bytes) {
+        self.broker.hand_on(Bytes::copy_from_slice(topic.as_bytes()), payload);
+    }
+
+    /// Says something about the gateway: to those who are subscribed, and from now on as a retained message to each who
+    /// subscribes. Nobody else publishes on that topic any more.
+    pub fn announce(&self, topic: &str, payload: &Bytes) {
+        self.announced.lock().insert(topic.to_owned(), payload.clone());
+        self.publish_foreign(topic, payload.clone());
     }
 
     /// How many stations are connected.

@@ -1,10 +1,13 @@
 //! Who may publish and subscribe to what. Pure.
 
+use std::sync::Arc;
+
 use proto::{FarmId, StationId, TopicKind};
 use rumqttc::mqttbytes::{valid_filter, valid_topic};
 
 use super::delivery::DeliveryKind;
 use crate::broker::PROBE_TOPIC;
+use crate::decode::source::{Routes, filter};
 
 /// Where a publish goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub(crate) enum Subscribing {
     Door(TopicKind),
     /// At the broker.
     Broker {
-        /// Whether stations' topics match it, so that their data must be handed on.
+        /// Whether what ends at the door matches it, so that it must be handed on.
         stations: bool,
     },
     /// Nowhere.
@@ -41,6 +44,11 @@ pub(crate) enum Identity {
     },
     /// Another program.
     Program,
+    /// What brings messages of sources.
+    Bridge {
+        /// The filters within which it publishes and subscribes.
+        topics: Arc<[String]>,
+    },
 }
 
 impl Identity {
@@ -50,8 +58,8 @@ impl Identity {
     }
 
     /// Where a publish on `topic` goes. A station publishes its own birth, data and status; nobody publishes any other
-    /// topic of ours.
-    pub fn publishing(&self, topic: &str) -> Publishing {
+    /// topic of ours. What a source takes is published by bridges alone, each within its own topics.
+    pub fn publishing(&self, topic: &str, routes: &Routes) -> Publishing {
         if let Self::Station { own } = self
             && let Some(kind) = topic.strip_prefix(own.as_str())
         {
@@ -62,17 +70,28 @@ impl Identity {
                 _ => Publishing::Refused,
             };
         }
-        let for_broker = is_plain(topic) && valid_topic(topic) && !is_ours(topic) && topic != PROBE_TOPIC;
-        if for_broker { Publishing::Broker } else { Publishing::Refused }
+        let free = is_plain(topic) && valid_topic(topic) && !is_ours(topic) && topic != PROBE_TOPIC;
+        let taken = free && routes.takes(topic);
+        match self {
+            Self::Bridge { topics } if free && topics.iter().any(|own| filter::matches(own, topic)) => {
+                if taken {
+                    Publishing::Pipeline(DeliveryKind::Foreign)
+                } else {
+                    Publishing::Broker
+                }
+            }
+            Self::Station { .. } | Self::Program if free && !taken => Publishing::Broker,
+            _ => Publishing::Refused,
+        }
     }
 
     /// Where a subscription to `filter` is served. A station sees its own acks and commands and nothing else of ours; a
-    /// program sees everything. Shared and system topics (`$…`) are for nobody.
-    pub fn subscribing(&self, filter: &str) -> Subscribing {
+    /// program sees everything, a bridge what lies within its topics. Shared and system topics (`$…`) are for nobody.
+    pub fn subscribing(&self, filter: &str, routes: &Routes) -> Subscribing {
         if !is_plain(filter) || !valid_filter(filter) {
             return Subscribing::Refused;
         }
-        let stations = meets_ours(filter);
+        let stations = meets_ours(filter) || routes.meets(filter);
         match self {
             Self::Station { own } => match filter.strip_prefix(own.as_str()) {
                 Some("ack") => Subscribing::Door(TopicKind::Ack),
@@ -81,6 +100,10 @@ impl Identity {
                 _ => Subscribing::Broker { stations },
             },
             Self::Program => Subscribing::Broker { stations },
+            Self::Bridge { topics } if topics.iter().any(|own| filter::covers(own, filter)) => {
+                Subscribing::Broker { stations }
+            }
+            Self::Bridge { .. } => Subscribing::Refused,
         }
     }
 }
@@ -97,7 +120,7 @@ fn is_ours(topic: &str) -> bool {
 }
 
 /// Whether a topic of ours can match a filter.
-fn meets_ours(filter: &str) -> bool {
+pub(crate) fn meets_ours(filter: &str) -> bool {
     let mut filter = filter.split('/');
     for level in proto::topic::PREFIX.split('/') {
         match filter.next() {
@@ -116,6 +139,15 @@ mod tests {
 
     fn station() -> Identity {
         Identity::station(&"f".parse().unwrap(), &"n1".parse().unwrap())
+    }
+
+    fn bridge() -> Identity {
+        Identity::Bridge { topics: Arc::from(["spBv1.0/G/+/e1/#".to_owned(), "spBv1.0/STATE/#".to_owned()]) }
+    }
+
+    fn routes() -> Routes {
+        let source: crate::decode::source::SourceConfig = toml::from_str("kind = \"sparkplug\"").unwrap();
+        Routes::new(&[source])
     }
 
     #[test]
@@ -140,11 +172,43 @@ mod tests {
             ("a\0b", Refused),
             ("", Refused),
         ] {
-            assert_eq!(station().publishing(topic), expected, "{topic:?}");
+            assert_eq!(station().publishing(topic, &routes()), expected, "{topic:?}");
         }
-        assert_eq!(Identity::Program.publishing("tilth/v1/f/n1/data"), Refused);
-        assert_eq!(Identity::Program.publishing("tilth/v1/f/n1/command"), Refused);
-        assert_eq!(Identity::Program.publishing("lamp/1"), Broker);
+        assert_eq!(Identity::Program.publishing("tilth/v1/f/n1/data", &routes()), Refused);
+        assert_eq!(Identity::Program.publishing("tilth/v1/f/n1/command", &routes()), Refused);
+        assert_eq!(Identity::Program.publishing("lamp/1", &routes()), Broker);
+    }
+
+    #[test]
+    fn what_a_source_takes_is_published_by_bridges_alone_and_within_their_topics() {
+        use Publishing::{Broker, Pipeline, Refused};
+        for (topic, by_bridge, by_others) in [
+            ("spBv1.0/G/NDATA/e1", Pipeline(DeliveryKind::Foreign), Refused),
+            ("spBv1.0/G/DBIRTH/e1/d", Pipeline(DeliveryKind::Foreign), Refused),
+            ("spBv1.0/G/NDATA/e2", Refused, Refused),
+            ("spBv1.0/G/NCMD/e1", Broker, Broker),
+            ("spBv1.0/G/NCMD/e2", Refused, Broker),
+            ("tilth/v1/f/n1/data", Refused, Refused),
+            ("weather/now", Refused, Broker),
+        ] {
+            assert_eq!(bridge().publishing(topic, &routes()), by_bridge, "bridge, {topic}");
+            assert_eq!(Identity::Program.publishing(topic, &routes()), by_others, "program, {topic}");
+        }
+        for (filter, expected) in [
+            ("spBv1.0/G/NCMD/e1", Subscribing::Broker { stations: false }),
+            ("spBv1.0/G/NDATA/e1", Subscribing::Broker { stations: true }),
+            ("spBv1.0/STATE/h1", Subscribing::Broker { stations: false }),
+            // A group might be called STATE.
+            ("spBv1.0/STATE/#", Subscribing::Broker { stations: true }),
+            ("spBv1.0/+/NCMD/e1", Subscribing::Refused),
+            ("spBv1.0/#", Subscribing::Refused),
+            ("#", Subscribing::Refused),
+            ("tilth/v1/f/n1/data", Subscribing::Refused),
+        ] {
+            assert_eq!(bridge().subscribing(filter, &routes()), expected, "{filter}");
+        }
+        assert_eq!(station().subscribing("spBv1.0/#", &routes()), Subscribing::Refused, "others' readings");
+        assert_eq!(Identity::Program.subscribing("spBv1.0/#", &routes()), Subscribing::Broker { stations: true });
     }
 
     #[test]
@@ -173,8 +237,8 @@ mod tests {
             ("über/x", Refused, Refused),
             ("", Refused, Refused),
         ] {
-            assert_eq!(station().subscribing(filter), for_station, "station, {filter:?}");
-            assert_eq!(Identity::Program.subscribing(filter), for_program, "program, {filter:?}");
+            assert_eq!(station().subscribing(filter, &Routes::default()), for_station, "station, {filter:?}");
+            assert_eq!(Identity::Program.subscribing(filter, &Routes::default()), for_program, "program, {filter:?}");
         }
     }
 }

@@ -126,7 +126,7 @@ impl Intake {
         let now = self.now();
         let mut taken = Taken::default();
         let Taken { group, items, tickets, to_acknowledge } = &mut taken;
-        for Delivery { station, kind, payload, packet, duplicate, ticket } in deliveries.drain(..) {
+        for Delivery { station, kind, payload, packet, duplicate, ticket, .. } in deliveries.drain(..) {
             let station = (*station).clone();
             tickets.push(ticket);
             let message = match decode::read(kind, &payload, now) {

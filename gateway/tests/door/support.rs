@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use gateway::broker::{Broker, BrokerConfig};
 use gateway::credentials::{Credentials, Role};
+use gateway::decode::source::Routes;
 use gateway::door::{Delivery, Door, DoorAddresses, DoorConfig, DoorMetrics, Outbox, Release, TlsConfig};
 use rumqttc::mqttbytes::v4::{
     Connect, ConnectReturnCode, Packet, Publish, Subscribe, SubscribeFilter, SubscribeReasonCode,
@@ -64,7 +65,9 @@ impl Gateway {
         }
         let (sender, deliveries) = mpsc::channel(room);
         let broker = Broker::start(broker).await.unwrap();
-        let door = Door::bind(&config, "f".parse().unwrap(), credentials, broker.clone(), sender).await.unwrap();
+        let door = Door::bind(&config, "f".parse().unwrap(), credentials, Routes::default(), broker.clone(), sender)
+            .await
+            .unwrap();
         let shutdown = CancellationToken::new();
         let (addresses, outbox, metrics) = (door.addresses(), door.outbox(), door.metrics());
         tokio::spawn({

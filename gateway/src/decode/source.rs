@@ -1,0 +1,522 @@
+//! Other people's sensors: messages that speak another format than ours, on topics of their own.
+//!
+//! A `[[source]]` of the configuration says which. The door asks [`Routes`] whether a topic is one's, and the pipeline gives
+//! what came to its [`Decoder`]. A decoder says what the message holds and keeps nothing on disk itself; what it must
+//! remember goes with the message's own commit.
+//!
+//! ```toml
+//! [[source]]
+//! kind = "sparkplug"
+//! name = "greenhouse"                     # the kind, when it is not there
+//! prefix = "gh-"                          # its stations' names begin so; "greenhouse-" when it is not there
+//! stations = { "Farm/edge1/probe7" = "north-1" }        # or are named here
+//! channels = [
+//!   { name = "Probe {n}/VWC {cm}", channel = "soil_moisture_{cm}cm", unit = "%" },
+//!   { name = "Pump/*", ignore = true },
+//! ]
+//! ```
+//!
+//! A source writes only stations whose names begin with its prefix, and those that its `stations` list: whatever names come
+//! over the wire, a bridge never speaks for another's station. No native station may have such a name (the door refuses it).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use proto::{Birth, Channel, FieldId, GatewayId, Reading, StationId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::sparkplug::{self, SparkplugConfig};
+
+pub mod channels;
+pub mod filter;
+pub mod names;
+
+pub use channels::{ChannelRule, Channels, Target};
+
+/// How many problems of one message are told in words; the others are only counted.
+pub const TOLD_MOST: usize = 8;
+/// The longest prefix of stations' names.
+const PREFIX_MOST: usize = 32;
+
+/// What one message of a source holds.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// Readings, by station. None twice in one list.
+    pub stations: Vec<(StationId, Vec<Reading>)>,
+    /// What a station says about itself, in our own words.
+    pub births: Vec<(StationId, Birth)>,
+    /// Stations that were heard without a reading.
+    pub heard: Vec<StationId>,
+    /// What could not be taken, counted by reason. The rest of the message is taken.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// The first of it in words.
+    pub problems: Vec<String>,
+    /// Why the message itself is kept aside although it is no error: it cannot be read yet.
+    pub aside: Option<String>,
+    /// Channels that nobody mapped.
+    pub unknown: Vec<Unknown>,
+    /// What is to be published, once the message is on disk: topic and payload.
+    pub replies: Vec<(String, Bytes)>,
+    /// What the decoder wants to have again after a restart, by key; none to forget it.
+    pub state: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Decoded {
+    /// Adds a reading.
+    pub fn push(&mut self, station: &StationId, reading: Reading) {
+        match self.stations.iter_mut().find(|(known, _)| known == station) {
+            Some((_, readings)) => readings.push(reading),
+            None => self.stations.push((station.clone(), vec![reading])),
+        }
+    }
+
+    /// Counts what cannot be taken, and tells the first of it.
+    pub fn refuse(&mut self, reason: &'static str, problem: impl FnOnce() -> String) {
+        *self.refused.entry(reason).or_default() += 1;
+        if self.problems.len() < TOLD_MOST {
+            self.problems.push(problem());
+        }
+    }
+
+    /// How many readings there are.
+    #[must_use]
+    pub fn readings(&self) -> usize {
+        self.stations.iter().map(|(_, readings)| readings.len()).sum()
+    }
+}
+
+/// A channel that nobody mapped. Its readings stay in the raw store with the message that brought them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unknown {
+    /// The source's name.
+    pub source: String,
+    /// The station that has it.
+    pub station: StationId,
+    /// What the channel is called there.
+    pub name: String,
+    /// Its unit, where one was told.
+    pub unit: Option<String>,
+    /// Its last value, as people read it.
+    pub value: String,
+    /// What it may be.
+    pub proposal: Option<Channel>,
+}
+
+impl Unknown {
+    /// The line for the source's `channels` that maps it, to be looked at and copied.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let channel = self.proposal.map_or_else(|| "soil_moisture_20cm".to_owned(), |channel| channel.to_string());
+        let name = quoted(&channels::literal(&self.name));
+        match &self.unit {
+            Some(unit) => format!("{{ name = {name}, channel = \"{channel}\", unit = {} }},", quoted(unit)),
+            None => format!("{{ name = {name}, channel = \"{channel}\" }},"),
+        }
+    }
+}
+
+/// A message that cannot be taken at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// A short word for counting.
+    pub reason: &'static str,
+    /// What is wrong, with the field and the value.
+    pub message: String,
+}
+
+impl SourceError {
+    /// An error that is counted as `reason`.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// What the gateway says about itself to a source's clients: to those that are there, and to each that subscribes later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// The topic. Nobody else may publish on it.
+    pub topic: String,
+    /// While the gateway runs.
+    pub online: Bytes,
+    /// When it ends: by itself, or as its last will.
+    pub offline: Bytes,
+}
+
+/// What reads a source's messages.
+///
+/// The same messages in the same order give the same, bit for bit: time comes in as `now`, farm time. What was decoded will be
+/// stored: the pipeline keeps a message that the disk refuses until it takes it.
+pub trait Decoder: Send {
+    /// Reads a message that came at `now`.
+    ///
+    /// # Errors
+    /// When it cannot be taken at all: it is kept aside, counted and acknowledged.
+    fn decode(&mut self, topic: &str, payload: &[u8], now: Timestamp) -> Result<Decoded, SourceError>;
+
+    /// Takes up what it kept before a restart.
+    fn restore(&mut self, key: &str, body: &[u8]) {
+        let _ = (key, body);
+    }
+
+    /// What the gateway says about itself from `now` on.
+    fn announcements(&self, now: Timestamp) -> Vec<Announcement> {
+        let _ = now;
+        Vec::new()
+    }
+}
+
+/// A `[[source]]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "toml::Table")]
+pub struct SourceConfig {
+    /// What every source has.
+    #[serde(flatten)]
+    pub common: Common,
+    /// What its kind has.
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// The kinds of sources.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Kind {
+    /// Sparkplug B 3.0.
+    Sparkplug(SparkplugConfig),
+}
+
+impl Kind {
+    /// Its name in the configuration and in counters.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Sparkplug(_) => "sparkplug",
+        }
+    }
+}
+
+/// What every source has.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Common {
+    /// Its name, in the log, in counters and on the page; its kind's when it is not there.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// How its stations' names begin; the name and a `-` when it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Stations that have another name, by what the source calls them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub stations: BTreeMap<String, StationId>,
+    /// Which of its channels are which of ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<ChannelRule>,
+    /// The field in which its stations stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<FieldId>,
+    /// How often its stations report, in seconds; 300 when it is not there. It decides after how long one is said to be
+    /// silent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report_s: Option<u32>,
+}
+
+/// The keys of [`Common`].
+const COMMON: [&str; 6] = ["name", "prefix", "stations", "channels", "field", "report_s"];
+
+impl TryFrom<toml::Table> for SourceConfig {
+    type Error = String;
+
+    fn try_from(table: toml::Table) -> Result<Self, String> {
+        let (common, own): (toml::Table, toml::Table) =
+            table.into_iter().partition(|(key, _)| COMMON.contains(&key.as_str()));
+        let said = |error: toml::de::Error| error.message().replace('\n', " ");
+        let kind: Kind = own.try_into().map_err(said)?;
+        let mut common: Common = common.try_into().map_err(said)?;
+        if common.name.is_empty() {
+            kind.name().clone_into(&mut common.name);
+        }
+        Ok(Self { common, kind })
+    }
+}
+
+impl Common {
+    /// How its stations' names begin.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        self.prefix.clone().unwrap_or_else(|| format!("{}-", self.name))
+    }
+
+    /// Whether it may write a station of that name.
+    #[must_use]
+    pub fn owns(&self, station: &StationId) -> bool {
+        station.as_str().starts_with(&self.prefix()) || self.stations.values().any(|listed| listed == station)
+    }
+
+    /// The station that the source calls by `parts` (listed as `a/b/c`); see [`names::station`].
+    #[must_use]
+    pub fn station(&self, parts: &[&str]) -> StationId {
+        let listed = self.stations.get(&parts.join("/"));
+        listed.cloned().unwrap_or_else(|| names::station(&self.prefix(), parts))
+    }
+
+    /// How often its stations report, in seconds.
+    #[must_use]
+    pub fn report_s(&self) -> u32 {
+        self.report_s.unwrap_or(300)
+    }
+}
+
+impl SourceConfig {
+    /// The topics that it takes, as MQTT filters.
+    #[must_use]
+    pub fn filters(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::Sparkplug(config) => config.filters(),
+        }
+    }
+
+    /// Its decoder.
+    #[must_use]
+    pub fn decoder(&self, gateway: &GatewayId) -> Box<dyn Decoder> {
+        match &self.kind {
+            Kind::Sparkplug(config) => Box::new(sparkplug::Host::new(&self.common, config, gateway)),
+        }
+    }
+
+    /// What is wrong with its values: key, value, and what is expected.
+    fn check(&self) -> Vec<(String, String, String)> {
+        let mut wrong = Vec::new();
+        let common = &self.common;
+        let mut say = |key: &str, value: String, expected: &str| {
+            wrong.push((format!("source.{}.{key}", common.name), value, expected.to_owned()));
+        };
+        if !names::is_name(&common.name) || common.name.len() > PREFIX_MOST {
+            say("name", format!("{:?}", common.name), "1 to 32 characters of a-z, 0-9, - and _");
+        }
+        let prefix = common.prefix();
+        if !names::is_name(&prefix) || prefix.len() > PREFIX_MOST + 1 {
+            say("prefix", format!("{prefix:?}"), "1 to 32 characters of a-z, 0-9, - and _");
+        }
+        if common.report_s == Some(0) {
+            say("report_s", "0".to_owned(), "above 0 s");
+        }
+        for rule in &common.channels {
+            if let Err((key, value, expected)) = rule.check() {
+                say(&format!("channels.{key}"), format!("{value:?}"), &expected);
+            }
+        }
+        let of_kind = match &self.kind {
+            Kind::Sparkplug(config) => config.check(),
+        };
+        for (key, value, expected) in of_kind {
+            say(key, value, expected);
+        }
+        wrong
+    }
+}
+
+/// What is wrong with the values of all sources: key, value, and what is expected.
+#[must_use]
+pub fn check(sources: &[SourceConfig]) -> Vec<(String, String, String)> {
+    let mut wrong = Vec::new();
+    for (i, source) in sources.iter().enumerate() {
+        wrong.extend(source.check());
+        let common = &source.common;
+        let mut say = |key: &str, value: &str, expected: String| {
+            wrong.push((format!("source.{}.{key}", common.name), format!("{value:?}"), expected));
+        };
+        for other in sources[..i].iter().map(|other| &other.common) {
+            let (ours, theirs) = (common.prefix(), other.prefix());
+            if other.name == common.name {
+                say("name", &common.name, "a name of its own".to_owned());
+            } else if ours.starts_with(&theirs) || theirs.starts_with(&ours) {
+                say("prefix", &ours, format!("apart from {theirs:?} of source {}", other.name));
+            }
+        }
+        for (name, station) in &common.stations {
+            for other in sources.iter().map(|other| &other.common) {
+                let twice = if other.name == common.name {
+                    common.stations.iter().any(|(another, listed)| another < name && listed == station)
+                } else {
+                    other.owns(station)
+                };
+                if twice {
+                    say("stations", station.as_str(), format!("free: source {} has it", other.name));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+/// Which topics and stations belong to sources. What the door asks.
+#[derive(Debug, Clone, Default)]
+pub struct Routes {
+    sources: Vec<Route>,
+}
+
+#[derive(Debug, Clone)]
+struct Route {
+    name: String,
+    filters: Vec<String>,
+    prefix: String,
+}
+
+impl Routes {
+    /// Those of a configuration.
+    #[must_use]
+    pub fn new(sources: &[SourceConfig]) -> Self {
+        let route = |source: &SourceConfig| Route {
+            name: source.common.name.clone(),
+            filters: source.filters(),
+            prefix: source.common.prefix(),
+        };
+        Self { sources: sources.iter().map(route).collect() }
+    }
+
+    /// Whether a source takes what is published on `topic`.
+    #[must_use]
+    pub fn takes(&self, topic: &str) -> bool {
+        self.position(topic).is_some()
+    }
+
+    /// Which source takes it: the first one in the configuration.
+    fn position(&self, topic: &str) -> Option<usize> {
+        self.sources.iter().position(|route| route.filters.iter().any(|filter| filter::matches(filter, topic)))
+    }
+
+    /// Whether what a source takes can match a subscription to `filter`.
+    #[must_use]
+    pub fn meets(&self, filter: &str) -> bool {
+        self.filters().any(|own| filter::meet(own, filter))
+    }
+
+    /// All filters: what a client of another broker subscribes to.
+    pub fn filters(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().flat_map(|route| route.filters.iter().map(String::as_str))
+    }
+
+    /// The source under whose prefix a name lies, so that no native station may bear it.
+    #[must_use]
+    pub fn owner(&self, name: &str) -> Option<&str> {
+        self.sources.iter().find(|route| name.starts_with(&route.prefix)).map(|route| route.name.as_str())
+    }
+}
+
+/// A message of a source that cannot be taken: whose, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("source {source_name}, topic {topic:?}: {error}")]
+pub struct Refused {
+    /// The source's name.
+    pub source_name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// The topic.
+    pub topic: String,
+    /// Why.
+    pub error: SourceError,
+}
+
+/// The sources of a configuration with their decoders. What the pipeline asks.
+pub struct Sources {
+    routes: Routes,
+    sources: Vec<Source>,
+}
+
+struct Source {
+    common: Common,
+    kind: &'static str,
+    decoder: Box<dyn Decoder>,
+}
+
+/// A message of a source that was read.
+#[derive(Debug)]
+pub struct Taken {
+    /// The source's name.
+    pub source: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What is in it.
+    pub decoded: Decoded,
+}
+
+impl Sources {
+    /// Those of a configuration.
+    #[must_use]
+    pub fn new(configs: &[SourceConfig], gateway: &GatewayId) -> Self {
+        let source = |config: &SourceConfig| Source {
+            common: config.common.clone(),
+            kind: config.kind.name(),
+            decoder: config.decoder(gateway),
+        };
+        Self { routes: Routes::new(configs), sources: configs.iter().map(source).collect() }
+    }
+
+    /// Reads a message that came at `now`. Readings of stations that its source may not write are refused.
+    ///
+    /// # Errors
+    /// When it cannot be taken at all.
+    pub fn decode(&mut self, topic: &str, payload: &[u8], now: Timestamp) -> Result<Taken, Refused> {
+        let shown = || topic.chars().take(200).collect::<String>();
+        let Some(source) = self.routes.position(topic).and_then(|at| self.sources.get_mut(at)) else {
+            let error = SourceError::new("topic", "no source of the configuration takes this topic");
+            return Err(Refused { source_name: "none".to_owned(), kind: "source", topic: shown(), error });
+        };
+        let kind = source.kind;
+        let mut decoded = source.decoder.decode(topic, payload, now).map_err(|error| Refused {
+            source_name: source.common.name.clone(),
+            kind,
+            topic: shown(),
+            error,
+        })?;
+        let common = &source.common;
+        let mut foreign: BTreeSet<StationId> = BTreeSet::new();
+        let mut may_write = |station: &StationId| {
+            let own = common.owns(station);
+            if !own {
+                foreign.insert(station.clone());
+            }
+            own
+        };
+        decoded.stations.retain(|(station, _)| may_write(station));
+        decoded.births.retain(|(station, _)| may_write(station));
+        decoded.heard.retain(&mut may_write);
+        decoded.unknown.retain(|unknown| may_write(&unknown.station));
+        for station in foreign {
+            decoded.refuse("station", || {
+                format!("station \"{station}\" is neither under the prefix {:?} nor listed", common.prefix())
+            });
+        }
+        Ok(Taken { source: common.name.clone(), kind, decoded })
+    }
+
+    /// Gives a source what it kept before a restart. What belongs to none any more is passed over.
+    pub fn restore(&mut self, source: &str, key: &str, body: &[u8]) {
+        if let Some(source) = self.sources.iter_mut().find(|known| known.common.name == source) {
+            source.decoder.restore(key, body);
+        }
+    }
+
+    /// What the gateway says about itself from `now` on.
+    #[must_use]
+    pub fn announcements(&self, now: Timestamp) -> Vec<Announcement> {
+        self.sources.iter().flat_map(|source| source.decoder.announcements(now)).collect()
+    }
+
+    /// Whether there is any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("routes", &self.routes).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
