@@ -7,9 +7,12 @@ use proto::{Batch, Birth, DecodeError, Status, Timestamp};
 use crate::door::DeliveryKind;
 
 pub mod cayenne;
+pub mod chirpstack;
 pub mod counter;
 pub mod json;
+pub mod mapping;
 pub mod propose;
+pub mod senml;
 pub mod source;
 pub mod sparkplug;
 pub mod units;
