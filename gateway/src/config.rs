@@ -4,9 +4,11 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use proto::document::Unread;
 use proto::{FarmId, GatewayId, Quantity, TimeScale};
 use serde::{Deserialize, Serialize};
 
+use crate::credentials::Keyring;
 use crate::decode::source::{self, SourceConfig};
 use crate::detect::RulesConfig;
 use crate::door::DoorConfig;
@@ -147,15 +149,22 @@ impl Config {
         let shown = path.display();
         let text =
             fs::read_to_string(path).map_err(|error| ConfigError(vec![format!("configuration {shown}: {error}")]))?;
-        let config: Self = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count());
-            let said = text.lines().nth(line).unwrap_or_default().trim();
-            let why = error.message().replace('\n', " ");
-            ConfigError(vec![format!("configuration {shown} line {}, {said:?}: {why}", line + 1)])
-        })?;
-        let wrong: Vec<String> =
-            config.check().into_iter().map(|wrong| format!("configuration {shown}: {wrong}")).collect();
-        if wrong.is_empty() { Ok(config) } else { Err(ConfigError(wrong)) }
+        let (config, mut wrong, keys) = match proto::document::read::<Self>(&text) {
+            Ok(config) => (Some(config), Vec::new(), Vec::new()),
+            Err(Unread { mistakes, rest }) => {
+                let wrong = mistakes.iter().map(ToString::to_string).collect();
+                (rest, wrong, mistakes.into_iter().map(|mistake| mistake.key).collect())
+            }
+        };
+        // What was left out or made up is told already.
+        let is_told = |wrong: &String| keys.iter().any(|key| wrong.starts_with(key.as_str()));
+        wrong.extend(config.iter().flat_map(Self::check).filter(|wrong| !is_told(wrong)));
+        match config.filter(|_| wrong.is_empty()) {
+            Some(config) => Ok(config),
+            None => {
+                Err(ConfigError(wrong.into_iter().map(|wrong| format!("configuration {shown}: {wrong}")).collect()))
+            }
+        }
     }
 
     /// What is wrong with the values, a line each.
@@ -204,6 +213,30 @@ impl Config {
             let http = cloud.url.starts_with("http://") || cloud.url.starts_with("https://");
             expect(http, "cloud.url", &format!("{:?}", cloud.url), "an address with http:// or https://");
             expect(!cloud.token.is_empty(), "cloud.token", &"\"\"", "a token");
+        }
+        wrong
+    }
+
+    /// What is wrong with the files that it names, a line each.
+    #[must_use]
+    pub fn check_files(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let door = &self.door;
+        if let Err(error) = Keyring::open(door.credentials.clone(), door.credentials_dir.clone()) {
+            wrong.push(format!("door.credentials: {error}"));
+        }
+        if let Some(Err(error)) = door.tls.as_ref().map(crate::door::tls::acceptor) {
+            wrong.push(error.to_string());
+        }
+        if let Some(root) = &self.updates.root
+            && let Err(error) = fs::read(root)
+        {
+            wrong.push(format!("updates.root = {:?}: {error}", root.display().to_string()));
+        }
+        if let Some(dir) = &self.models_dir
+            && let Err(error) = fs::read_dir(dir)
+        {
+            wrong.push(format!("models_dir = {:?}: {error}", dir.display().to_string()));
         }
         wrong
     }

@@ -30,7 +30,7 @@ mod metrics;
 mod outbox;
 mod rate;
 mod socket;
-mod tls;
+pub(crate) mod tls;
 mod topics;
 
 use std::io;

@@ -44,8 +44,8 @@ async fn gateway() -> ExitCode {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rumqttd=warn,rumqttd::server=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let Cli { what, config } = Cli::parse();
-    let config = match Config::load(&config) {
+    let Cli { what, config: path } = Cli::parse();
+    let config = match Config::load(&path) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");
@@ -53,7 +53,9 @@ async fn gateway() -> ExitCode {
         }
     };
     if matches!(what, What::Check) {
-        return ExitCode::SUCCESS;
+        let wrong = config.check_files();
+        wrong.iter().for_each(|wrong| eprintln!("configuration {}: {wrong}", path.display()));
+        return if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
     match serve(config).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,7 @@ pub mod alert;
 pub mod assignment;
 pub mod channel;
 pub mod decode;
+pub mod document;
 pub mod id;
 pub mod manifest;
 pub mod native;

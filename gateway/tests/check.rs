@@ -1,0 +1,59 @@
+//! `gateway check --config FILE` says everything that is wrong, without starting.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::process::{Command, Output};
+
+fn check(text: &str) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway.toml");
+    fs::write(&file, text).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_gateway")).args(["check", "--config"]).arg(file).output().unwrap()
+}
+
+#[test]
+fn a_good_configuration_is_good() {
+    let output = check("farm = \"f\"\ngateway = \"g\"\ndata_dir = \"data\"\n");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn all_mistakes_are_named_at_once_with_file_key_and_value() {
+    let output = check(
+        "gateway = \"a/b\"\ndata_dir = \"data\"\nstatus_listen = \"here\"\ncolour = 1\n[windows]\nlength_s = 7\n\
+         lateness_s = \"long\"\n[retention]\nraw_days = 0\n[door]\nmax_connections = 0\nlisten = \"127.0.0.1:0\"\n\
+         [cloud]\nurl = \"ftp://x\"\n",
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "farm: is missing",
+        "line 1: gateway = \"a/b\": ",
+        "line 3: status_listen = \"here\": ",
+        "line 4: colour = 1: unknown field",
+        "line 7: windows.lateness_s = \"long\": ",
+        "windows.length_s = 7 is not a part of a day",
+        "retention.raw_days = 0 is not above 0 days",
+        "door.max_connections = 0 is not above 0",
+        "cloud.token: is missing",
+        "cloud.url = \"ftp://x\" is not an address",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    assert_eq!(said.lines().count(), 10, "{said}");
+    assert!(said.lines().all(|line| line.starts_with("configuration /")), "{said}");
+}
+
+#[test]
+fn files_that_are_not_there_are_named() {
+    let output = check(
+        "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"data\"\nmodels_dir = \"/no/models\"\n[cloud]\nurl = \"http://x\"\ntoken = \"t\"\n\
+         [updates]\nroot = \"/no/root.json\"\n[door]\ncredentials = \"/no/stations.toml\"\n[door.tls]\nlisten = \"127.0.0.1:0\"\n\
+         certificate = \"/no/gateway.pem\"\nkey = \"/no/gateway.key\"\nclient_ca = \"/no/ca.pem\"\n",
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for part in ["/no/stations.toml", "/no/gateway.pem", "/no/root.json", "/no/models"] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+}
