@@ -5,15 +5,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use proto::document::Unread;
-use proto::{FarmId, GatewayId, Quantity, TimeScale};
+use proto::{FarmId, GatewayId, TimeScale};
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::Keyring;
 use crate::decode::source::{self, SourceConfig};
 use crate::detect::RulesConfig;
 use crate::door::DoorConfig;
+use crate::limits::Filters;
 use crate::update::UpdatesConfig;
-use crate::validate::{Limits, Tolerance};
+use crate::validate::Tolerance;
 use crate::window::Shape;
 
 /// A gateway's configuration.
@@ -44,6 +45,9 @@ pub struct Config {
     /// How readings become windows.
     #[serde(default)]
     pub windows: WindowsConfig,
+    /// Filters that differ from their defaults, by quantity, channel and station: see [`crate::limits`].
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub filters: toml::Table,
     /// What is kept, and for how long.
     #[serde(default)]
     pub retention: RetentionConfig,
@@ -214,6 +218,7 @@ impl Config {
             expect(http, "cloud.url", &format!("{:?}", cloud.url), "an address with http:// or https://");
             expect(!cloud.token.is_empty(), "cloud.token", &"\"\"", "a token");
         }
+        wrong.extend(Filters::read(&self.filters).err().unwrap_or_default());
         wrong
     }
 
@@ -241,9 +246,9 @@ impl Config {
         wrong
     }
 
-    /// What is expected of each quantity.
+    /// What is expected of each channel. What is wrong in `[filters]` is none of it: [`Config::check`] names it.
     #[must_use]
-    pub fn limits(&self, quantity: Quantity) -> Limits {
-        Limits::of(quantity)
+    pub fn filters(&self) -> Filters {
+        Filters::read(&self.filters).unwrap_or_default()
     }
 }

@@ -28,6 +28,7 @@ use crate::store::Backlog;
 use crate::uplink::Uplink;
 
 pub mod broker;
+pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod decode;
@@ -36,6 +37,7 @@ pub mod detect;
 pub mod door;
 pub mod filter;
 pub mod ingest;
+pub mod limits;
 pub mod metrics;
 pub mod model;
 pub mod spool;

@@ -441,8 +441,13 @@ impl Store {
     pub fn emitted(&self) -> Result<BTreeMap<StationId, BTreeMap<Timestamp, Emitted>>, StoreError> {
         let mut statement = self.connection.prepare("SELECT * FROM emitted")?;
         let rows = statement.query_map([], |row| {
-            let rejected =
-                RejectCounts { range: row.get(4)?, rate: row.get(5)?, hampel: row.get(6)?, duplicate: row.get(7)? };
+            let rejected = RejectCounts {
+                range: row.get(4)?,
+                rate: row.get(5)?,
+                hampel: row.get(6)?,
+                duplicate: row.get(7)?,
+                stuck: 0,
+            };
             let emitted = Emitted { revision: row.get(2)?, digest: row.get(3)?, rejected };
             Ok((row.get::<_, String>(0)?, Timestamp::from_millis(row.get(1)?), emitted))
         })?;

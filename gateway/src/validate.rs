@@ -19,6 +19,17 @@ pub struct Limits {
     pub max_rate_per_hour: Option<f64>,
     /// The outlier filter; none where its assumption, that neighbours resemble each other, does not hold.
     pub hampel: Option<Hampel>,
+    /// How long a value may stay the same to the last bit. None where nature stands still too, and by default everywhere:
+    /// the detector's rule for stuck sensors learns from each channel how long is long, and models judge what is flat. Whoever
+    /// knows that a channel always moves may also keep its dead values out of the means.
+    pub stuck: Option<Stuck>,
+}
+
+/// When a value that does not move is not believed any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stuck {
+    /// How long all readings must have been the same, to the last bit. Those before stay accepted.
+    pub after_ms: i64,
 }
 
 impl Limits {
@@ -45,7 +56,18 @@ impl Limits {
             | Quantity::LeafWetness
             | Quantity::Rssi => (None, None),
         };
-        Self { range: quantity.range(), max_rate_per_hour, hampel: floor.map(|floor| Hampel { sigmas: 6.0, floor }) }
+        Self {
+            range: quantity.range(),
+            max_rate_per_hour,
+            hampel: floor.map(|floor| Hampel { sigmas: 6.0, floor }),
+            stuck: None,
+        }
+    }
+
+    /// How long before a reading the readings begin that its verdict depends on, when neighbours are at most `context_ms` apart.
+    #[must_use]
+    pub fn look_back_ms(&self, context_ms: i64) -> i64 {
+        self.stuck.map_or(context_ms, |stuck| stuck.after_ms + context_ms)
     }
 
     /// Whether `value` is physically possible.
@@ -78,6 +100,8 @@ pub enum Timing {
     Late,
     /// It is said to come from the future: the station's clock is wrong.
     Future,
+    /// It is said to come from long ago, like 1970: the station's clock is wrong.
+    Past,
 }
 
 /// How far a clock may be wrong, and how long a window can be amended.
@@ -96,9 +120,9 @@ pub struct Tolerance {
 pub fn timing(time: Timestamp, watermark: Option<Timestamp>, now: Timestamp, tolerance: &Tolerance) -> Timing {
     if time.millis_since(now) > tolerance.future_ms {
         Timing::Future
-    } else if now.millis_since(time) > tolerance.oldest_ms
-        || watermark.is_some_and(|w| w.millis_since(time) > tolerance.lateness_ms)
-    {
+    } else if now.millis_since(time) > tolerance.oldest_ms {
+        Timing::Past
+    } else if watermark.is_some_and(|w| w.millis_since(time) > tolerance.lateness_ms) {
         Timing::Late
     } else {
         Timing::Believed
@@ -146,7 +170,7 @@ mod tests {
         assert_eq!(judge(7 * 24 * 60, Some(7 * 24 * 60 + 15)), Timing::Believed, "replayed in order after a week");
         assert_eq!(
             timing(Timestamp::from_secs(0), None, now, &tolerance),
-            Timing::Late,
+            Timing::Past,
             "a clock that restarted in 1970"
         );
     }

@@ -5,21 +5,36 @@
 //! arrival could change it. So the last revision of a window depends on which readings came, never on when, how often,
 //! or in which pieces they came, nor on whether the gateway was killed in between.
 //!
-//! A station's *watermark* is the time of its newest reading. A window closes when the watermark has passed its end by as
+//! A station's *watermark* is the time of its newest reading, but never ahead of the gateway's clock. A window closes when the watermark has passed its end by as
 //! many readings as the outlier filter looks ahead, or when the station has been idle for long. A reading no more than the
 //! allowed lateness behind the watermark amends its window, which is emitted again with a higher revision if its content
 //! changed. What comes later than that is counted, and stays in the raw store.
 //!
+//! A wrong clock must not move the watermark, or all good readings after it would be late. So readings of a time that
+//! cannot be are in no window (see [`Timing`]), and a leap of the watermark that the gateway's own clock does not confirm
+//! waits until some batches have made it ([`LEAP_BATCHES`]). With [`Windows::heeding_order`] a batch that goes back behind
+//! what its station had sent before is taken for one of a clock that was set back.
+//!
 //! This module must not know of the store, the network or the wall clock: times are parameters.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use proto::{Aggregate, Channel, Quantity, Reading, RejectReason, Rejected, StationId, Stats, Timestamp, Window};
-use sha2::{Digest, Sha256};
+use proto::{Aggregate, Channel, Quantity, Reading, StationId, Timestamp, Window};
 
-use crate::filter::{HALF_WIDTH, Place};
+use crate::filter::HALF_WIDTH;
+use crate::limits::Filters;
 use crate::validate::{Limits, Timing, Tolerance, timing};
 
+mod carry;
+mod judge;
+
+pub use carry::CarriedError;
+pub use judge::RejectCounts;
+use judge::{aggregate, digest, judge};
+
+/// Batches in a row that leap ahead, without being fresh by the gateway's clock, before the watermark follows.
+pub const LEAP_BATCHES: u32 = 4;
 /// The sampling interval that is assumed of a station that has not said its own.
 const DEFAULT_INTERVAL_S: u32 = 300;
 
@@ -42,9 +57,14 @@ impl Shape {
     }
 
     /// How far behind the watermark readings are kept: a reading that comes as late as is allowed changes the verdict on
-    /// its neighbours within the context, and their windows need the context before them.
-    const fn keep_ms(&self) -> i64 {
-        self.tolerance.lateness_ms + 2 * self.context_ms + self.length_ms()
+    /// its neighbours within the context, and their windows need what the filters look back at.
+    const fn keep_ms(&self, look_back_ms: i64) -> i64 {
+        self.tolerance.lateness_ms + self.context_ms + look_back_ms + self.length_ms()
+    }
+
+    /// A gap in a station's readings that is no gap but a leap until it is confirmed.
+    fn leap_ms(&self) -> i64 {
+        self.tolerance.lateness_ms.max(self.context_ms)
     }
 
     /// Whether no reading that is still taken could change the window that starts at `start`.
@@ -81,19 +101,21 @@ pub struct Placed {
     pub late: u32,
     /// Nowhere: from the future.
     pub future: u32,
+    /// Nowhere: from long ago, or from before what the station had sent already.
+    pub clock: u32,
+    /// The first of those that a wrong clock has timed (`future` and `clock`).
+    pub wrong: Option<WrongTime>,
 }
 
-/// Rejected readings of a window by reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RejectCounts {
-    /// Physically impossible.
-    pub range: u32,
-    /// There and back faster than is believed.
-    pub rate: u32,
-    /// An outlier among its neighbours.
-    pub hampel: u32,
-    /// The channel had a reading of this time already.
-    pub duplicate: u32,
+/// A time that cannot be, and what could have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrongTime {
+    /// The reading's time.
+    pub time: Timestamp,
+    /// The earliest that would have been taken.
+    pub from: Timestamp,
+    /// The latest.
+    pub until: Timestamp,
 }
 
 /// What was last emitted of a window.
@@ -149,16 +171,35 @@ impl Entry {
     }
 }
 
+/// A channel's readings of the last hours.
+#[derive(Debug)]
+struct Series {
+    limits: Arc<Limits>,
+    entries: VecDeque<Entry>,
+}
+
+/// Batches that have leapt ahead, so far without being believed.
+#[derive(Debug, Clone, Copy)]
+struct Leap {
+    newest: Timestamp,
+    batches: u32,
+}
+
 #[derive(Debug, Default)]
 struct Station {
     rhythm: Rhythm,
-    /// The time of the newest believed reading.
+    /// The time of the newest believed reading, at most what the gateway's clock showed when it came.
     watermark: Option<Timestamp>,
+    /// The batch with the newest believed reading, and that reading's time.
+    top: Option<(Origin, Timestamp)>,
+    leap: Option<Leap>,
+    /// When readings last came that were believed, by the gateway's clock.
+    grown: Option<Timestamp>,
     /// During a replay: the watermark that the station had reached before.
     reached: Option<Timestamp>,
     /// When anything last came, by the gateway's clock.
     heard: Option<Timestamp>,
-    channels: BTreeMap<Channel, VecDeque<Entry>>,
+    channels: BTreeMap<Channel, Series>,
     /// Starts of windows whose aggregates may have changed since they were last computed.
     open: BTreeSet<Timestamp>,
     emitted: BTreeMap<Timestamp, Emitted>,
@@ -170,7 +211,10 @@ struct Station {
 #[derive(Debug)]
 pub struct Windows {
     shape: Shape,
-    limits: Vec<Limits>,
+    filters: Filters,
+    keep_ms: i64,
+    /// Whether a station's batches must be in order of time.
+    in_order: bool,
     stations: BTreeMap<StationId, Station>,
     /// Stations that got readings since [`Windows::close`].
     touched: BTreeSet<StationId>,
@@ -180,12 +224,23 @@ impl Windows {
     /// No windows yet. `limits` gives what is expected of each quantity.
     #[must_use]
     pub fn new(shape: Shape, limits: impl Fn(Quantity) -> Limits) -> Self {
-        Self {
-            shape,
-            limits: Quantity::ALL.into_iter().map(limits).collect(),
-            stations: BTreeMap::new(),
-            touched: BTreeSet::new(),
-        }
+        Self::with(shape, Filters::new(limits))
+    }
+
+    /// No windows yet, with filters that may differ by channel and station.
+    #[must_use]
+    pub fn with(shape: Shape, filters: Filters) -> Self {
+        let keep_ms = shape.keep_ms(filters.look_back_ms(shape.context_ms));
+        Self { shape, filters, keep_ms, in_order: false, stations: BTreeMap::new(), touched: BTreeSet::new() }
+    }
+
+    /// Holds native stations to it that a later batch has later readings: one that lies behind an earlier one by more than
+    /// a clock may be ahead is of a clock that was set back, and in no window. The order of batches is told by their
+    /// origins, so that what was only delayed on its way is none.
+    #[must_use]
+    pub fn heeding_order(mut self) -> Self {
+        self.in_order = true;
+        self
     }
 
     /// Sets what `station` has said about its rhythm.
@@ -208,19 +263,36 @@ impl Windows {
         now: Timestamp,
         commit: u64,
     ) -> Placed {
-        let shape = self.shape;
+        let (shape, keep_ms) = (self.shape, self.keep_ms);
         if !self.touched.contains(id) {
             self.touched.insert(id.clone());
         }
         let station = self.stations.entry(id.clone()).or_default();
         station.heard = Some(now);
         let before = station.watermark;
-        let needed_from = station.reached.map(|r| r.plus_millis(-shape.keep_ms()));
+        let needed_from = station.reached.map(|r| r.plus_millis(-keep_ms));
+        let behind = if self.in_order { station.behind(&shape, origin, readings, now) } else { None };
         let mut placed = Placed::default();
         let mut newest: Option<Timestamp> = None;
         for (index, reading) in (0u32..).zip(readings) {
+            let mut wrong = |from: Timestamp| {
+                let until = now.plus_millis(shape.tolerance.future_ms);
+                placed.wrong.get_or_insert(WrongTime { time: reading.time, from, until });
+            };
+            let oldest = || now.plus_millis(shape.tolerance.oldest_ms.saturating_neg());
             match timing(reading.time, before, now, &shape.tolerance) {
-                Timing::Future => placed.future += 1,
+                Timing::Future => {
+                    wrong(oldest());
+                    placed.future += 1;
+                }
+                Timing::Past => {
+                    wrong(oldest());
+                    placed.clock += 1;
+                }
+                Timing::Believed | Timing::Late if let Some(from) = behind => {
+                    wrong(from);
+                    placed.clock += 1;
+                }
                 Timing::Late => placed.late += 1,
                 Timing::Believed => {
                     placed.windowed += 1;
@@ -228,14 +300,14 @@ impl Windows {
                         continue;
                     }
                     newest = newest.max(Some(reading.time));
-                    let possible = &self.limits[usize::from(reading.channel.quantity.code())];
                     let entry = Entry { time: reading.time, origin, index, value: reading.value };
-                    station.place(&shape, possible, reading.channel, entry);
+                    station.place(&shape, &self.filters, id, reading.channel, entry);
                 }
             }
         }
         if let Some(newest) = newest {
-            station.watermark = station.watermark.max(Some(newest));
+            station.grown = Some(now);
+            station.follow(&shape, origin, newest, now);
             match station.commits.back_mut() {
                 Some((last, reached)) if *last == commit => *reached = newest.max(*reached),
                 _ => station.commits.push_back((commit, newest)),
@@ -253,6 +325,8 @@ impl Windows {
             all.windowed += one.windowed;
             all.late += one.late;
             all.future += one.future;
+            all.clock += one.clock;
+            all.wrong = all.wrong.or(one.wrong);
         }
         all
     }
@@ -262,7 +336,7 @@ impl Windows {
         let mut closed = Vec::new();
         for id in std::mem::take(&mut self.touched) {
             if let Some(station) = self.stations.get_mut(&id) {
-                station.close(&self.shape, &self.limits, &id, false, &mut closed);
+                station.close(&self.shape, self.keep_ms, &id, false, &mut closed);
             }
         }
         ordered(closed)
@@ -273,9 +347,9 @@ impl Windows {
     pub fn close_idle(&mut self, now: Timestamp, least_ms: i64) -> Vec<Closed> {
         let mut closed = Vec::new();
         for (id, station) in &mut self.stations {
-            let patience_ms = self.shape.idle_ms.max(least_ms).max(2000 * i64::from(station.rhythm.report_s));
+            let patience_ms = station.patience_ms(&self.shape, least_ms);
             if !station.open.is_empty() && station.heard.is_none_or(|heard| now.millis_since(heard) >= patience_ms) {
-                station.close(&self.shape, &self.limits, id, true, &mut closed);
+                station.close(&self.shape, self.keep_ms, id, true, &mut closed);
             }
         }
         ordered(closed)
@@ -300,9 +374,8 @@ impl Windows {
 
     /// The newest physically possible value of each of `station`'s channels.
     pub fn latest(&self, station: &StationId) -> impl Iterator<Item = Reading> {
-        self.stations.get(station).into_iter().flat_map(|s| &s.channels).filter_map(|(channel, entries)| {
-            let limits = &self.limits[usize::from(channel.quantity.code())];
-            let entry = entries.iter().rev().find(|e| limits.possible(e.value))?;
+        self.stations.get(station).into_iter().flat_map(|s| &s.channels).filter_map(|(channel, series)| {
+            let entry = series.entries.iter().rev().find(|e| series.limits.possible(e.value))?;
             Some(Reading { channel: *channel, time: entry.time, value: entry.value })
         })
     }
@@ -338,9 +411,47 @@ impl Windows {
 }
 
 impl Station {
+    /// How long a silence is an idle one.
+    fn patience_ms(&self, shape: &Shape, least_ms: i64) -> i64 {
+        shape.idle_ms.max(least_ms).max(2000 * i64::from(self.rhythm.report_s))
+    }
+
+    /// The time that a batch of `origin` must not lie behind, if it does. What the future holds is no measure.
+    fn behind(&self, shape: &Shape, origin: Origin, readings: &[Reading], now: Timestamp) -> Option<Timestamp> {
+        let (_, reached) = self.top.filter(|(top, _)| top.boot > 0 && *top < origin)?;
+        let (slack_ms, times) = (shape.tolerance.future_ms, readings.iter().map(|r| r.time));
+        let newest = times.filter(|time| time.millis_since(now) <= slack_ms).max()?;
+        let from = reached.plus_millis(-slack_ms);
+        (newest < from).then_some(from)
+    }
+
+    /// Moves the watermark to the newest reading of a batch, or waits for more that say the same when it leaps.
+    fn follow(&mut self, shape: &Shape, origin: Origin, newest: Timestamp, now: Timestamp) {
+        let leap_ms = shape.leap_ms();
+        let leaps = self.watermark.or(self.reached).is_some_and(|before| newest.millis_since(before) > leap_ms);
+        let fresh = now.millis_since(newest) <= shape.tolerance.future_ms;
+        if leaps && !fresh {
+            let again = self.leap.filter(|leap| leap.newest.millis_since(newest) <= leap_ms);
+            let batches = again.map_or(0, |leap| leap.batches) + 1;
+            if batches < LEAP_BATCHES {
+                self.leap = Some(Leap { newest: again.map_or(newest, |leap| leap.newest.max(newest)), batches });
+                return;
+            }
+        }
+        self.leap = None;
+        self.watermark = self.watermark.max(Some(newest.min(now)));
+        if self.top.is_none_or(|(_, reached)| newest > reached) {
+            self.top = Some((origin, newest));
+        }
+    }
+
     /// Puts a reading into its place, and marks the windows whose aggregates it may change.
-    fn place(&mut self, shape: &Shape, limits: &Limits, channel: Channel, entry: Entry) {
-        let entries = self.channels.entry(channel).or_default();
+    fn place(&mut self, shape: &Shape, filters: &Filters, id: &StationId, channel: Channel, entry: Entry) {
+        let series = self
+            .channels
+            .entry(channel)
+            .or_insert_with(|| Series { limits: filters.of(id, channel), entries: VecDeque::new() });
+        let (limits, entries) = (&*series.limits, &mut series.entries);
         let at = match entries.back() {
             Some(last) if last.key() >= entry.key() => match entries.binary_search_by(|e| e.key().cmp(&entry.key())) {
                 Ok(_) => return,
@@ -373,10 +484,17 @@ impl Station {
         for i in (at + 1..entries.len()).take_while(near).filter(counts).take(HALF_WIDTH) {
             mark(entries[i].time, &mut self.open);
         }
+        // A run of equal values may begin with this reading, or end.
+        if limits.stuck.is_some() {
+            let within_ms = limits.look_back_ms(shape.context_ms);
+            for later in entries.range(at + 1..).take_while(|e| e.time.millis_since(entry.time) <= within_ms) {
+                mark(later.time, &mut self.open);
+            }
+        }
     }
 
     /// Computes the open windows that are due, or all of them when the station is idle, and lets go of what is final.
-    fn close(&mut self, shape: &Shape, limits: &[Limits], id: &StationId, idle: bool, closed: &mut Vec<Closed>) {
+    fn close(&mut self, shape: &Shape, keep_ms: i64, id: &StationId, idle: bool, closed: &mut Vec<Closed>) {
         let Some(watermark) = self.watermark else { return };
         // The third reading after the end is the last that the filter looks at.
         let ahead_ms = (HALF_WIDTH as i64 - 1) * 1000 * i64::from(self.rhythm.interval_s);
@@ -385,7 +503,7 @@ impl Station {
             self.open.iter().copied().take_while(|start| idle || watermark.millis_since(*start) >= wait_ms).collect();
         for start in due {
             self.open.remove(&start);
-            let aggregates = self.evaluate(shape, limits, start);
+            let aggregates = self.evaluate(shape, start);
             if aggregates.is_empty() {
                 continue;
             }
@@ -402,12 +520,12 @@ impl Station {
                 Window { station: id.clone(), start, length_s: shape.length_s, revision: emitted.revision, aggregates };
             closed.push(Closed { window, emitted, newly_rejected });
         }
-        self.let_go(shape, watermark);
+        self.let_go(shape, keep_ms, watermark);
     }
 
-    fn let_go(&mut self, shape: &Shape, watermark: Timestamp) {
-        let from = watermark.plus_millis(-shape.keep_ms());
-        self.channels.retain(|_, entries| {
+    fn let_go(&mut self, shape: &Shape, keep_ms: i64, watermark: Timestamp) {
+        let from = watermark.plus_millis(-keep_ms);
+        self.channels.retain(|_, Series { entries, .. }| {
             while entries.front().is_some_and(|e| e.time < from) {
                 entries.pop_front();
             }
@@ -420,174 +538,21 @@ impl Station {
     }
 
     /// The aggregates of the window that starts at `start`: of each channel that has a reading in it.
-    fn evaluate(&self, shape: &Shape, limits: &[Limits], start: Timestamp) -> Vec<Aggregate> {
+    fn evaluate(&self, shape: &Shape, start: Timestamp) -> Vec<Aggregate> {
         let end = start.plus_millis(shape.length_ms());
         let mut aggregates = Vec::with_capacity(self.channels.len());
-        for (channel, entries) in &self.channels {
+        for (channel, Series { limits, entries }) in &self.channels {
             let first = entries.partition_point(|e| e.time < start);
             if entries.get(first).is_none_or(|e| e.time >= end) {
                 continue;
             }
             let context = shape.context_ms;
-            let low = entries.partition_point(|e| e.time < start.plus_millis(-context));
+            let low = entries.partition_point(|e| e.time < start.plus_millis(-limits.look_back_ms(context)));
             let high = entries.partition_point(|e| e.time < end.plus_millis(context));
-            let judged =
-                judge(entries.range(low..high), &limits[usize::from(channel.quantity.code())], context, start, end);
+            let judged = judge(entries.range(low..high), limits, context, start, end);
             aggregates.push(aggregate(*channel, &judged));
         }
         aggregates
-    }
-}
-
-/// The verdict on each reading with `start <= time < end`; none means accepted. `entries` are in order, and reach a context
-/// beyond the window on both sides.
-fn judge<'a>(
-    entries: impl Iterator<Item = &'a Entry>,
-    limits: &Limits,
-    context_ms: i64,
-    start: Timestamp,
-    end: Timestamp,
-) -> Vec<(f64, Option<RejectReason>)> {
-    let mut judged = Vec::new();
-    // Of one time the first counts, and only possible values are neighbours. With each, its place in `judged` if it is
-    // inside the window.
-    let mut candidates: Vec<(i64, f64, Option<usize>)> = Vec::new();
-    let mut last_time = None;
-    for entry in entries {
-        let inside = start <= entry.time && entry.time < end;
-        let verdict = if last_time.replace(entry.time) == Some(entry.time) {
-            Some(RejectReason::Duplicate)
-        } else if !limits.possible(entry.value) {
-            Some(RejectReason::Range)
-        } else {
-            None
-        };
-        if verdict.is_none() {
-            candidates.push((entry.time.as_millis(), entry.value, inside.then_some(judged.len())));
-        }
-        if inside {
-            judged.push((entry.value, verdict));
-        }
-    }
-    let mut neighbourhood = [0.0; 2 * HALF_WIDTH + 1];
-    for (at, &(time, value, place)) in candidates.iter().enumerate() {
-        let Some(place) = place else { continue };
-        let before = candidates[..at].iter().rev().take(HALF_WIDTH).take_while(|c| time - c.0 <= context_ms).count();
-        let after = candidates[at + 1..].iter().take(HALF_WIDTH).take_while(|c| c.0 - time <= context_ms).count();
-        let reach = before.min(after);
-        for (slot, candidate) in neighbourhood.iter_mut().zip(&candidates[at - reach..=at + reach]) {
-            *slot = candidate.1;
-        }
-        let stands = limits.hampel.as_ref().map_or(Place::Unknown, |h| h.place(&neighbourhood[..=2 * reach]));
-        let beside = |there: bool, index: usize| there.then(|| (candidates[index].0, candidates[index].1));
-        // A good reading between two spikes leaps from both of them. It stands where the others stand, and they do not.
-        let leaps = || limits.leaps(beside(before > 0, at.saturating_sub(1)), (time, value), beside(after > 0, at + 1));
-        judged[place].1 = match stands {
-            Place::Near => None,
-            _ if leaps() => Some(RejectReason::Rate),
-            Place::Outlier => Some(RejectReason::Hampel),
-            Place::Unknown | Place::Apart => None,
-        };
-    }
-    judged
-}
-
-/// What the accepted and the rejected readings of a channel come to. Sums go in order of time, so that they are the same
-/// to the last bit whenever they are computed again.
-fn aggregate(channel: Channel, judged: &[(f64, Option<RejectReason>)]) -> Aggregate {
-    let accepted = || judged.iter().filter(|(_, verdict)| verdict.is_none()).map(|(value, _)| *value);
-    let count = accepted().count();
-    let accepted = (count > 0).then(|| {
-        let (min, max) = extremes(accepted());
-        // Rounding may carry the mean of equal values past them.
-        let mean = (accepted().sum::<f64>() / count as f64).clamp(min, max);
-        let variance = accepted().map(|value| (value - mean) * (value - mean)).sum::<f64>() / count as f64;
-        Stats { count: u32::try_from(count).unwrap_or(u32::MAX), min, mean, max, stddev: variance.sqrt() }
-    });
-    let mut counts: BTreeMap<RejectReason, u32> = BTreeMap::new();
-    for reason in judged.iter().filter_map(|(_, verdict)| *verdict) {
-        *counts.entry(reason).or_default() += 1;
-    }
-    let rejected = (!counts.is_empty()).then(|| {
-        let (min, max) = extremes(judged.iter().filter(|(_, verdict)| verdict.is_some()).map(|(value, _)| *value));
-        Rejected { counts: counts.into_iter().collect(), min, max }
-    });
-    Aggregate { channel, accepted, rejected }
-}
-
-fn extremes(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), value| (min.min(value), max.max(value)))
-}
-
-/// Tells two contents of a window apart; the same on every machine and in every version.
-fn digest(aggregates: &[Aggregate]) -> i64 {
-    let mut hash = Sha256::new();
-    for aggregate in aggregates {
-        hash.update(aggregate.channel.code().to_le_bytes());
-        if let Some(s) = &aggregate.accepted {
-            hash.update(s.count.to_le_bytes());
-            for value in [s.min, s.mean, s.max, s.stddev] {
-                hash.update(value.to_bits().to_le_bytes());
-            }
-        }
-        hash.update([0xff]);
-        if let Some(r) = &aggregate.rejected {
-            for (reason, count) in &r.counts {
-                hash.update([reason_code(*reason)]);
-                hash.update(count.to_le_bytes());
-            }
-            for value in [r.min, r.max] {
-                hash.update(value.to_bits().to_le_bytes());
-            }
-        }
-        hash.update([0xfe]);
-    }
-    let hash = hash.finalize();
-    let mut first = [0; 8];
-    first.copy_from_slice(&hash[..8]);
-    i64::from_le_bytes(first)
-}
-
-const fn reason_code(reason: RejectReason) -> u8 {
-    match reason {
-        RejectReason::Range => 0,
-        RejectReason::Rate => 1,
-        RejectReason::Hampel => 2,
-        RejectReason::Late => 3,
-        RejectReason::Future => 4,
-        RejectReason::Duplicate => 5,
-    }
-}
-
-impl RejectCounts {
-    fn of(aggregates: &[Aggregate]) -> Self {
-        let mut all = Self::default();
-        for (reason, count) in aggregates.iter().filter_map(|a| a.rejected.as_ref()).flat_map(|r| &r.counts) {
-            match reason {
-                RejectReason::Range => all.range += count,
-                RejectReason::Rate => all.rate += count,
-                RejectReason::Hampel => all.hampel += count,
-                RejectReason::Duplicate => all.duplicate += count,
-                // These have no window.
-                RejectReason::Late | RejectReason::Future => {}
-            }
-        }
-        all
-    }
-
-    fn beyond(&self, before: &Self) -> Self {
-        Self {
-            range: self.range.saturating_sub(before.range),
-            rate: self.rate.saturating_sub(before.rate),
-            hampel: self.hampel.saturating_sub(before.hampel),
-            duplicate: self.duplicate.saturating_sub(before.duplicate),
-        }
-    }
-
-    /// Each reason's name and count.
-    #[must_use]
-    pub const fn by_reason(&self) -> [(&'static str, u32); 4] {
-        [("range", self.range), ("rate", self.rate), ("hampel", self.hampel), ("duplicate", self.duplicate)]
     }
 }
 

@@ -43,11 +43,16 @@ pub enum RejectReason {
     Future,
     /// The channel has another reading of the same time.
     Duplicate,
+    /// The same value, to the last bit, for longer than the channel may stand still.
+    Stuck,
+    /// Of a time that cannot be: long past, or before what its station had sent already.
+    Clock,
 }
 
 impl RejectReason {
     /// Every reason, in the order of their codes.
-    pub const ALL: [Self; 6] = [Self::Range, Self::Rate, Self::Hampel, Self::Late, Self::Future, Self::Duplicate];
+    pub const ALL: [Self; 8] =
+        [Self::Range, Self::Rate, Self::Hampel, Self::Late, Self::Future, Self::Duplicate, Self::Stuck, Self::Clock];
 
     /// Its name in tables, metrics and the API.
     #[must_use]
@@ -59,6 +64,8 @@ impl RejectReason {
             Self::Late => "late",
             Self::Future => "future",
             Self::Duplicate => "duplicate",
+            Self::Stuck => "stuck",
+            Self::Clock => "clock",
         }
     }
 }

@@ -26,7 +26,7 @@ macro_rules! roll_up {
                 CROSS JOIN LATERAL (
                     SELECT a.count::double precision, a.min, a.mean, a.max, a.stddev, a.rejected_range, a.rejected_rate,
                         a.rejected_hampel, a.rejected_late, a.rejected_future, a.rejected_duplicate,
-                        a.rejected_min, a.rejected_max
+                        a.rejected_stuck, a.rejected_clock, a.rejected_min, a.rejected_max
                     FROM ", $from, " a
                     WHERE a.farm_id = $1 AND a.station_id = t.station_id AND a.channel = t.channel
                         AND a.start >= t.start AND a.start < t.start + interval '", $length, "'
@@ -34,19 +34,20 @@ macro_rules! roll_up {
                 WINDOW w AS (PARTITION BY t.station_id, t.channel, t.start)
             )
             INSERT INTO ", $to, " (farm_id, station_id, channel, start, count, min, mean, max, stddev, rejected_range,
-                rejected_rate, rejected_hampel, rejected_late, rejected_future, rejected_duplicate, rejected_min,
-                rejected_max)
+                rejected_rate, rejected_hampel, rejected_late, rejected_future, rejected_duplicate, rejected_stuck,
+                rejected_clock, rejected_min, rejected_max)
             SELECT $1, station_id, channel, whole, sum(count)::bigint, min(min),
                 least(greatest(min(whole_mean), min(min)), max(max)), max(max),
                 sqrt(sum(count * (stddev * stddev + (mean - whole_mean) * (mean - whole_mean))) / nullif(sum(count), 0)),
                 sum(rejected_range), sum(rejected_rate), sum(rejected_hampel), sum(rejected_late), sum(rejected_future),
-                sum(rejected_duplicate), min(rejected_min), max(rejected_max)
+                sum(rejected_duplicate), sum(rejected_stuck), sum(rejected_clock), min(rejected_min), max(rejected_max)
             FROM part GROUP BY station_id, channel, whole
             ON CONFLICT (farm_id, station_id, channel, start) DO UPDATE SET count = excluded.count, min = excluded.min,
                 mean = excluded.mean, max = excluded.max, stddev = excluded.stddev,
                 rejected_range = excluded.rejected_range, rejected_rate = excluded.rejected_rate,
                 rejected_hampel = excluded.rejected_hampel, rejected_late = excluded.rejected_late,
                 rejected_future = excluded.rejected_future, rejected_duplicate = excluded.rejected_duplicate,
+                rejected_stuck = excluded.rejected_stuck, rejected_clock = excluded.rejected_clock,
                 rejected_min = excluded.rejected_min, rejected_max = excluded.rejected_max"
         )
     };
@@ -59,17 +60,18 @@ statements! {
     /// $1 farm; all others are columns. A row with a higher revision replaces, any other is left.
     UPSERT_AGGREGATES = "INSERT INTO aggregate AS a (farm_id, station_id, channel, start, length_s, revision, count, min,
             mean, max, stddev, rejected_range, rejected_rate, rejected_hampel, rejected_late, rejected_future,
-            rejected_duplicate, rejected_min, rejected_max)
+            rejected_duplicate, rejected_stuck, rejected_clock, rejected_min, rejected_max)
         SELECT $1, r.* FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::integer[], $6::integer[],
             $7::integer[], $8::double precision[], $9::double precision[], $10::double precision[],
             $11::double precision[], $12::integer[], $13::integer[], $14::integer[], $15::integer[], $16::integer[],
-            $17::integer[], $18::double precision[], $19::double precision[]) AS r
+            $17::integer[], $18::integer[], $19::integer[], $20::double precision[], $21::double precision[]) AS r
         ON CONFLICT (farm_id, station_id, channel, start, length_s) DO UPDATE SET revision = excluded.revision,
             count = excluded.count, min = excluded.min, mean = excluded.mean, max = excluded.max,
             stddev = excluded.stddev, rejected_range = excluded.rejected_range,
             rejected_rate = excluded.rejected_rate, rejected_hampel = excluded.rejected_hampel,
             rejected_late = excluded.rejected_late, rejected_future = excluded.rejected_future,
-            rejected_duplicate = excluded.rejected_duplicate, rejected_min = excluded.rejected_min,
+            rejected_duplicate = excluded.rejected_duplicate, rejected_stuck = excluded.rejected_stuck,
+            rejected_clock = excluded.rejected_clock, rejected_min = excluded.rejected_min,
             rejected_max = excluded.rejected_max
         WHERE excluded.revision > a.revision";
 
@@ -287,7 +289,7 @@ mod tests {
         let columns = Columns::of(&windows.iter().collect::<Vec<_>>());
         assert_eq!(columns.revisions, [2]);
         assert_eq!(columns.accepted[1], [Some(2.0)]);
-        assert_eq!(columns.rejected.map(|column| column[0]), [0, 0, 2, 0, 0, 0]);
+        assert_eq!(columns.rejected.map(|column| column[0]), [0, 0, 2, 0, 0, 0, 0, 0]);
     }
 
     #[test]

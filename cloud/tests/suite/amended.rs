@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use proto::RejectReason::{Hampel, Range, Rate};
+use proto::RejectReason::{Clock, Hampel, Range, Rate, Stuck};
 use proto::{Channel, RejectReason, Timestamp, Window};
+use rand::seq::SliceRandom as _;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use sqlx::FromRow;
@@ -20,7 +21,7 @@ async fn hours_and_days_are_what_the_windows_say() {
     let random = &mut ChaCha8Rng::seed_from_u64(7);
     let channels = ["soil_moisture_20cm", "pressure", "rain"].map(channel);
 
-    // Three days of two stations; each window comes one to three times with rising revisions, among others'.
+    // Three days of two stations; each window comes in one to three revisions, and in any order: the highest counts.
     let mut sent: Vec<Window> = Vec::new();
     let mut truth: BTreeMap<(String, Timestamp, Channel), Readings> = BTreeMap::new();
     for station in ["n1", "n2"] {
@@ -37,7 +38,7 @@ async fn hours_and_days_are_what_the_windows_say() {
             }
         }
     }
-    sent.sort_by_key(|window| (window.start.plus_secs(i64::from(window.revision) * 7000), window.revision));
+    sent.shuffle(random);
     let mut first = 1;
     for records in sent.chunks(97) {
         let batch = windows(first, records.iter().cloned());
@@ -64,7 +65,7 @@ async fn hours_and_days_are_what_the_windows_say() {
 fn readings(random: &mut ChaCha8Rng, channel: Channel) -> Readings {
     let base = if channel.to_string() == "pressure" { 1013.25 } else { 0.2 };
     let accepted = (0..random.random_range(0..6)).map(|_| base + random.random_range(-0.1..0.1)).collect();
-    let reason = |random: &mut ChaCha8Rng| [Range, Rate, Hampel][random.next_u32() as usize % 3];
+    let reason = |random: &mut ChaCha8Rng| [Range, Rate, Hampel, Stuck, Clock][random.next_u32() as usize % 5];
     let rejected = (0..random.random_range(0..3)).map(|_| (reason(random), random.random_range(-9.0..9.0))).collect();
     (accepted, rejected)
 }
@@ -82,6 +83,8 @@ struct Row {
     rejected_range: i64,
     rejected_rate: i64,
     rejected_hampel: i64,
+    rejected_stuck: i64,
+    rejected_clock: i64,
     rejected: i64,
     rejected_min: Option<f64>,
     rejected_max: Option<f64>,
@@ -90,8 +93,8 @@ struct Row {
 async fn rows(cloud: &Cloud, table: &str) -> Vec<Row> {
     let query = format!(
         "SELECT station_id, channel, extract(epoch FROM start)::bigint AS start_s, count::bigint, min, mean, max, stddev,
-            rejected_range::bigint, rejected_rate::bigint, rejected_hampel::bigint, rejected::bigint, rejected_min,
-            rejected_max FROM {table} WHERE farm_id = 'fallon'"
+            rejected_range::bigint, rejected_rate::bigint, rejected_hampel::bigint, rejected_stuck::bigint,
+            rejected_clock::bigint, rejected::bigint, rejected_min, rejected_max FROM {table} WHERE farm_id = 'fallon'"
     );
     sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&cloud.pool).await.unwrap()
 }
@@ -101,8 +104,8 @@ impl Row {
         let of = |reason| rejected.iter().filter(|(of, _)| *of == reason).count() as i64;
         assert_eq!(self.count, accepted.len() as i64, "{what}");
         assert_eq!(
-            [self.rejected_range, self.rejected_rate, self.rejected_hampel],
-            [of(Range), of(Rate), of(Hampel)],
+            [self.rejected_range, self.rejected_rate, self.rejected_hampel, self.rejected_stuck, self.rejected_clock],
+            [of(Range), of(Rate), of(Hampel), of(Stuck), of(Clock)],
             "{what}"
         );
         assert_eq!(self.rejected, rejected.len() as i64, "{what}");

@@ -125,10 +125,18 @@ impl History {
             if let Some(rejected) = aggregate.rejected.as_ref().filter(|r| judged(r)) {
                 slot.rejected.push((channel, Span { min: rejected.min as f32, max: rejected.max as f32 }));
             }
-            slot.cells[channel] = aggregate.accepted.as_ref().map(|s| {
+            let accepted = aggregate.accepted.as_ref().map(|s| {
                 let [min, mean, max, stddev] = [s.min, s.mean, s.max, s.stddev].map(|v| v as f32);
                 Cell { min, mean, max, stddev }
             });
+            // A filter may keep a value that stands still out of the aggregates. Who looks for what is wrong must see it.
+            let still = || {
+                let rejected = aggregate.rejected.as_ref()?;
+                let only_stuck = rejected.counts.iter().all(|(reason, _)| *reason == RejectReason::Stuck);
+                let value = rejected.min as f32;
+                only_stuck.then_some(Cell { min: value, mean: value, max: value, stddev: 0.0 })
+            };
+            slot.cells[channel] = accepted.or_else(still);
         }
         self.slots[index] = slot;
     }

@@ -74,7 +74,7 @@ impl Analysis {
         shared: Arc<Shared>,
         now: Timestamp,
     ) -> Result<(Self, Recent, watch::Receiver<Snapshot>), StoreError> {
-        let mut windows = Windows::new(config.windows.shape(), |quantity| config.limits(quantity));
+        let mut windows = Windows::with(config.windows.shape(), config.filters()).heeding_order();
         let mut emitted = store.emitted()?;
         for (station, known) in store.stations()? {
             let birth = known.birth.as_deref().and_then(|bytes| Birth::decode(bytes).ok());

@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use proto::{RejectReason, Rejected};
+
 use super::*;
 
 const MINUTE: i64 = 60_000;
@@ -112,10 +114,11 @@ fn a_reading_later_than_is_waited_for_is_counted_and_changes_nothing() {
     let mut windows = windows();
     send(&mut windows, 1, &[moisture(0, 0.2), moisture(121, 0.2)]);
     let placed = windows.insert(&station(), origin(2), &[moisture(0, 0.3), moisture(1, 0.2)], minute(121), 2);
-    assert_eq!(placed, Placed { windowed: 1, late: 1, future: 0 });
+    assert_eq!(placed, Placed { windowed: 1, late: 1, ..Placed::default() });
     let placed = windows.insert(&station(), origin(3), &[moisture(127, 0.2), moisture(130, 0.2)], minute(122), 3);
-    assert_eq!(placed, Placed { windowed: 1, late: 0, future: 1 });
-    assert_eq!(windows.watermark(&station()), Some(minute(127)), "the future does not move the watermark");
+    let wrong = Some(WrongTime { time: minute(130), from: minute(122 - 90 * 1440), until: minute(127) });
+    assert_eq!(placed, Placed { windowed: 1, future: 1, wrong, ..Placed::default() });
+    assert_eq!(windows.watermark(&station()), Some(minute(122)), "the watermark is never ahead of the gateway's clock");
 }
 
 #[test]
@@ -330,4 +333,165 @@ fn a_good_reading_between_two_spikes_is_accepted() {
     let rejected: Vec<_> = last.values().filter_map(|a| a.rejected.as_ref()).collect();
     assert!(rejected.iter().all(|r| r.min > 40.0), "only the spikes: {rejected:?}");
     assert_eq!(rejected.iter().map(|r| r.total()).sum::<u32>(), 5);
+}
+
+/// What each window holds in the end: accepted and rejected readings, by reason.
+fn counts(closed: Vec<Closed>) -> BTreeMap<Timestamp, (u32, Vec<(RejectReason, u32)>)> {
+    let mut last = BTreeMap::new();
+    for Closed { window, .. } in closed {
+        let aggregate = &window.aggregates[0];
+        let rejected = aggregate.rejected.as_ref().map_or_else(Vec::new, |r| r.counts.clone());
+        last.insert(window.start, (aggregate.accepted.map_or(0, |s| s.count), rejected));
+    }
+    last
+}
+
+fn with_stuck(hours: i64) -> Windows {
+    let stuck = Some(crate::validate::Stuck { after_ms: hours * 60 * MINUTE });
+    Windows::new(shape(), |quantity| Limits { stuck, ..Limits::of(quantity) })
+}
+
+#[test]
+fn a_value_that_stands_still_is_rejected_once_it_has_for_too_long() {
+    // Twelve hours of a living signal, ten of a dead one, two of a living one.
+    let value = |i: i64| if (144..264).contains(&i) { 0.2 } else { 0.2 + 0.0001 * (1 + i % 7) as f64 };
+    let readings: Vec<Reading> = (0..288).map(|i| moisture(i * 5, value(i))).collect();
+    let mut windows = with_stuck(6);
+    let mut closed = send(&mut windows, 1, &readings);
+    closed.extend(windows.close_idle(late_evening(), 0));
+    let newly: u32 = closed.iter().map(|c| c.newly_rejected.stuck).sum();
+    let in_order = counts(closed);
+    let rejected: Vec<_> = in_order.iter().filter(|(_, (_, rejected))| !rejected.is_empty()).collect();
+    // The first dead reading is of minute 720, and six hours later it is enough.
+    assert_eq!(*rejected[0].0, minute(720 + 360));
+    assert_eq!(*rejected.last().unwrap().0, minute(264 * 5 - 15));
+    assert!(rejected.iter().all(|(_, (accepted, r))| *accepted == 0 && *r == [(RejectReason::Stuck, 3)]));
+    assert_eq!((rejected.len(), newly), (16, 48));
+
+    // In any order the same, although each verdict looks back for hours: the earliest of the day comes last.
+    let mut windows = with_stuck(6);
+    let (mut closed, mut batches) = (Vec::new(), (1u64..).zip(readings.chunks(3)).collect::<Vec<_>>());
+    for chunk in batches.chunks_mut(8) {
+        chunk.reverse();
+    }
+    for (sequence, batch) in batches {
+        windows.insert(&station(), origin(sequence), batch, minute(288 * 5), sequence);
+        closed.extend(windows.close());
+    }
+    closed.extend(windows.close_idle(late_evening(), 0));
+    assert_eq!(counts(closed), in_order);
+}
+
+#[test]
+fn a_gap_or_a_movement_ends_a_standstill_and_by_default_nothing_is_one() {
+    let readings: Vec<Reading> = (0..200).filter(|i| !(60..75).contains(i)).map(|i| moisture(i * 5, 0.2)).collect();
+    let stuck = |windows: &mut Windows| {
+        let mut closed = send(windows, 1, &readings);
+        closed.extend(windows.close_idle(late_evening(), 0));
+        closed.iter().map(|c| c.newly_rejected.stuck).sum::<u32>()
+    };
+    // 375 minutes after the gap is minute 375; from 735 on it is stuck again.
+    assert_eq!(stuck(&mut with_stuck(6)), (200 - 75) - 72);
+    assert_eq!(stuck(&mut windows()), 0);
+}
+
+#[test]
+fn a_clock_that_is_ahead_a_little_makes_no_later_reading_late() {
+    let shape = Shape { tolerance: Tolerance { lateness_ms: 0, ..shape().tolerance }, ..shape() };
+    let mut windows = Windows::new(shape, Limits::of);
+    windows.insert(&station(), origin(1), &[moisture(14, 0.2)], minute(10), 1);
+    assert_eq!(windows.watermark(&station()), Some(minute(10)));
+    let placed = windows.insert(&station(), origin(2), &[moisture(11, 0.2)], minute(11), 2);
+    assert_eq!(placed, Placed { windowed: 1, ..Placed::default() });
+}
+
+#[test]
+fn a_leap_ahead_in_a_backlog_makes_no_later_reading_late() {
+    // A week's backlog in order, on a clock that for three reports was two days ahead.
+    let now = minute(7 * 1440);
+    let mut windows = windows().heeding_order();
+    let mut late = 0;
+    for i in 0..200 {
+        let wrong = if (50..53).contains(&i) { 2880 } else { 0 };
+        let placed = windows.insert(&station(), origin(1 + i as u64), &[moisture(i * 5 + wrong, 0.2)], now, i as u64);
+        late += placed.late + placed.clock + placed.future;
+        windows.close();
+    }
+    assert_eq!((late, windows.watermark(&station())), (0, Some(minute(199 * 5))));
+
+    // A true gap is believed when the fourth report has made it, or at once when the gateway's clock says the same.
+    for (i, expected) in [(0, 199 * 5), (1, 199 * 5), (2, 199 * 5), (3, 5015)] {
+        windows.insert(&station(), origin(300 + i), &[moisture(5000 + 5 * i as i64, 0.2)], now, 300 + i);
+        assert_eq!(windows.watermark(&station()), Some(minute(expected)), "after report {i}");
+    }
+    windows.insert(&station(), origin(400), &[moisture(7 * 1440 - 1, 0.2)], now, 400);
+    assert_eq!(windows.watermark(&station()), Some(minute(7 * 1440 - 1)));
+}
+
+#[test]
+fn a_clock_that_is_set_back_is_found_by_the_order_of_batches() {
+    let mut windows = windows().heeding_order();
+    send(&mut windows, 1, &(0..60).map(|i| moisture(i * 5, 0.2)).collect::<Vec<_>>());
+    // What was delayed on its way has an earlier sequence, and amends its window.
+    let placed = windows.insert(&station(), Origin { boot: 1, sequence: 19 }, &[moisture(272, 0.2)], minute(300), 30);
+    assert_eq!(placed, Placed { windowed: 1, ..Placed::default() });
+    // A clock set right from being ahead within the tolerance goes back a little.
+    let placed = windows.insert(&station(), origin(31), &[moisture(291, 0.2)], minute(300), 31);
+    assert_eq!(placed, Placed { windowed: 1, ..Placed::default() });
+    // A later batch, of this boot or a later one, and an hour back: a wrong clock.
+    for (n, origin) in (32..).zip([origin(32), Origin { boot: 2, sequence: 1 }]) {
+        let placed = windows.insert(&station(), origin, &[moisture(236, 0.2), moisture(240, 0.2)], minute(301), n);
+        let wrong = Some(WrongTime { time: minute(236), from: minute(290), until: minute(306) });
+        assert_eq!(placed, Placed { clock: 2, wrong, ..Placed::default() });
+    }
+    // Set right, it goes on.
+    let placed = windows.insert(&station(), Origin { boot: 2, sequence: 2 }, &[moisture(305, 0.2)], minute(305), 40);
+    assert_eq!(placed, Placed { windowed: 1, ..Placed::default() });
+    // A reading that came without boot and sequence is only held against the lateness.
+    let placed = windows.insert_plain(&station(), &[moisture(240, 0.25)], minute(305), 41);
+    assert_eq!(placed, Placed { windowed: 1, ..Placed::default() });
+}
+
+#[test]
+fn a_silent_station_needs_no_commit_any_more_and_comes_back_as_if_it_did() {
+    let readings: Vec<Reading> = (0..100).map(|i| moisture(i * 5, 0.2 + 0.001 * f64::from(i as i32 % 5))).collect();
+    let (before, after) = readings.split_at(58);
+    let run = |carry: bool, restart: bool| {
+        let mut alive = windows().heeding_order();
+        let mut last = Final::new();
+        record(send(&mut alive, 1, before), &mut last);
+        record(alive.close_idle(minute(24 * 60), 0), &mut last);
+        let (mut emitted, reached) = (BTreeMap::new(), alive.watermark(&station()));
+        if carry {
+            assert!(alive.carry(minute(300), 0).is_empty(), "not silent yet");
+            let carried = alive.carry(minute(24 * 60), 0);
+            assert_eq!(carried.len(), 1);
+            assert_eq!(alive.oldest_commit(), None);
+            assert!(alive.carry(minute(48 * 60), 0).is_empty(), "once");
+            if restart {
+                emitted.extend(alive.stations[&station()].emitted.clone());
+                alive = windows().heeding_order();
+                alive.restore(&station(), Rhythm::default(), reached, emitted);
+                alive.restore_carried(&station(), &carried[0].1).unwrap();
+                alive.resume(minute(25 * 60));
+                assert!(alive.close().is_empty());
+                assert!(alive.restore_carried(&station(), b"nonsense").is_err());
+            }
+        } else {
+            assert!(alive.oldest_commit().is_some());
+        }
+        // It had only lost its radio. The window in which it fell silent is amended from both halves.
+        for (sequence, batch) in (100..).zip(after.chunks(3)) {
+            alive.insert(&station(), origin(sequence), batch, minute(26 * 60), sequence);
+            record(alive.close(), &mut last);
+        }
+        let back = alive.insert(&station(), origin(200), &[moisture(0, 0.2)], minute(26 * 60), 200);
+        assert_eq!(back.clock, 1);
+        record(alive.close_idle(late_evening(), 0), &mut last);
+        last
+    };
+    let whole = run(false, false);
+    assert_eq!(whole.len(), 34);
+    assert_eq!(run(true, false), whole);
+    assert_eq!(run(true, true), whole);
 }

@@ -1,0 +1,159 @@
+//! What the windows need of a station that fell silent, in one piece, so that its raw commits may go.
+//!
+//! Open windows are built again from raw commits. A station that went silent would hold its last ones for ever, and with
+//! them everything that came after. So what is still needed of them is carried in one blob, exactly as it stands in
+//! memory: when the station comes back, its windows go on as if nothing had been let go of.
+
+use std::collections::VecDeque;
+
+use prost::Message;
+use proto::{Channel, StationId, Timestamp};
+
+use super::{Entry, Origin, Series, Station, Windows};
+
+/// zstd's level: a blob is written once in a silence.
+const LEVEL: i32 = 3;
+/// The largest blob once decompressed, bytes: far above a station's readings of some hours.
+const MAX_BYTES: usize = 64 << 20;
+
+/// A blob that is none.
+#[derive(Debug, thiserror::Error)]
+#[error("what was carried of station {station}: {detail}")]
+pub struct CarriedError {
+    /// Whose.
+    pub station: StationId,
+    /// What is wrong.
+    pub detail: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Carried {
+    #[prost(sint64, optional, tag = "1")]
+    watermark_ms: Option<i64>,
+    #[prost(message, optional, tag = "2")]
+    top: Option<At>,
+    #[prost(message, repeated, tag = "3")]
+    columns: Vec<Column>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct At {
+    #[prost(uint32, tag = "1")]
+    boot: u32,
+    #[prost(uint64, tag = "2")]
+    sequence: u64,
+    #[prost(sint64, tag = "3")]
+    time_ms: i64,
+}
+
+/// The readings of a channel in their order, a number of each.
+#[derive(Clone, PartialEq, Message)]
+struct Column {
+    #[prost(uint32, tag = "1")]
+    channel: u32,
+    #[prost(sint64, repeated, tag = "2")]
+    times_ms: Vec<i64>,
+    #[prost(uint32, repeated, tag = "3")]
+    boots: Vec<u32>,
+    #[prost(uint64, repeated, tag = "4")]
+    sequences: Vec<u64>,
+    #[prost(uint32, repeated, tag = "5")]
+    indexes: Vec<u32>,
+    #[prost(double, repeated, tag = "6")]
+    values: Vec<f64>,
+}
+
+impl Windows {
+    /// What is needed of the stations that have been silent for as long as readings are kept, in one blob each; their raw
+    /// commits are needed no more. It must be on disk before any of these go: give it to the same transaction that notes
+    /// [`Windows::oldest_commit`], and to [`Windows::restore_carried`] after a restart, before the replay. A later blob of a
+    /// station replaces an earlier one. `least_ms` as in [`Windows::close_idle`].
+    pub fn carry(&mut self, now: Timestamp, least_ms: i64) -> Vec<(StationId, Vec<u8>)> {
+        let mut carried = Vec::new();
+        for (id, station) in &mut self.stations {
+            let silence_ms = station.patience_ms(&self.shape, least_ms).max(self.keep_ms);
+            let silent = station.grown.is_none_or(|grown| now.millis_since(grown) >= silence_ms);
+            if station.commits.is_empty() || !station.open.is_empty() || station.reached.is_some() || !silent {
+                continue;
+            }
+            // Nobody contradicted a leap: it is believed.
+            if let Some(leap) = station.leap.take() {
+                station.watermark = station.watermark.max(Some(leap.newest.min(now)));
+            }
+            if let Ok(blob) = zstd::bulk::compress(&station.carried().encode_to_vec(), LEVEL) {
+                station.commits.clear();
+                carried.push((id.clone(), blob));
+            }
+        }
+        carried
+    }
+
+    /// Takes up what was carried of a station before the restart. After [`Windows::restore`], before the replay.
+    ///
+    /// # Errors
+    /// When `blob` is damaged; nothing of it is taken up then.
+    pub fn restore_carried(&mut self, id: &StationId, blob: &[u8]) -> Result<(), CarriedError> {
+        let error = |detail: String| CarriedError { station: id.clone(), detail };
+        let bytes = zstd::bulk::decompress(blob, MAX_BYTES).map_err(|e| error(e.to_string()))?;
+        let carried = Carried::decode(bytes.as_slice()).map_err(|e| error(e.to_string()))?;
+        let mut columns = Vec::with_capacity(carried.columns.len());
+        for column in carried.columns {
+            let channel = Channel::from_code(column.channel).map_err(|e| error(e.to_string()))?;
+            columns.push((channel, column.entries().ok_or_else(|| error(format!("{channel} is not whole")))?));
+        }
+        let (shape, keep_ms) = (self.shape, self.keep_ms);
+        let station = self.stations.entry(id.clone()).or_default();
+        let from = station.reached.map(|reached| reached.plus_millis(-keep_ms));
+        for (channel, entries) in columns {
+            for entry in entries.into_iter().filter(|e| from.is_none_or(|from| e.time >= from)) {
+                station.place(&shape, &self.filters, id, channel, entry);
+            }
+        }
+        station.watermark = station.watermark.max(carried.watermark_ms.map(Timestamp::from_millis));
+        station.top =
+            carried.top.map(|at| (Origin { boot: at.boot, sequence: at.sequence }, Timestamp::from_millis(at.time_ms)));
+        Ok(())
+    }
+}
+
+impl Station {
+    fn carried(&self) -> Carried {
+        Carried {
+            watermark_ms: self.watermark.map(Timestamp::as_millis),
+            top: self.top.map(|(origin, time)| At {
+                boot: origin.boot,
+                sequence: origin.sequence,
+                time_ms: time.as_millis(),
+            }),
+            columns: self.channels.iter().map(|(channel, series)| Column::of(*channel, series)).collect(),
+        }
+    }
+}
+
+impl Column {
+    fn of(channel: Channel, Series { entries, .. }: &Series) -> Self {
+        Self {
+            channel: channel.code(),
+            times_ms: entries.iter().map(|e| e.time.as_millis()).collect(),
+            boots: entries.iter().map(|e| e.origin.boot).collect(),
+            sequences: entries.iter().map(|e| e.origin.sequence).collect(),
+            indexes: entries.iter().map(|e| e.index).collect(),
+            values: entries.iter().map(|e| e.value).collect(),
+        }
+    }
+
+    /// None when the lists differ in length.
+    fn entries(&self) -> Option<VecDeque<Entry>> {
+        let count = self.times_ms.len();
+        if [self.boots.len(), self.sequences.len(), self.indexes.len(), self.values.len()] != [count; 4] {
+            return None;
+        }
+        let entry = |at: usize| Entry {
+            time: Timestamp::from_millis(self.times_ms[at]),
+            origin: Origin { boot: self.boots[at], sequence: self.sequences[at] },
+            index: self.indexes[at],
+            value: self.values[at],
+        };
+        Some((0..count).map(entry).collect())
+    }
+}
