@@ -25,11 +25,19 @@ use bytes::Bytes;
 use proto::{Birth, Channel, FieldId, GatewayId, Reading, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::mapping::JsonConfig;
 use super::sparkplug::{self, SparkplugConfig};
 
 pub mod channels;
+pub mod chirpstack;
 pub mod filter;
+pub mod json;
 pub mod names;
+pub mod senml;
+pub mod values;
+
+pub use chirpstack::ChirpstackConfig;
+pub use senml::SenmlConfig;
 
 pub use channels::{ChannelRule, Channels, Target};
 
@@ -55,6 +63,9 @@ pub struct Decoded {
     pub aside: Option<String>,
     /// Channels that nobody mapped.
     pub unknown: Vec<Unknown>,
+    /// Whether some of the readings are of the moment at which the message came, for it does not say their time: then the
+    /// same bytes at another moment are other readings.
+    pub untimed: bool,
     /// What is to be published, once the message is on disk: topic and payload.
     pub replies: Vec<(String, Bytes)>,
     /// What the decoder wants to have again after a restart, by key; none to forget it.
@@ -185,6 +196,12 @@ pub struct SourceConfig {
 pub enum Kind {
     /// Sparkplug B 3.0.
     Sparkplug(SparkplugConfig),
+    /// ChirpStack v4's events.
+    Chirpstack(ChirpstackConfig),
+    /// SenML packs.
+    Senml(SenmlConfig),
+    /// Any JSON, by a mapping.
+    Json(JsonConfig),
 }
 
 impl Kind {
@@ -193,12 +210,15 @@ impl Kind {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Sparkplug(_) => "sparkplug",
+            Self::Chirpstack(_) => "chirpstack",
+            Self::Senml(_) => "senml",
+            Self::Json(_) => "json",
         }
     }
 }
 
 /// What every source has.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Common {
     /// Its name, in the log, in counters and on the page; its kind's when it is not there.
@@ -274,6 +294,9 @@ impl SourceConfig {
     pub fn filters(&self) -> Vec<String> {
         match &self.kind {
             Kind::Sparkplug(config) => config.filters(),
+            Kind::Chirpstack(config) => config.topics.clone(),
+            Kind::Senml(config) => config.filters(),
+            Kind::Json(config) => config.filters(),
         }
     }
 
@@ -282,6 +305,9 @@ impl SourceConfig {
     pub fn decoder(&self, gateway: &GatewayId) -> Box<dyn Decoder> {
         match &self.kind {
             Kind::Sparkplug(config) => Box::new(sparkplug::Host::new(&self.common, config, gateway)),
+            Kind::Chirpstack(config) => Box::new(chirpstack::Events::new(&self.common, config)),
+            Kind::Senml(config) => Box::new(senml::Packs::new(&self.common, config)),
+            Kind::Json(config) => json::decoder(&self.common, config),
         }
     }
 
@@ -307,11 +333,16 @@ impl SourceConfig {
                 say(&format!("channels.{key}"), format!("{value:?}"), &expected);
             }
         }
-        let of_kind = match &self.kind {
-            Kind::Sparkplug(config) => config.check(),
+        let of_kind: Vec<(&str, String, String)> = match &self.kind {
+            Kind::Sparkplug(config) => {
+                config.check().into_iter().map(|(key, value, expected)| (key, value, expected.to_owned())).collect()
+            }
+            Kind::Chirpstack(config) => config.check(),
+            Kind::Senml(config) => config.check(),
+            Kind::Json(config) => config.check(),
         };
         for (key, value, expected) in of_kind {
-            say(key, value, expected);
+            say(key, value, &expected);
         }
         wrong
     }
@@ -520,3 +551,5 @@ impl std::fmt::Debug for Sources {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_kinds;

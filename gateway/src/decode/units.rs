@@ -7,7 +7,7 @@
 
 use proto::Quantity;
 
-/// A way from one unit to another: `(value - zero) * times / over`.
+/// A way from one unit to another: `(value - zero) * times / over + plus`.
 ///
 /// Two integers instead of one factor, so that 23.1 % is exactly the `f64` of 0.231 and not its neighbour.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,6 +15,7 @@ pub struct Conversion {
     zero: f64,
     times: f64,
     over: f64,
+    plus: f64,
 }
 
 /// A unit that does not lead to a quantity's.
@@ -31,14 +32,20 @@ pub struct UnitError {
 
 impl Conversion {
     /// Nothing to convert.
-    pub const SAME: Self = Self { zero: 0.0, times: 1.0, over: 1.0 };
+    pub const SAME: Self = Self { zero: 0.0, times: 1.0, over: 1.0, plus: 0.0 };
 
     const fn ratio(times: f64, over: f64) -> Self {
-        Self { zero: 0.0, times, over }
+        Self { zero: 0.0, times, over, plus: 0.0 }
     }
 
     const fn shifted(zero: f64, times: f64, over: f64) -> Self {
-        Self { zero, times, over }
+        Self { zero, times, over, plus: 0.0 }
+    }
+
+    /// `value * scale + offset`.
+    #[must_use]
+    pub const fn line(scale: f64, offset: f64) -> Self {
+        Self { zero: 0.0, times: scale, over: 1.0, plus: offset }
     }
 
     /// The conversion of a unit, by any of its names, to the quantity's own unit.
@@ -56,10 +63,10 @@ impl Conversion {
         })
     }
 
-    /// The value in the quantity's unit.
+    /// The value in the quantity's unit. Of the two zeros it gives one: a reading may be known by its value's bits.
     #[must_use]
     pub fn apply(&self, value: f64) -> f64 {
-        (value - self.zero) * self.times / self.over
+        (value - self.zero) * self.times / self.over + self.plus
     }
 }
 

@@ -23,7 +23,7 @@ pub const NAME_MOST: usize = 256;
 const WILDCARDS_MOST: usize = 8;
 
 /// A rule of the configuration: which channel a name is.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChannelRule {
     /// The names that it is for. `{x}` stands for one or more characters but `/`, and can be used in `channel`; `*` stands
@@ -35,6 +35,18 @@ pub struct ChannelRule {
     /// The unit of the values, whatever the message says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// Whose channels it is for: a pattern for what the source calls the station, or its kind. All when it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// What the values are multiplied by, instead of a unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
+    /// What is added after that, in the quantity's unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<f64>,
+    /// Whether the values count up without end, so that a reading is what came since the one before. For rain.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub counter: bool,
     /// Whether such channels are passed over in silence.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ignore: bool,
@@ -54,7 +66,23 @@ pub enum Target {
 /// A source's rules, ready for use.
 #[derive(Debug, Clone, Default)]
 pub struct Channels {
-    rules: Vec<(Vec<Token>, ChannelRule)>,
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    name: Vec<Token>,
+    of: Option<Vec<Token>>,
+    rule: ChannelRule,
+}
+
+/// What a name stands for, and whether its values count up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Found {
+    /// What it stands for.
+    pub target: Target,
+    /// Whether its values count up without end.
+    pub counter: bool,
 }
 
 /// A piece of a pattern.
@@ -72,7 +100,7 @@ impl ChannelRule {
     /// The first thing.
     pub fn check(&self) -> Result<(), (&'static str, String, String)> {
         let wrong = |key, value: &str, expected: &str| Err((key, value.to_owned(), expected.to_owned()));
-        let Some(pattern) = pattern(&self.name).filter(|tokens| !tokens.is_empty()) else {
+        let Some(tokens) = pattern(&self.name).filter(|tokens| !tokens.is_empty()) else {
             return wrong("name", &self.name, "a pattern: text, {captures} with names, * and at most 8 of both");
         };
         let channel = match (&self.channel, self.ignore) {
@@ -81,7 +109,7 @@ impl ChannelRule {
             _ => return wrong("name", &self.name, "a rule with either channel or ignore = true"),
         };
         // Captures are mostly levels: with a number in their place it must be a channel.
-        let numbers = pattern.iter().filter_map(|token| match token {
+        let numbers = tokens.iter().filter_map(|token| match token {
             Token::Capture(name) => Some((name.as_str(), "1")),
             _ => None,
         });
@@ -93,12 +121,38 @@ impl ChannelRule {
             Some(Err(_)) if !quantity_comes => return wrong("channel", channel, "a channel, like soil_moisture_20cm"),
             Some(_) => {}
         }
-        if let (Some(unit), Some(Ok(channel))) = (&self.unit, whole.as_deref().map(str::parse::<Channel>))
+        let of_channel = whole.as_deref().and_then(|whole| whole.parse::<Channel>().ok());
+        if let (Some(unit), Some(channel)) = (&self.unit, of_channel)
             && let Err(error) = Conversion::of(unit, channel.quantity)
         {
             return wrong("unit", unit, &format!("a unit of {}: {}", channel.quantity, error.known));
         }
+        if let Some(of) = self.of.as_ref().filter(|of| pattern(of).is_none_or(|tokens| tokens.is_empty())) {
+            return wrong("of", of, "a pattern, like that of name");
+        }
+        let line = self.scale.or(self.offset).is_some();
+        if let Some(unit) = self.unit.as_ref().filter(|_| line) {
+            return wrong("unit", unit, "there beside scale or offset, which say the same");
+        }
+        if self.scale.is_some_and(|scale| !scale.is_finite() || scale == 0.0) {
+            return wrong("scale", &self.scale.unwrap_or_default().to_string(), "a number other than 0");
+        }
+        if self.offset.is_some_and(|offset| !offset.is_finite()) {
+            return wrong("offset", &self.offset.unwrap_or_default().to_string(), "a number");
+        }
+        if self.counter && of_channel.is_none_or(|channel| channel.quantity != Quantity::Rain) {
+            return wrong("counter", "true", "of use but for rain");
+        }
         Ok(())
+    }
+
+    /// How its values become the channel's: by its own line or unit, else from the `stated` one.
+    fn target(&self, channel: Channel, stated: Option<&str>) -> Target {
+        if self.scale.or(self.offset).is_some() {
+            let line = Conversion::line(self.scale.unwrap_or(1.0), self.offset.unwrap_or(0.0));
+            return Target::Channel(channel, line);
+        }
+        convertible(channel, self.unit.as_deref().or(stated))
     }
 }
 
@@ -106,26 +160,44 @@ impl Channels {
     /// Those of a configuration that was checked; a rule that cannot be read matches nothing.
     #[must_use]
     pub fn new(rules: &[ChannelRule]) -> Self {
-        Self { rules: rules.iter().filter_map(|rule| Some((pattern(&rule.name)?, rule.clone()))).collect() }
+        let read = |rule: &ChannelRule| {
+            let of = match &rule.of {
+                Some(of) => Some(pattern(of)?),
+                None => None,
+            };
+            Some(Rule { name: pattern(&rule.name)?, of, rule: rule.clone() })
+        };
+        Self { rules: rules.iter().filter_map(read).collect() }
     }
 
     /// What `name` stands for, when its values are in `unit`.
     #[must_use]
     pub fn target(&self, name: &str, unit: Option<&str>) -> Target {
+        self.find(&[], name, unit).target
+    }
+
+    /// What `name` stands for with a station that is called one of `of`, when its values are in `unit`.
+    #[must_use]
+    pub fn find(&self, of: &[&str], name: &str, unit: Option<&str>) -> Found {
+        let plain = |target| Found { target, counter: false };
         if name.is_empty() || name.chars().count() > NAME_MOST {
-            return Target::Unknown(None);
+            return plain(Target::Unknown(None));
         }
-        for (pattern, rule) in &self.rules {
+        for Rule { name: pattern, of: owner, rule } in &self.rules {
+            let meant = |owner: &Vec<Token>| of.iter().any(|of| captures(owner, of).is_some());
+            if owner.as_ref().is_some_and(|owner| !meant(owner)) {
+                continue;
+            }
             let Some(captures) = captures(pattern, name) else { continue };
-            let Some(template) = &rule.channel else { return Target::Ignored };
+            let Some(template) = &rule.channel else { return plain(Target::Ignored) };
             let captures = captures.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
             let Some(Ok(channel)) = fill(template, &captures).map(|whole| whole.parse::<Channel>()) else { continue };
-            return convertible(channel, rule.unit.as_deref().or(unit));
+            return Found { target: rule.target(channel, unit), counter: rule.counter };
         }
-        match conventional(name) {
+        plain(match conventional(name) {
             Some(channel) => convertible(channel, unit),
             None => Target::Unknown(propose(name, unit)),
-        }
+        })
     }
 }
 
@@ -238,7 +310,7 @@ fn walk(
             })
         }
     };
-    if !matched {
+    if !matched && !matches!(current, Token::Text(_)) {
         failed.insert((token, at));
     }
     matched
@@ -328,7 +400,7 @@ mod tests {
 
     fn rule(name: &str, channel: &str, unit: Option<&str>) -> ChannelRule {
         let unit = unit.map(str::to_owned);
-        ChannelRule { name: name.to_owned(), channel: Some(channel.to_owned()), unit, ignore: false }
+        ChannelRule { name: name.to_owned(), channel: Some(channel.to_owned()), unit, ..ChannelRule::default() }
     }
 
     fn mapped(target: Target) -> Option<(String, f64)> {
@@ -397,6 +469,32 @@ mod tests {
             channels.target("Probe 7/VWC deep", None),
             Target::Unknown(Some("soil_moisture_7cm".parse().unwrap()))
         );
+    }
+
+    #[test]
+    fn a_rule_may_be_for_some_and_may_say_a_line_or_a_counter() {
+        let of = |of: &str, rule: ChannelRule| ChannelRule { of: Some(of.to_owned()), ..rule };
+        let channels = Channels::new(&[
+            of("LSE01 *", rule("temp", "soil_temperature_20cm", None)),
+            of("a840*", rule("temp", "soil_temperature_40cm", None)),
+            rule("temp", "air_temperature_200cm", None),
+            ChannelRule { scale: Some(0.5), offset: Some(-1.0), ..rule("adc", "soil_ec_20cm", None) },
+            ChannelRule { counter: true, ..rule("total", "rain", Some("in")) },
+        ]);
+        let found = |of: &[&str], name: &str| mapped(channels.find(of, name, Some("Cel")).target).unwrap();
+        assert_eq!(found(&["b", "LSE01 v2"], "temp").0, "soil_temperature_20cm");
+        assert_eq!(found(&["a84041", "LHT65"], "temp").0, "soil_temperature_40cm");
+        assert_eq!(found(&["b", "LHT65"], "temp").0, "air_temperature_200cm");
+        assert_eq!(mapped(channels.target("temp", None)).unwrap().0, "air_temperature_200cm");
+        assert_eq!(found(&[], "adc"), ("soil_ec_20cm".to_owned(), 4.0));
+        let rain = channels.find(&[], "total", None);
+        assert!(rain.counter && mapped(rain.target) == Some(("rain".to_owned(), 254.0)), "{rain:?}");
+        let said = |rule: ChannelRule| rule.check().unwrap_err().0;
+        assert_eq!(said(of("{", rule("a", "rain", None))), "of");
+        assert_eq!(said(ChannelRule { scale: Some(2.0), ..rule("a", "rain", Some("mm")) }), "unit");
+        assert_eq!(said(ChannelRule { scale: Some(0.0), ..rule("a", "rain", None) }), "scale");
+        assert_eq!(said(ChannelRule { offset: Some(f64::NAN), ..rule("a", "rain", None) }), "offset");
+        assert_eq!(said(ChannelRule { counter: true, ..rule("a", "battery", None) }), "counter");
     }
 
     #[test]

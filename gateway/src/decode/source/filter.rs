@@ -2,6 +2,22 @@
 //!
 //! Filters are well formed: `+` alone in its level, `#` alone in the last.
 
+/// What is expected of a filter in the configuration.
+pub const EXPECTED: &str = "an MQTT filter: + alone in its level, # alone in the last, and no $ at the beginning";
+
+/// Whether a text is a filter that a source may have.
+#[must_use]
+pub fn is_filter(text: &str) -> bool {
+    let plain = |level: &str| !level.contains(['+', '#']);
+    let (before, last) = text.rsplit_once('/').map_or((None, text), |(before, last)| (Some(before), last));
+    !text.is_empty()
+        && text.len() <= 512
+        && !text.starts_with('$')
+        && !text.contains('\0')
+        && (matches!(last, "+" | "#") || plain(last))
+        && before.is_none_or(|before| before.split('/').all(|level| level == "+" || plain(level)))
+}
+
 /// Whether `topic` matches `filter` (MQTT 3.1.1, 4.7.1). A wildcard at the beginning does not match what begins with `$`.
 #[must_use]
 pub fn matches(filter: &str, topic: &str) -> bool {
@@ -68,6 +84,16 @@ mod tests {
             ("A/b", "a/b", false),
         ] {
             assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
+        }
+    }
+
+    #[test]
+    fn filters_are_well_formed() {
+        for text in ["a", "a/+/b", "+", "#", "a/#", "/a", "a//b"] {
+            assert!(is_filter(text), "{text}");
+        }
+        for text in ["", "a/#/b", "a+", "a/b#", "$SYS/#", "a\0"] {
+            assert!(!is_filter(text), "{text}");
         }
     }
 

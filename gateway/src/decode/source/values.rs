@@ -1,0 +1,137 @@
+//! From named values to a source's readings: what ChirpStack, SenML and mapped JSON share.
+
+use std::collections::BTreeMap;
+
+use proto::{Channel, Reading, StationId, Timestamp};
+
+use super::channels::{Channels, Target};
+use super::{Common, Decoded, Unknown};
+use crate::decode::counter::{Counted, Counters};
+
+/// The most unknown channels of one message that are told.
+const UNKNOWN_MOST: usize = 64;
+/// The most stations of one message; those after them are refused.
+const STATIONS_MOST: usize = 1_000;
+
+/// A source's channels and counters.
+#[derive(Debug)]
+pub struct Values {
+    source: String,
+    channels: Channels,
+    counters: Counters,
+}
+
+/// What a message holds, while it is read.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// All but the stations.
+    pub decoded: Decoded,
+    stations: BTreeMap<StationId, Vec<Reading>>,
+}
+
+/// One value of a station.
+#[derive(Debug, Clone, Copy)]
+pub struct Value<'a> {
+    /// What the source calls its station, and what the station is: what a rule's `of` is compared with.
+    pub of: &'a [&'a str],
+    /// What it is called.
+    pub name: &'a str,
+    /// Its unit, where one is told.
+    pub unit: Option<&'a str>,
+    /// When it was measured.
+    pub time: Timestamp,
+    /// The value, in that unit.
+    pub value: f64,
+}
+
+impl Gathered {
+    /// Notes that a station was heard; false when there are too many.
+    pub fn hear(&mut self, station: &StationId) -> bool {
+        let known = self.stations.contains_key(station);
+        if !known && self.stations.len() >= STATIONS_MOST {
+            self.decoded.refuse("too_many", || format!("{station}: more than {STATIONS_MOST} stations in one message"));
+            return false;
+        }
+        if !known {
+            self.stations.insert(station.clone(), Vec::new());
+        }
+        true
+    }
+
+    /// All of it: readings by time and channel, none twice.
+    #[must_use]
+    pub fn finish(self) -> Decoded {
+        let mut decoded = self.decoded;
+        for (station, mut readings) in self.stations {
+            readings.sort_by(|a, b| (a.time, a.channel).cmp(&(b.time, b.channel)).then(a.value.total_cmp(&b.value)));
+            readings.dedup();
+            if readings.is_empty() {
+                decoded.heard.push(station);
+            } else {
+                decoded.stations.push((station, readings));
+            }
+        }
+        decoded
+    }
+}
+
+impl Values {
+    /// Those of a source.
+    #[must_use]
+    pub fn new(common: &Common) -> Self {
+        Self { source: common.name.clone(), channels: Channels::new(&common.channels), counters: Counters::default() }
+    }
+
+    /// Adds a value to what a message holds: as a reading, as an unknown channel, or as nothing where it is to be ignored.
+    pub fn take(&mut self, gathered: &mut Gathered, station: &StationId, value: &Value<'_>) {
+        if !gathered.hear(station) {
+            return;
+        }
+        let decoded = &mut gathered.decoded;
+        let found = self.channels.find(value.of, value.name, value.unit);
+        let (channel, conversion) = match found.target {
+            Target::Channel(channel, conversion) => (channel, conversion),
+            Target::Ignored => return,
+            Target::Unknown(proposal) => return self.unknown(decoded, station, value, proposal),
+        };
+        let mut number = conversion.apply(value.value);
+        if !number.is_finite() {
+            return decoded.refuse("value", || format!("{station} {}: {number} is no number", value.name));
+        }
+        if found.counter {
+            let (counted, kept) = self.counters.take(station.as_str(), value.name, value.time, number);
+            decoded.state.extend(kept);
+            match counted {
+                Counted::Since(count) => number = count,
+                Counted::Restarted => {
+                    return decoded.refuse("counter_restarted", || format!("{station} {}: begins again", value.name));
+                }
+                // The first says nothing by itself, and what a late one would say the one after it has said.
+                Counted::First | Counted::Late => return,
+            }
+        }
+        let reading = Reading { channel, time: value.time, value: number };
+        gathered.stations.entry(station.clone()).or_default().push(reading);
+    }
+
+    fn unknown(&self, decoded: &mut Decoded, station: &StationId, value: &Value<'_>, proposal: Option<Channel>) {
+        let same = |unknown: &Unknown| unknown.station == *station && unknown.name == value.name;
+        if let Some(known) = decoded.unknown.iter_mut().find(|unknown| same(unknown)) {
+            known.value = value.value.to_string();
+        } else if decoded.unknown.len() < UNKNOWN_MOST {
+            decoded.unknown.push(Unknown {
+                source: self.source.clone(),
+                station: station.clone(),
+                name: value.name.to_owned(),
+                unit: value.unit.map(str::to_owned),
+                value: value.value.to_string(),
+                proposal,
+            });
+        }
+    }
+
+    /// Takes up a counter that was kept before a restart.
+    pub fn restore(&mut self, key: &str, body: &[u8]) {
+        self.counters.restore(key, body);
+    }
+}
