@@ -101,7 +101,7 @@ fn senml_packs_become_readings_and_sums_what_came_since() {
         "s-urn-dev-ow-10e2073a01080063-d8b8d0e5a5 soil_temperature_20cm 0 18.5",
         "s-urn-dev-ow-10e2073a01080063-d8b8d0e5a5 relative_humidity_200cm 0 55",
     ];
-    let same = |said: &String| said.splitn(2, ' ').nth(1).unwrap().to_owned();
+    let same = |said: &String| said.split_once(' ').unwrap().1.to_owned();
     assert_eq!(readings(&taken).iter().map(same).collect::<Vec<_>>(), expected.map(|said| same(&said.to_owned())));
     assert_eq!(taken.decoded.unknown[0].name, "co2");
     // A rain rate's integral: 3600 mm/h.s is 1 mm. And a gauge in mm.
