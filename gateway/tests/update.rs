@@ -6,6 +6,8 @@
 mod attacks;
 #[path = "update/bench.rs"]
 mod bench;
+#[path = "support/hostile.rs"]
+mod hostile;
 #[path = "update/life.rs"]
 mod life;
 #[path = "update/link.rs"]

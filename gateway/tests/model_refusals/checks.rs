@@ -5,8 +5,9 @@ use proto::Manifest;
 use proto::update::Reason;
 use tract_onnx::pb::tensor_proto::DataType;
 
+use crate::hostile::LIMITS;
 use crate::onnx::{FEATURES, MEAN, Onnx, manifest, tensor_info};
-use crate::{LIMITS, program};
+use crate::program;
 
 fn report(onnx: &[u8], manifest: Option<&Manifest>) -> CheckReport {
     let text = manifest.map(|manifest| toml::to_string(manifest).unwrap());

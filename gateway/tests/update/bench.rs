@@ -2,12 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gateway::config::CloudConfig;
 use gateway::detect::slots::{Comparison, Line, Slots};
-use gateway::model::{LoadedModel, Model, ModelError};
+use gateway::model::{LoadedModel, Model, ModelError, RunnerLimits};
 use gateway::update::disk::{Disk, RealDisk};
 use gateway::update::link::Patience;
 use gateway::update::{Base, Journal, Setting, Starter, Updater, UpdatesConfig};
@@ -120,6 +120,13 @@ impl Bench {
         self
     }
 
+    /// From now on a pushed model may take so much.
+    pub fn with_limits(mut self, limits: &RunnerLimits) -> Self {
+        let RunnerLimits { max_memory_bytes, max_latency_ms, self_test_s } = *limits;
+        self.config = UpdatesConfig { max_memory_bytes, max_latency_ms, self_test_s, ..self.config };
+        self
+    }
+
     /// Puts a model in and assigns it, and publishes both.
     pub async fn push(&mut self, (onnx, manifest): &(Vec<u8>, Manifest), serial: u64) {
         self.repository.put_model(onnx, manifest);
@@ -167,8 +174,9 @@ impl Bench {
         let (updater, status) = Updater::new(setting, journal, self.starter.clone(), orders, reports.clone())?;
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(updater.run(shutdown.clone()));
-        let pipeline = tokio::spawn(pipeline(slots, line, Arc::clone(&self.storm)));
-        Ok(Gateway { status, reports, shutdown, task: Some(task), pipeline })
+        let judged = Arc::default();
+        let pipeline = tokio::spawn(pipeline(slots, line, Arc::clone(&self.storm), Arc::clone(&judged)));
+        Ok(Gateway { status, reports, shutdown, task: Some(task), pipeline, judged })
     }
 }
 
@@ -178,7 +186,7 @@ fn own(_: &str, since: Timestamp) -> Result<Model, ModelError> {
 }
 
 /// The pipeline: the real slots, and a window of a quarter of an hour every few milliseconds.
-async fn pipeline(mut slots: Slots, mut line: Line, storm: Arc<AtomicBool>) {
+async fn pipeline(mut slots: Slots, mut line: Line, storm: Arc<AtomicBool>, judged: Arc<AtomicU64>) {
     let mut end = wall().floor_to(900);
     loop {
         tokio::select! {
@@ -194,6 +202,7 @@ async fn pipeline(mut slots: Slots, mut line: Line, storm: Arc<AtomicBool>) {
                 };
                 let scores = slots.score(1, &fill, Some(&Comparison { samples: vec![0], end }));
                 assert_eq!(scores[0].len(), onnx::FEATURES, "a window was not judged");
+                judged.fetch_add(1, Ordering::Relaxed);
             }
         }
         let now = slots.report();
@@ -216,6 +225,7 @@ pub struct Gateway {
     shutdown: CancellationToken,
     task: Option<JoinHandle<anyhow::Result<()>>>,
     pipeline: JoinHandle<()>,
+    judged: Arc<AtomicU64>,
 }
 
 impl Gateway {
@@ -251,6 +261,14 @@ impl Gateway {
         self.until(&what, refused).await.models[0].refusals[0].clone()
     }
 
+    /// Waits until a version is settled, and gives why it was refused; none when it is active.
+    pub async fn until_settled(&mut self, version: &str) -> Option<Refusal> {
+        let is_it = |refusal: &&Refusal| refusal.version.as_deref() == Some(version);
+        let refusal = |model: &ModelStatus| model.refusals.first().filter(is_it).cloned();
+        let settled = |model: &ModelStatus| model.active.version == version || refusal(model).is_some();
+        refusal(&self.until(version, |status| settled(&status.models[0])).await.models[0])
+    }
+
     /// Waits until the candidate is in this phase.
     pub async fn until_phase(&mut self, phase: Phase) {
         let reached = |status: &UpdateStatus| status.models[0].candidate.as_ref().is_some_and(|c| c.phase == phase);
@@ -260,6 +278,12 @@ impl Gateway {
     /// The version that judges in the pipeline.
     pub fn judging(&self) -> String {
         self.reports.borrow().slots[NAME].active.clone()
+    }
+
+    /// How many windows were judged.
+    pub fn judged(&self) -> u64 {
+        assert!(!self.pipeline.is_finished(), "the pipeline has ended");
+        self.judged.load(Ordering::Relaxed)
     }
 
     pub fn status(&self) -> UpdateStatus {

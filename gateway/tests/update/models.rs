@@ -1,10 +1,13 @@
 //! Models in the real runner: good ones, those that it refuses, and those that go wrong only once they judge.
 
-use proto::update::{Phase, Reason};
-use proto::{Assignment, Manifest};
 use std::sync::atomic::Ordering;
 
-use crate::bench::{Bench, NAME, assignment, base, model};
+use proto::update::{Phase, Reason};
+use proto::{Assignment, Manifest};
+use sha2::{Digest as _, Sha256};
+
+use crate::bench::{Bench, NAME, assignment, base, model, until};
+use crate::hostile::{Case, bombs, files, graphs};
 use crate::onnx::{self, MEAN, Onnx, Trap};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -22,37 +25,57 @@ async fn a_good_model_passes_its_self_test_in_a_child_and_judges() {
     bench.start().until_active("1.1.0").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_runner_refuses_is_refused_with_its_words() {
-    let mut wrong = model("2.0.0", 1.2);
-    wrong.1.golden[0].output[0] += 0.5;
-    let half = model("2.1.0", 1.3).0;
-    let half = half[..half.len() / 2].to_vec();
-    let half = (half.clone(), onnx::manifest("2.1.0", &half, &MEAN));
-    let mut large = model("2.2.0", 1.4);
-    large.1.limits.max_memory_bytes = 1;
-    let slow = Onnx::slow(128, 40).bytes();
-    let mut slow = (slow.clone(), onnx::manifest("2.3.0", &slow, &MEAN));
-    slow.1.limits.max_latency_ms = 1;
-    let mut hourly = model("2.4.0", 1.5);
-    hourly.1.input.window_s = 3_600;
-    let cases = [
-        (wrong, Reason::Golden, "expected 0.8"),
-        (half, Reason::Unsupported, "is no ONNX model"),
-        (large, Reason::Memory, "more than is left of the 1 bytes that its manifest allows"),
-        (slow, Reason::Latency, "ms for one sample, more than the 1 ms that its manifest allows"),
-        (hourly, Reason::Manifest, "it needs windows of 3600 s, and this gateway makes windows of 900 s"),
-    ];
-    let mut bench = Bench::new().await.with_runner();
+/// Pushes one after the other to a gateway that runs, with the limits of all of them. Each is refused in its words while
+/// the model that judges goes on undisturbed; a good one is taken afterwards.
+async fn each_is_refused(cases: Vec<Case>) {
+    let mut bench = Bench::new().await.with_limits(&cases[0].limits).with_runner();
     let mut gateway = bench.start();
-    for (serial, (pushed, reason, words)) in cases.into_iter().enumerate() {
-        bench.push(&pushed, serial as u64 + 1).await;
-        let refusal = gateway.until_version_refused(reason).await;
-        println!("| {} | {} |", refusal.reason, refusal.text);
-        assert!(refusal.text.contains(words), "{words:?} is not in {:?}", refusal.text);
-        assert_eq!(refusal.version, Some(pushed.1.version));
-        assert_eq!(gateway.judging(), base().1.sha256);
+    let active = gateway.until("started", |status| status.checked.is_some()).await.models.remove(0).active;
+    assert_eq!((active.version.as_str(), &active.digest), ("1.0.0", &base().1.sha256));
+    assert!(cases.iter().all(|case| case.limits == cases[0].limits));
+    for (serial, mut case) in (1..).zip(cases) {
+        case.manifest.version = format!("2.0.{serial}");
+        let judged = gateway.judged();
+        bench.push(&(case.onnx.clone(), case.manifest.clone()), serial).await;
+        let refusal = gateway.until_settled(&case.manifest.version).await;
+        let refusal = refusal.unwrap_or_else(|| panic!("{} is active", case.name));
+        case.expect_of_gateway(refusal.reason, &refusal.text);
+        assert_eq!(refusal.digest, Some(hex::encode(Sha256::digest(&case.onnx))), "{}", case.name);
+        let model = gateway.status().models.remove(0);
+        assert_eq!((model.active, model.candidate), (active.clone(), None), "{}", case.name);
+        assert_eq!(gateway.judging(), active.digest, "{}", case.name);
+        assert!(gateway.judged() > judged, "{}: no window was judged", case.name);
     }
+    bench.push(&model("3.0.0", 1.1), 1_000).await;
+    gateway.until_active("3.0.0").await;
+    let judged = gateway.judged();
+    until("the good version judges", || gateway.judged() > judged).await;
+    gateway.stop(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graphs_that_would_hang_flood_or_crash_it_are_refused_by_a_gateway_that_runs_on() {
+    each_is_refused(bombs::all()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graphs_that_are_too_slow_for_a_strict_gateway_are_refused_by_it() {
+    for case in bombs::of_other_limits() {
+        each_is_refused(vec![case]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_are_no_models_are_refused_by_a_gateway_that_runs_on() {
+    each_is_refused(files::all()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graphs_that_make_no_sense_here_are_refused_by_a_gateway_that_runs_on() {
+    let words = ["it needs windows of 3600 s, and this gateway makes windows of 900 s"];
+    let hourly = Case::new("windows of an hour", &Onnx::mean(1.0), Reason::Manifest, &words)
+        .manifest(|manifest| manifest.input.window_s = 3_600);
+    each_is_refused([graphs::all(), vec![hourly]].concat()).await;
 }
 
 fn trapped(trap: Trap) -> (Vec<u8>, Manifest) {
