@@ -243,7 +243,80 @@ fn read_states(connection: &Connection) -> Result<BTreeMap<String, State>, Journ
     }
     Ok(states)
 }
+
 /// Where a model stands: another one is a step forward or back.
 fn step(state: &State) -> (Option<&Version>, Option<Phase>) {
     (state.active.as_ref().map(|active| &active.version), state.candidate.as_ref().map(|candidate| candidate.phase))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::Assignment;
+    use proto::update::{Reason, SelfTest, ShadowReport};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const NAME: &str = "soil-anomaly";
+
+    fn version(number: &str) -> Version {
+        Version { version: number.to_owned(), digest: number.repeat(8) }
+    }
+
+    fn assigned(number: &str, serial: u64) -> Event {
+        let Version { version, digest } = version(number);
+        Event::Assigned(Some(Assignment { version, sha256: digest, serial, shadow_s: 3_600, min_agreement: 0.0 }))
+    }
+
+    /// Two starts did not last, and then this happens: how many are remembered, also by whoever opens the journal next.
+    fn remembered(dir: &TempDir, journal: &mut Journal, event: Event) -> i64 {
+        journal.keep(&[(Counter::Crashes, 2), (Counter::Bytes, 9)]).unwrap();
+        journal.apply(NAME, event, Timestamp::from_secs(1_800_000_000)).unwrap();
+        assert_eq!(journal.counter(Counter::Bytes).unwrap(), 9);
+        let next = Journal::open(dir.path()).unwrap();
+        assert_eq!(next.states(), journal.states());
+        next.counter(Counter::Crashes).unwrap()
+    }
+
+    #[test]
+    fn crashes_are_forgotten_at_each_step_and_at_nothing_else() {
+        let dir = TempDir::new().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let shadow = |until| ShadowReport {
+            windows: 5,
+            until: Timestamp::from_secs(until),
+            agreement: 1.0,
+            mean_difference: 0.0,
+            alerts: 0,
+            active_alerts: 0,
+        };
+        let measured = SelfTest { latency_us: 1, batch_latency_us: 1, memory_bytes: 1, cpu_ms: 1, wall_ms: 1 };
+        let failed = Event::Failed { digest: version("1.1.0").digest, reason: Reason::Panic, text: "boom".to_owned() };
+        let (late, end) = (1_900_000_000, Some(Timestamp::from_secs(2_000_000_000)));
+        let wrong = || "of no use".to_owned();
+        for (what, event, is_step) in [
+            ("the first version", Event::Base(Some(version("1.0.0"))), true),
+            ("the same again", Event::Base(Some(version("1.0.0"))), false),
+            ("something to fetch", assigned("1.1.0", 1), true),
+            ("the same assignment", assigned("1.1.0", 1), false),
+            ("bytes", Event::Fetched { fetched: 10, size: 20 }, false),
+            ("a target that came wrong", Event::Struck(Reason::Digest, wrong()), false),
+            ("all of it", Event::Verified, true),
+            ("the same late", Event::Verified, false),
+            ("the self-test", Event::SelfTested(Some(measured)), true),
+            ("the shadow", Event::Running, true),
+            ("a restart in shadow", Event::Running, false),
+            ("what it judged", Event::Judged(shadow(late), None), false),
+            ("the end of the shadow", Event::Judged(shadow(late), end), true),
+            ("its probation", Event::Stayed, false),
+            ("a way back", failed, true),
+            ("another one", assigned("1.2.0", 2), true),
+            ("its refusal", Event::Refused(Reason::Golden, wrong()), true),
+            ("no assignment", Event::Assigned(None), false),
+        ] {
+            let left = remembered(&dir, &mut journal, event);
+            assert_eq!(left, if is_step { 0 } else { 2 }, "{what}");
+        }
+        assert_eq!(journal.states()[NAME].active.as_ref().unwrap().version, version("1.0.0"));
+    }
 }
