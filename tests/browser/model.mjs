@@ -1,4 +1,4 @@
-/** A version of the base model to push, and one that must be refused. */
+/** A version of the base model to push, and those that must be refused. */
 
 import { readFile } from 'node:fs/promises';
 
@@ -12,6 +12,7 @@ export const BASE = '1.0.0';
 const patch = Math.floor(Date.now() / 1000) % 1_000_000_000;
 export const VERSION = `1.1.${patch}`;
 export const WRONG_VERSION = `1.2.${patch}`;
+export const HUNGRY_VERSION = `1.3.${patch}`;
 
 const onnx = { name: 'model.onnx', mimeType: 'application/octet-stream', buffer: await readFile(new URL('model.onnx', base)) };
 const manifest = await readFile(new URL('manifest.toml', base), 'utf8');
@@ -33,6 +34,11 @@ export function goodVersion() {
 /** The base model's graph with the promise of another answer to its first golden sample. */
 export function wrongVersion() {
   return files(manifest.replace(`version = "${BASE}"`, `version = "${WRONG_VERSION}"`).replace(/^output = \[/m, 'output = [9'));
+}
+
+/** The base model's graph with a promise of memory that nothing can keep. */
+export function hungryVersion() {
+  return files(manifest.replace(`version = "${BASE}"`, `version = "${HUNGRY_VERSION}"`).replace(/^max_memory_bytes = .*$/m, 'max_memory_bytes = 1'));
 }
 
 /** With three mistakes, in keys of which each is of the right type. */

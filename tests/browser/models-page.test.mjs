@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { farmOf, overflow, SIZES, someAlert, visitLoggedIn } from './farm.mjs';
-import { BASE, goodVersion, NAME, refusedVersion, VERSION, WRONG_VERSION, wrongVersion } from './model.mjs';
+import { BASE, goodVersion, HUNGRY_VERSION, hungryVersion, NAME, refusedVersion, VERSION, WRONG_VERSION, wrongVersion } from './model.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
@@ -174,26 +174,32 @@ test('a rollback says what comes back, can be left, and brings it back', async (
   });
 });
 
-test('a version that a gateway refuses is refused in its words, and what runs goes on', async () => {
-  await visitLoggedIn({}, async ({ page, go }) => {
-    await go(`/farms/${farm}/models`);
-    await give(page, wrongVersion());
-    await page.getByRole('button', { name: 'Push to the registry' }).click();
-    await page.getByRole('link', { name: 'Look and activate' }).click();
-    await page.getByRole('button', { name: `Activate ${WRONG_VERSION}` }).click();
-    await page.getByText(/^refused by /).waitFor();
-    const words = /golden sample 0, expected/;
-    await page.locator('[data-refusal=golden]').getByText(words).waitFor();
+const REFUSED = [
+  { reason: 'golden', version: WRONG_VERSION, files: wrongVersion(), words: /golden sample 0, expected/ },
+  { reason: 'memory', version: HUNGRY_VERSION, files: hungryVersion(), words: /of memory, more than .*the 1 bytes that its manifest allows/ },
+];
 
-    await page.getByRole('link', { name: 'Gateways' }).click();
-    const model = page.locator(`[data-gateway] [data-model=${NAME}]`).first();
-    await model.locator('[data-refusal=golden]').filter({ hasText: WRONG_VERSION }).getByText(words).waitFor();
-    assert.equal(await model.getAttribute('data-active'), running);
+for (const { reason, version, files, words } of REFUSED) {
+  test(`a version that a gateway refuses is refused in its words, and what runs goes on (${reason})`, async () => {
+    await visitLoggedIn({}, async ({ page, go }) => {
+      await go(`/farms/${farm}/models`);
+      await give(page, files);
+      await page.getByRole('button', { name: 'Push to the registry' }).click();
+      await page.getByRole('link', { name: 'Look and activate' }).click();
+      await page.getByRole('button', { name: `Activate ${version}` }).click();
+      await page.getByText(/^refused by /).waitFor();
+      await page.locator(`[data-refusal=${reason}]`).getByText(words).waitFor();
 
-    await page.getByRole('link', { name: 'Farm', exact: true }).click();
-    await page.getByTestId('attention').getByText(`refused ${NAME} ${WRONG_VERSION}`).waitFor();
+      await page.getByRole('link', { name: 'Gateways' }).click();
+      const model = page.locator(`[data-gateway] [data-model=${NAME}]`).first();
+      await model.locator(`[data-refusal=${reason}]`).filter({ hasText: version }).getByText(words).waitFor();
+      assert.equal(await model.getAttribute('data-active'), running);
+
+      await page.getByRole('link', { name: 'Farm', exact: true }).click();
+      await page.getByTestId('attention').getByText(`refused ${NAME} ${version}`).waitFor();
+    });
   });
-});
+}
 
 test('who may not change models sees them, and why there is no button', async () => {
   await visitLoggedIn({}, async ({ page, go }) => {

@@ -136,21 +136,49 @@ async fn an_update_goes_on_however_often_the_gateway_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_answers_otherwise_is_refused_and_the_reason_is_told() {
+async fn a_model_that_a_gateway_refuses_is_told_of_with_its_reason_everywhere() {
     let farm = Farm::start(Setup::new(3, 2)).await;
     let dir = tempfile::tempdir().unwrap();
-    models::variant(dir.path(), "1.1.0", |manifest| manifest.golden[0].output[0] += 1.0);
-    succeeds(&farm, &["push", path(dir.path())]).await;
-    let output = model(&farm, &["activate", NAME, "1.1.0", "--wait"]).await;
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("refuses soil-anomaly 1.1.0 (golden)"), "{error}");
-    let status =
-        until(&farm, "the refusal is told", |status| status["models"][0]["refusals"][0]["reason"] == "golden").await;
-    assert_eq!(active(&status), "1.0.0");
-    let shown = model(&farm, &["show", NAME]).await;
-    let shown = String::from_utf8(shown.stdout).unwrap();
-    assert!(shown.contains("refused 1.1.0") && shown.contains("golden sample 0"), "{shown}");
+    let folder = |version: &str| dir.path().join(version);
+    until(&farm, "the base model is active", |status| active(status) == "1.0.0").await;
+    models::variant(&folder("1.1.0"), "1.1.0", |manifest| manifest.golden[0].output[0] += 1.0);
+    models::rebuilt(&folder("1.2.0"), "1.2.0", |onnx| models::bomb(onnx, 1 << 30), |_| {});
+    models::rebuilt(
+        &folder("1.3.0"),
+        "1.3.0",
+        |onnx| models::slow(onnx, 256, 40),
+        |manifest| manifest.limits.max_latency_ms = 1,
+    );
+    models::rebuilt(&folder("1.4.0"), "1.4.0", models::strange, |_| {});
+    let refused = [
+        ("1.1.0", "golden", "golden sample 0, expected "),
+        ("1.2.0", "memory", "GiB of memory, more than is left of the 64 MiB that its manifest allows"),
+        ("1.3.0", "latency", "ms for one sample, more than the 1 ms that its manifest allows"),
+        ("1.4.0", "unsupported", "operator Frobnicate of domain ai.onnx is not supported (node \"strange\")"),
+    ];
+    for (version, reason, words) in refused {
+        succeeds(&farm, &["push", path(&folder(version))]).await;
+        let output = model(&farm, &["activate", NAME, version, "--wait"]).await;
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{version}: {error}");
+        let told = format!("refuses soil-anomaly {version} ({reason}): ");
+        assert!(error.contains(&told) && error.contains(words), "{told:?} and {words:?} in {error}");
+        println!("| {version} | {reason} | {} |", error.trim());
+        let is_told = |status: &Value| {
+            let refusal = &status["models"][0]["refusals"][0];
+            let text = refusal["text"].as_str().unwrap_or_default();
+            refusal["version"] == version && refusal["reason"] == reason && text.contains(words)
+        };
+        let status = until(&farm, "the refusal is told", is_told).await;
+        assert_eq!((active(&status), &status["models"][0]["candidate"]), ("1.0.0", &Value::Null));
+    }
+    let shown = String::from_utf8(model(&farm, &["show", NAME]).await.stdout).unwrap();
+    assert!(shown.contains("runs 1.0.0 since"), "{shown}");
+    for (version, reason, words) in refused {
+        let told = |line: &&str| line.contains(&format!("refused {version} at ")) && line.contains(words);
+        let line = shown.lines().find(told).unwrap_or_else(|| panic!("{version} in {shown}"));
+        assert!(line.contains(&format!("({reason}): ")), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,10 +201,13 @@ async fn every_refusal_of_the_command_line_has_its_words_and_its_exit_code() {
             assert!(error.contains(said), "{arguments:?}: {said:?} in {error}");
         }
     };
+    models::rebuilt(&folder("outside"), "1.3.0", models::outside, |_| {});
     let (good, wrong) = (folder("good"), folder("wrong"));
     told(&["push", path(&good)], 0, &[]).await;
     told(&["push", path(&good)], 1, &["soil-anomaly", "1.1.0", "exists"]).await;
     told(&["push", path(&wrong)], 1, &["threshold", "tolerance", "input.steps"]).await;
+    let words = ["tensors are kept outside the file, which is not allowed", "\"elsewhere\" in \"weights.bin\""];
+    told(&["push", path(&folder("outside"))], 1, &words).await;
     told(&["push", path(&folder("nothing"))], 2, &["cannot read", "nothing"]).await;
     told(&["show", "no-such-model"], 1, &["there is no model no-such-model"]).await;
     told(&["activate", NAME, "9.9.9"], 1, &["9.9.9"]).await;
