@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, BrokerConfig};
 use crate::credentials::Keyring;
-use crate::decode::source::Routes;
+use crate::decode::source::{Announcement, Routes};
 use crate::door::{Door, Outbox};
 use crate::ingest::Snapshot;
 use crate::metrics::Sources;
@@ -82,6 +82,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         deliveries,
     )
     .await?;
+    let announcements = intake.announcements();
     let (outbox, door_metrics, addresses) = (door.outbox(), door.metrics(), door.addresses());
     let listener = TcpListener::bind(config.status_listen)
         .await
@@ -119,6 +120,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tasks.spawn(async move {
         door.run(closing).await;
         Ok("door")
+    });
+    for Announcement { topic, online, .. } in &announcements {
+        outbox.announce(topic, online);
+    }
+    let (to_clients, closing) = (outbox.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        closing.cancelled().await;
+        announcements.iter().for_each(|Announcement { topic, offline, .. }| to_clients.announce(topic, offline));
+        Ok("announcements")
     });
     let (to_stations, runtime) = (outbox.clone(), tokio::runtime::Handle::current());
     tasks.spawn_blocking(move || Ok(intake.run(queue, &to_stations, &runtime).map(|()| "intake")?));

@@ -15,7 +15,9 @@ use prost::Message as _;
 use proto::{Alert, Lane, Record, StationId, Timestamp, Window};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
+use crate::decode::source::Unknown;
 use crate::door::DeliveryKind;
+use crate::ingest::Unmapped;
 use crate::window::{Emitted, RejectCounts};
 
 /// The tables that this program makes and reads.
@@ -58,6 +60,17 @@ const TABLES: &str = "
     CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
+/// Made where they are missing, whichever version made the store.
+const SOURCES: &str = "
+    -- What the decoder of a source must have again after a restart.
+    CREATE TABLE IF NOT EXISTS source_state (
+        source TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (source, key)) WITHOUT ROWID;
+    -- Channels of sources that nobody mapped, with what they may be.
+    CREATE TABLE IF NOT EXISTS unmapped (
+        source TEXT NOT NULL, station TEXT NOT NULL, name TEXT NOT NULL, unit TEXT, value TEXT NOT NULL, proposal TEXT,
+        at_ms INTEGER NOT NULL, times INTEGER NOT NULL, PRIMARY KEY (source, station, name)) WITHOUT ROWID;
+";
+
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -97,10 +110,10 @@ impl StoreError {
 /// A message as it came, for the raw store.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RawMessage {
-    /// The station.
+    /// The station; of a source's message the bridge that brought it.
     #[prost(string, tag = "1")]
     pub station: String,
-    /// 0 birth, 1 data, 2 status.
+    /// 0 birth, 1 data, 2 status, 3 a source's message, 4 what one said of a station ([`NORMALISED`]).
     #[prost(uint32, tag = "2")]
     pub kind: u32,
     /// When it came, farm time in ms since 1970.
@@ -112,6 +125,29 @@ pub struct RawMessage {
     /// The packet id that it came with; 0 with none.
     #[prost(uint32, tag = "5")]
     pub packet: u32,
+    /// The readings of a station that a source's message brought; the message stands before it.
+    #[prost(message, optional, tag = "6")]
+    pub readings: Option<Normalised>,
+    /// The whole topic of a source's message.
+    #[prost(string, tag = "7")]
+    pub topic: String,
+}
+
+/// The kind of a raw message that holds what a source's message said of a station.
+pub const NORMALISED: u32 = 4;
+
+/// Readings in our own words: three columns of the same length.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Normalised {
+    /// When: the first from the message's `at_ms`, each other from the one before.
+    #[prost(sint64, repeated, tag = "1")]
+    pub steps_ms: Vec<i64>,
+    /// Of which channel, as [`proto::Channel::code`].
+    #[prost(uint32, repeated, tag = "2")]
+    pub channels: Vec<u32>,
+    /// The values, exact.
+    #[prost(double, repeated, tag = "3")]
+    pub values: Vec<f64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -139,6 +175,10 @@ pub struct Group {
     pub counters: BTreeMap<String, u64>,
     /// Births that go to the cloud.
     pub records: Vec<Record>,
+    /// What decoders of sources must have again: source, key, and what; none to forget it.
+    pub source_states: Vec<(String, String, Option<Vec<u8>>)>,
+    /// Channels of sources that nobody mapped.
+    pub unmapped: Vec<Unmapped>,
 }
 
 /// A station as the store remembers it.
@@ -205,6 +245,7 @@ impl Store {
         } else if found != LAYOUT {
             return Err(StoreError::Layout { path: path.display().to_string(), found });
         }
+        transaction.execute_batch(SOURCES)?;
         transaction.commit()?;
         Ok(Self { connection, raw_bytes: None, turn: Turn::default() })
     }
@@ -264,6 +305,30 @@ impl Store {
             transaction
                 .prepare_cached("UPDATE station SET birth = ?2, birth_ms = ?3 WHERE station = ?1")?
                 .execute(params![station.as_str(), payload, at.as_millis()])?;
+        }
+        for (source, key, body) in &group.source_states {
+            match body {
+                Some(body) => transaction
+                    .prepare_cached("INSERT OR REPLACE INTO source_state VALUES (?1, ?2, ?3)")?
+                    .execute(params![source, key, body])?,
+                None => transaction
+                    .prepare_cached("DELETE FROM source_state WHERE source = ?1 AND key = ?2")?
+                    .execute(params![source, key])?,
+            };
+        }
+        for Unmapped { channel, at, values } in &group.unmapped {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO unmapped VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+                .execute(params![
+                    channel.source,
+                    channel.station.as_str(),
+                    channel.name,
+                    channel.unit,
+                    channel.value,
+                    channel.proposal.map(|channel| channel.to_string()),
+                    at.as_millis(),
+                    values.cast_signed(),
+                ])?;
         }
         for (source, reason, body) in &group.quarantined {
             quarantine(&transaction, now, source, reason, body)?;
@@ -554,6 +619,59 @@ impl Store {
         row.map(|(id, body)| Ok((id.cast_unsigned(), messages(id, &body)?))).transpose()
     }
 
+    /// What decoders of sources kept: source, key, and what.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn source_states(&self) -> Result<Vec<(String, String, Vec<u8>)>, StoreError> {
+        let mut statement =
+            self.connection.prepare("SELECT source, key, body FROM source_state ORDER BY source, key")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The channels of sources that nobody mapped, the newest first.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn unmapped(&self) -> Result<Vec<Unmapped>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT source, station, name, unit, value, proposal, at_ms, times FROM unmapped ORDER BY at_ms DESC",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let proposal = row.get::<_, Option<String>>(5)?;
+            let channel = Unknown {
+                source: row.get(0)?,
+                station: station_id(&row.get::<_, String>(1)?)?,
+                name: row.get(2)?,
+                unit: row.get(3)?,
+                value: row.get(4)?,
+                proposal: proposal.and_then(|channel| channel.parse().ok()),
+            };
+            let (at, values) = (Timestamp::from_millis(row.get(6)?), row.get::<_, i64>(7)?.cast_unsigned());
+            all.push(Unmapped { channel, at, values });
+        }
+        Ok(all)
+    }
+
+    /// Forgets channels that nobody had mapped.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn forget_unmapped(&mut self, settled: &[Unmapped]) -> Result<(), StoreError> {
+        let _turn = self.turn.take();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for Unmapped { channel, .. } in settled {
+            transaction
+                .prepare_cached("DELETE FROM unmapped WHERE source = ?1 AND station = ?2 AND name = ?3")?
+                .execute(params![channel.source, channel.station.as_str(), channel.name])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
     /// All counters.
     ///
     /// # Errors
@@ -741,7 +859,13 @@ mod tests {
     fn group(bytes: usize) -> Group {
         // Bytes that zstd cannot make smaller.
         let payload: Vec<u8> = (0..bytes).map(|_| rand::random()).collect();
-        let message = RawMessage { station: "n1".to_owned(), kind: 1, at_ms: 0, payload: payload.into(), packet: 0 };
+        let message = RawMessage {
+            station: "n1".to_owned(),
+            kind: 1,
+            at_ms: 0,
+            payload: payload.into(),
+            ..RawMessage::default()
+        };
         Group { messages: vec![message], ..Group::default() }
     }
 

@@ -127,6 +127,15 @@ impl Unknown {
     }
 }
 
+/// Whether a channel is still one that nobody mapped, by the rules of its source.
+#[must_use]
+pub fn is_unmapped(sources: &[SourceConfig], unknown: &Unknown) -> bool {
+    sources.iter().find(|source| source.common.name == unknown.source).is_some_and(|source| {
+        let target = Channels::new(&source.common.channels).target(&unknown.name, unknown.unit.as_deref());
+        matches!(target, Target::Unknown(_)) && source.common.owns(&unknown.station)
+    })
+}
+
 /// A message that cannot be taken at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -365,7 +365,8 @@ impl Analysis {
         status.stations = u32::try_from(stations.len()).unwrap_or(u32::MAX);
         status.disk_bytes = self.store.disk_bytes();
         status.rejected = snapshot::rejected(&counters);
-        self.snapshot.send_replace(Snapshot { status, stations, alerts, failed_models, counters });
+        let unmapped = self.shared.unmapped.all();
+        self.snapshot.send_replace(Snapshot { status, stations, alerts, failed_models, counters, unmapped });
     }
 
     fn now(&self) -> Timestamp {
@@ -383,7 +384,7 @@ fn place(windows: &mut Windows, station: &StationId, content: &Content, at: Time
             windows.hear(station, at);
         }
         Content::Status { online: true } => windows.hear(station, at),
-        Content::Status { online: false } => {}
+        Content::Status { online: false } | Content::Foreign => {}
     }
     Placed::default()
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use proto::{Birth, Reading, Record, StationBirth, StationId, TimeScale, Timestamp, TopicKind};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -16,6 +17,7 @@ use tokio::time::timeout_at;
 
 use super::{Content, DISK_WAIT, Item, Shared, Stored, count};
 use crate::config::{Config, RetentionConfig};
+use crate::decode::source::{Announcement, Sources};
 use crate::decode::{self, Message, Plain};
 use crate::deduplicate::{Progress, Recent, Sent, Verdict};
 use crate::door::{Delivery, DeliveryKind, Outbox, Release, Ticket};
@@ -45,21 +47,24 @@ pub struct Intake {
     store: Store,
     progress: Progress,
     /// The plain payloads that came last.
-    recent: Recent,
-    births: BTreeMap<StationId, Birth>,
+    pub(super) recent: Recent,
+    pub(super) sources: Sources,
+    pub(super) births: BTreeMap<StationId, Birth>,
     /// Counted since the last commit.
     uncounted: BTreeMap<String, u64>,
     hand_over: SyncSender<Stored>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// A group that is ready for the disk.
 #[derive(Default)]
-struct Taken {
-    group: Group,
-    items: Vec<Item>,
-    tickets: Vec<Ticket>,
+pub(super) struct Taken {
+    pub(super) group: Group,
+    pub(super) items: Vec<Item>,
+    pub(super) tickets: Vec<Ticket>,
     to_acknowledge: BTreeSet<(StationId, u32)>,
+    /// What sources want to have published.
+    pub(super) replies: Vec<(String, Bytes)>,
 }
 
 impl Intake {
@@ -76,17 +81,28 @@ impl Intake {
             .into_iter()
             .filter_map(|(station, known)| Some((station, birth(known.birth?)?)))
             .collect();
+        let mut sources = Sources::new(&config.sources, &config.gateway);
+        for (source, key, body) in store.source_states()? {
+            sources.restore(&source, &key, &body);
+        }
         Ok(Self {
             retention: config.retention,
             time: config.time,
             progress: Progress::new(store.progress()?),
             recent,
+            sources,
             births,
             uncounted: BTreeMap::new(),
             hand_over,
             shared,
             store,
         })
+    }
+
+    /// What the gateway says about itself to clients of sources, from now on.
+    #[must_use]
+    pub fn announcements(&self) -> Vec<Announcement> {
+        self.sources.announcements(self.now())
     }
 
     /// Works until the door has closed the queue and everything in it is on disk. Blocks: give it a thread of its own.
@@ -125,8 +141,13 @@ impl Intake {
     fn take_in(&mut self, deliveries: &mut Vec<Delivery>) -> Taken {
         let now = self.now();
         let mut taken = Taken::default();
-        let Taken { group, items, tickets, to_acknowledge } = &mut taken;
-        for Delivery { station, kind, payload, packet, duplicate, ticket, .. } in deliveries.drain(..) {
+        for delivery in deliveries.drain(..) {
+            if delivery.kind == DeliveryKind::Foreign {
+                self.take_foreign(&mut taken, delivery, now);
+                continue;
+            }
+            let Taken { group, items, tickets, to_acknowledge, .. } = &mut taken;
+            let Delivery { station, kind, payload, packet, duplicate, ticket, .. } = delivery;
             let station = (*station).clone();
             tickets.push(ticket);
             let message = match decode::read(kind, &payload, now) {
@@ -211,7 +232,7 @@ impl Intake {
             }
             std::thread::sleep(DISK_WAIT);
         }
-        let Taken { mut group, tickets, to_acknowledge, .. } = taken;
+        let Taken { mut group, tickets, to_acknowledge, replies, .. } = taken;
         group.counters.remove(FAILED);
         if holds {
             self.shared.newest.store(commit, Ordering::Release);
@@ -230,6 +251,9 @@ impl Intake {
             }
         }
         release.send();
+        for (topic, payload) in replies {
+            outbox.publish_foreign(&topic, payload);
+        }
         self.hand_over(stored.take());
         Ok(())
     }
@@ -288,7 +312,7 @@ async fn collect(deliveries: &mut mpsc::Receiver<Delivery>, group: &mut Vec<Deli
 
 /// Notes that readings of `station` came, and which time they span. How far its windows are emitted is no business of the
 /// intake: a gateway that is killed before the next emission must not take for final what it never emitted.
-fn see(group: &mut Group, station: &StationId, readings: &[Reading], now: Timestamp) {
+pub(super) fn see(group: &mut Group, station: &StationId, readings: &[Reading], now: Timestamp) {
     count(&mut group.counters, "readings".to_owned(), readings.len() as u64);
     group.stations.insert(station.clone(), now);
     let times = || readings.iter().map(|r| r.time);
@@ -310,7 +334,13 @@ fn refuse_keys(group: &mut Group, station: &StationId, plain: &Plain, payload: &
     group.quarantined.push((format!("station {station}"), problems, payload.to_vec()));
 }
 
-fn raw(station: &StationId, kind: DeliveryKind, now: Timestamp, payload: bytes::Bytes, packet: u16) -> RawMessage {
-    let packet = u32::from(packet);
-    RawMessage { station: station.to_string(), kind: kind_code(kind), at_ms: now.as_millis(), payload, packet }
+pub(super) fn raw(station: &StationId, kind: DeliveryKind, now: Timestamp, payload: Bytes, packet: u16) -> RawMessage {
+    RawMessage {
+        station: station.to_string(),
+        kind: kind_code(kind),
+        at_ms: now.as_millis(),
+        payload,
+        packet: u32::from(packet),
+        ..RawMessage::default()
+    }
 }

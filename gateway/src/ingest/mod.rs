@@ -10,6 +10,7 @@
 //! the hand-over is forgotten and it reads the commits from the raw store.
 
 mod analysis;
+mod foreign;
 mod intake;
 mod replay;
 mod snapshot;
@@ -24,10 +25,12 @@ use proto::{Birth, Reading, StationId, Timestamp};
 use tokio::sync::watch;
 
 pub use analysis::Analysis;
+pub use foreign::Unmapped;
 pub use intake::{Intake, QUEUE};
 pub use snapshot::{Snapshot, StationState};
 
 use crate::config::Config;
+use crate::decode::source;
 use crate::model::Model;
 use crate::store::{Store, StoreError};
 use crate::window::{Origin, Rhythm};
@@ -66,6 +69,8 @@ pub enum Content {
     Plain(Vec<Reading>),
     /// What the station is.
     Birth(Box<Birth>),
+    /// A source's message as it came, by a bridge. What it says follows.
+    Foreign,
     /// Whether it is there.
     Status {
         /// It is.
@@ -82,6 +87,8 @@ struct Shared {
     needed: AtomicU64,
     /// All counters, as they are on disk.
     counters: Mutex<BTreeMap<String, u64>>,
+    /// The channels of sources that nobody mapped.
+    unmapped: foreign::UnmappedChannels,
 }
 
 impl Shared {
@@ -111,11 +118,16 @@ pub fn open(
     models: Vec<(Model, Option<Model>)>,
     now: Timestamp,
 ) -> Result<(Intake, Analysis, watch::Receiver<Snapshot>), StoreError> {
-    let store = Store::open(&config.data_dir)?;
+    let mut store = Store::open(&config.data_dir)?;
+    // What somebody has mapped since, or whose source is gone, is unknown no more.
+    let (unmapped, settled): (Vec<_>, Vec<_>) =
+        store.unmapped()?.into_iter().partition(|one| source::is_unmapped(&config.sources, &one.channel));
+    store.forget_unmapped(&settled)?;
     let shared = Arc::new(Shared {
         newest: AtomicU64::new(store.newest()?),
         needed: AtomicU64::new(0),
         counters: Mutex::new(store.counters()?),
+        unmapped: foreign::UnmappedChannels::new(unmapped),
     });
     let (sender, receiver) = sync_channel(HAND_OVER);
     let own = store.beside()?;

@@ -2,7 +2,7 @@
 
 use proto::{StationId, Timestamp};
 
-use super::{Content, Item};
+use super::{Content, Item, foreign};
 use crate::decode::{self, Message};
 use crate::deduplicate::Sent;
 use crate::door::DeliveryKind;
@@ -12,6 +12,9 @@ use crate::window::Origin;
 /// What a stored message says, and how it is known again when it is plain. The same as was handed over when it came: the
 /// same bytes and the same time of arrival.
 pub(super) fn item(message: &RawMessage) -> Option<(Item, Option<Sent>)> {
+    if foreign::is_foreign(message) {
+        return foreign::item(message);
+    }
     let station: StationId = message.station.parse().ok()?;
     let kind = DeliveryKind::from_code(message.kind)?;
     let mut known = None;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Unmapped;
 use proto::{Alert, GatewayStatus, Reading, StationId, Timestamp, UpdateStatus};
 
 /// The gateway's state as its page and the cloud are told.
@@ -17,6 +18,8 @@ pub struct Snapshot {
     pub failed_models: Vec<(String, String)>,
     /// All counters.
     pub counters: BTreeMap<String, u64>,
+    /// The channels of other people's sensors that nobody mapped.
+    pub unmapped: Vec<Unmapped>,
 }
 
 /// A station on the page.
@@ -49,7 +52,8 @@ impl Snapshot {
             rejected: rejected(&counters),
             update: UpdateStatus::default(),
         };
-        Self { status, stations: Vec::new(), alerts: Vec::new(), failed_models: Vec::new(), counters }
+        let (stations, alerts, failed_models) = (Vec::new(), Vec::new(), Vec::new());
+        Self { status, stations, alerts, failed_models, counters, unmapped: Vec::new() }
     }
 }
 
