@@ -22,7 +22,7 @@ mod admission;
 mod config;
 mod connection;
 mod delivery;
-mod frames;
+pub(crate) mod frames;
 mod handshake;
 mod link;
 mod mailbox;

@@ -36,6 +36,8 @@ pub mod deduplicate;
 pub mod detect;
 pub mod door;
 pub mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ingest;
 pub mod limits;
 pub mod metrics;

@@ -1,0 +1,237 @@
+//! What the fuzz targets (`gateway/fuzz`) and the test over their corpus call: every decoder of bytes from outside, and
+//! what must hold of whatever it takes. A target panics when something does not.
+
+use proto::{Batch, Birth, Reading, Status, Timestamp, UplinkBatch};
+use rumqttc::mqttbytes::PacketType;
+use rumqttc::mqttbytes::v4::{Connect, Subscribe, Unsubscribe};
+use serde::Deserialize;
+
+use crate::decode::mapping::JsonConfig;
+use crate::decode::source::{SourceConfig, Sources, check};
+use crate::decode::{cayenne, chirpstack, json, senml};
+use crate::door::frames::Frames;
+
+/// The moment at which everything comes.
+const NOW: Timestamp = Timestamp::from_secs(1_780_297_200);
+
+/// A target and what it does with its input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target by its name, which is also that of its folder of seeds.
+pub const TARGETS: [Target; 10] = [
+    ("native", native),
+    ("plain_json", plain_json),
+    ("sparkplug", sparkplug),
+    ("chirpstack", chirpstack),
+    ("cayenne", cayenne),
+    ("senml_json", senml_json),
+    ("senml_cbor", senml_cbor),
+    ("mapping", mapping),
+    ("mqtt_frames", mqtt_frames),
+    ("uplink_batch", uplink_batch),
+];
+
+/// Messages of native stations: what is read is written as it was, and read again the same.
+pub fn native(bytes: &[u8]) {
+    if let Ok(batch) = Batch::decode(bytes) {
+        readings(&batch.readings);
+        if let Ok(again) = batch.encode() {
+            assert_eq!(Batch::decode(&again).as_ref(), Ok(&batch));
+        }
+    }
+    if let Ok(birth) = Birth::decode(bytes) {
+        assert_eq!(Birth::decode(&birth.encode()), Ok(birth));
+    }
+    if let Ok(status) = Status::decode(bytes) {
+        assert_eq!(Status::decode(&status.encode()), Ok(status));
+    }
+}
+
+/// Plain JSON of native stations.
+pub fn plain_json(bytes: &[u8]) {
+    let _ = json::is_plain(bytes);
+    if let Ok(plain) = json::read(bytes, NOW) {
+        assert!(!plain.readings.is_empty());
+        readings(&plain.readings);
+        assert_eq!(json::read(bytes, NOW), Ok(plain), "the same bytes are the same readings");
+    }
+}
+
+/// Several messages of Sparkplug nodes and devices, one after the other.
+pub fn sparkplug(bytes: &[u8]) {
+    const KINDS: [&str; 7] = ["NBIRTH", "NDATA", "DBIRTH", "DDATA", "NDEATH", "DDEATH", "STATE"];
+    let mut sources = sources("[[source]]\nkind = \"sparkplug\"");
+    messages(bytes, |kind, payload| {
+        let name = KINDS[usize::from(kind) % KINDS.len()];
+        let device = if name.starts_with('D') { "/d" } else { "" };
+        decode(&mut sources, &format!("spBv1.0/g/{name}/e{device}"), payload);
+    });
+}
+
+/// ChirpStack's events, uplinks with Cayenne LPP among them.
+pub fn chirpstack(bytes: &[u8]) {
+    let topic = "application/1/device/0101010101010101/event/up";
+    let _ = chirpstack::read(topic, bytes, &[1, 2]);
+    let text = "[[source]]\nkind = \"chirpstack\"\ncayenne_ports = [1, 2]\n\
+                channels = [{ name = \"*\", channel = \"rain\", counter = true }]";
+    let mut sources = sources(text);
+    for event in ["up", "status", "join"] {
+        decode(&mut sources, &format!("application/1/device/0101010101010101/event/{event}"), bytes);
+    }
+}
+
+/// Cayenne LPP: every value is finite, and nothing is left over.
+pub fn cayenne(bytes: &[u8]) {
+    if let Ok(items) = cayenne::read(bytes) {
+        assert!(items.iter().all(|item| item.value.is_finite()));
+        assert!(items.len() <= bytes.len() && items.is_empty() == bytes.is_empty());
+    }
+}
+
+/// SenML in JSON.
+pub fn senml_json(bytes: &[u8]) {
+    if let Ok(rows) = senml::json::rows(bytes) {
+        pack(rows);
+    }
+    packs(bytes);
+}
+
+/// SenML in CBOR.
+pub fn senml_cbor(bytes: &[u8]) {
+    if let Ok(rows) = senml::cbor::rows(bytes) {
+        pack(rows);
+    }
+    packs(bytes);
+}
+
+/// A mapping and a message: the first line is the mapping in JSON, the rest is the message.
+pub fn mapping(bytes: &[u8]) {
+    let (config, payload) = match bytes.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (&bytes[..end], &bytes[end + 1..]),
+        None => (&b"{\"topic\":\"a/{station}\"}"[..], bytes),
+    };
+    let Ok(config) = serde_json::from_slice::<JsonConfig>(config) else { return };
+    if let Ok(mapping) = config.build()
+        && let Ok(mapped) = mapping.read("a/b", payload)
+    {
+        assert!(mapped.values.iter().all(|named| named.value.is_finite()));
+    }
+    let text = toml::Table::from_iter([
+        ("kind".to_owned(), toml::Value::from("json")),
+        ("topic".to_owned(), toml::Value::from("a/{station}")),
+    ]);
+    if let Ok(config) = SourceConfig::try_from(text) {
+        decode(&mut Sources::new(&[config], &gateway()), "a/b", payload);
+    }
+}
+
+/// A stream of MQTT packets that comes in pieces; the first byte says how large they are.
+pub fn mqtt_frames(bytes: &[u8]) {
+    let Some((size, stream)) = bytes.split_first() else { return };
+    let mut frames = Frames::new(64 * 1024);
+    let mut packets = 0;
+    for piece in stream.chunks(usize::from(*size).max(1)) {
+        frames.push(piece);
+        loop {
+            let frame = match frames.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(_) => return,
+            };
+            packets += 1;
+            let _ = frame.protocol();
+            if let Ok(head) = frame.publish() {
+                assert!(head.payload <= frame.bytes.len());
+                assert!(frame.topic(&head).len() <= frame.bytes.len());
+            }
+            let _ = match frame.packet_type() {
+                Ok(PacketType::Connect) => Connect::read(frame.header, frame.bytes).map(drop),
+                Ok(PacketType::Subscribe) => Subscribe::read(frame.header, frame.bytes).map(drop),
+                Ok(PacketType::Unsubscribe) => Unsubscribe::read(frame.header, frame.bytes).map(drop),
+                _ => Ok(()),
+            };
+        }
+    }
+    assert!(packets <= stream.len() / 2, "a packet has two bytes or more");
+}
+
+/// What a gateway sends to the cloud.
+pub fn uplink_batch(bytes: &[u8]) {
+    if let Ok(batch) = UplinkBatch::decode(bytes) {
+        let again = UplinkBatch::decode(&batch.encode());
+        assert_eq!(again.map(|again| again.encode()), Ok(batch.encode()));
+    }
+}
+
+/// A resolved pack.
+fn pack(rows: Vec<senml::Fields>) {
+    let Ok(pack) = senml::resolve(rows, NOW) else { return };
+    assert!(pack.records.windows(2).all(|pair| pair[0].time <= pair[1].time));
+    for record in &pack.records {
+        assert!(!record.name.is_empty() && record.name.len() <= senml::MAX_NAME);
+        assert!(record.sum.is_none_or(f64::is_finite));
+        assert!(!matches!(record.value, Some(senml::Value::Number(value)) if !value.is_finite()));
+        let (station, measured) = senml::split(&record.name);
+        assert!(station.map_or(0, str::len) + measured.len() <= record.name.len());
+    }
+}
+
+fn packs(bytes: &[u8]) {
+    let mut sources = sources(
+        "[[source]]\nkind = \"senml\"\ntopics = [\"p\", \"p/{station}\"]\n\
+         channels = [{ name = \"{x}#sum\", channel = \"rain\", counter = true }]",
+    );
+    decode(&mut sources, "p", bytes);
+    decode(&mut sources, "p/n7", bytes);
+}
+
+/// Cuts an input into messages: a byte for the kind, two for the length.
+fn messages(bytes: &[u8], mut each: impl FnMut(u8, &[u8])) {
+    let mut rest = bytes;
+    while let [kind, low, high, after @ ..] = rest {
+        let length = usize::from(u16::from_le_bytes([*low, *high])).min(after.len());
+        each(*kind, &after[..length]);
+        rest = &after[length..];
+    }
+}
+
+/// What holds of whatever a source takes.
+fn decode(sources: &mut Sources, topic: &str, payload: &[u8]) {
+    let Ok(taken) = sources.decode(topic, payload, NOW) else { return };
+    for (_, all) in &taken.decoded.stations {
+        assert!(!all.is_empty());
+        readings(all);
+    }
+    for unknown in &taken.decoded.unknown {
+        // It is a line that can be copied into the configuration.
+        let line = format!("channels = [{}]", unknown.line());
+        let read: Result<Lines, _> = toml::from_str(&line);
+        assert!(read.is_ok_and(|lines| lines.channels.len() == 1), "{line}");
+    }
+}
+
+#[derive(Deserialize)]
+struct Lines {
+    channels: Vec<crate::decode::source::ChannelRule>,
+}
+
+fn readings(readings: &[Reading]) {
+    for reading in readings {
+        assert!(reading.value.is_finite(), "{reading:?}");
+        assert!((Timestamp::MIN..=Timestamp::MAX).contains(&reading.time), "{reading:?}");
+    }
+}
+
+fn sources(text: &str) -> Sources {
+    #[derive(Deserialize)]
+    struct File {
+        source: Vec<SourceConfig>,
+    }
+    let source = toml::from_str(text).map_or_else(|_| Vec::new(), |File { source }| source);
+    assert!(!source.is_empty() && check(&source).is_empty(), "{text}");
+    Sources::new(&source, &gateway())
+}
+
+fn gateway() -> proto::GatewayId {
+    "gw".parse().unwrap_or_else(|_| unreachable!("gw is a name"))
+}
