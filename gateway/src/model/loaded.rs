@@ -134,17 +134,14 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
     let bytes = std::fs::metadata(path).map_err(failed)?.len();
     if bytes > limit {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        return Err(too_large(&name, bytes, limit, "any model"));
+        return Err(too_large(&name, bytes, limit, "any model may have"));
     }
     std::fs::read(path).map_err(failed)
 }
 
 fn too_large(name: &str, bytes: u64, limit: u64, of: &str) -> ModelError {
     let (bytes, limit) = (grouped(bytes), grouped(limit));
-    ModelError::new(
-        Reason::TooLarge,
-        format_args!("{name} has {bytes} bytes, more than the {limit} that {of} may have"),
-    )
+    ModelError::new(Reason::TooLarge, format_args!("{name} has {bytes} bytes, more than the {limit} that {of}"))
 }
 
 /// What speaks against a file by its bytes alone: size and digest.
@@ -152,9 +149,9 @@ pub(super) fn admit(onnx: &[u8], digest: &str, manifest: &Manifest) -> Vec<Model
     let mut wrong = Vec::new();
     let bytes = onnx.len() as u64;
     if bytes > MAX_MODEL_BYTES {
-        wrong.push(too_large("model.onnx", bytes, MAX_MODEL_BYTES, "any model"));
+        wrong.push(too_large("model.onnx", bytes, MAX_MODEL_BYTES, "any model may have"));
     } else if bytes > manifest.limits.max_bytes {
-        wrong.push(too_large("model.onnx", bytes, manifest.limits.max_bytes, "it by its manifest"));
+        wrong.push(too_large("model.onnx", bytes, manifest.limits.max_bytes, "its manifest allows"));
     }
     if digest != manifest.sha256 {
         let text = format!("the sha256 of model.onnx is {digest}, its manifest says {}", manifest.sha256);

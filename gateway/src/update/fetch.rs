@@ -169,6 +169,11 @@ impl Fetcher {
             have = 0;
         }
         if have == target.length {
+            if have == 0 {
+                // There is nothing to fetch of an empty file; that there is one, is looked at like any other.
+                self.on_disk(move |files| files.disk().create_dir(&dir)).await?;
+                self.append(&place.part, Vec::new()).await?;
+            }
             return Ok(None);
         }
         let left = target.length - have;
