@@ -38,6 +38,8 @@ use pointer::Pointer;
 use template::Template;
 use topic::TopicTemplate;
 
+/// The reason of a value that is none: by null, by one of the mapping's markers, or because nothing is there.
+pub const MISSING: &str = "missing";
 /// The most elements of one message.
 pub const MAX_ELEMENTS: usize = 10_000;
 /// The longest pointer of a value that is looked at, in bytes; what lies deeper is passed over.
@@ -293,7 +295,7 @@ impl Mapping {
             };
             match at.find(enclosing).map(|found| self.number(found)) {
                 Some(Number::Is(value)) => mapped.values.push(named(name, value)),
-                Some(Number::Missing) | None => mapped.refuse("missing", format!("{name}: no value at {at}")),
+                Some(Number::Missing) | None => mapped.refuse(MISSING, format!("{name}: no value at {at}")),
                 Some(Number::Not(found)) => mapped.refuse("value", format!("{name}: expected a number, found {found}")),
             }
         } else if let Some(element) = enclosing.last() {
@@ -308,7 +310,7 @@ impl Mapping {
                 }
                 match self.number(leaf) {
                     Number::Is(value) => mapped.values.push(named(name, value)),
-                    Number::Missing => mapped.refuse("missing", format!("{name}: no value")),
+                    Number::Missing => mapped.refuse(MISSING, format!("{name}: no value")),
                     // A text among numbers says something else about the station.
                     Number::Not(_) => {}
                 }

@@ -63,9 +63,6 @@ pub struct Decoded {
     pub aside: Option<String>,
     /// Channels that nobody mapped.
     pub unknown: Vec<Unknown>,
-    /// Whether some of the readings are of the moment at which the message came, for it does not say their time: then the
-    /// same bytes at another moment are other readings.
-    pub untimed: bool,
     /// What is to be published, once the message is on disk: topic and payload.
     pub replies: Vec<(String, Bytes)>,
     /// What the decoder wants to have again after a restart, by key; none to forget it.
@@ -131,7 +128,10 @@ impl Unknown {
 #[must_use]
 pub fn is_unmapped(sources: &[SourceConfig], unknown: &Unknown) -> bool {
     sources.iter().find(|source| source.common.name == unknown.source).is_some_and(|source| {
-        let target = Channels::new(&source.common.channels).target(&unknown.name, unknown.unit.as_deref());
+        // A rule for some stations may be for this one: if it is not, its next message says so.
+        let for_all = |rule: &ChannelRule| ChannelRule { of: None, ..rule.clone() };
+        let rules: Vec<ChannelRule> = source.common.channels.iter().map(for_all).collect();
+        let target = Channels::new(&rules).target(&unknown.name, unknown.unit.as_deref());
         matches!(target, Target::Unknown(_)) && source.common.owns(&unknown.station)
     })
 }

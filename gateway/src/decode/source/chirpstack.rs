@@ -109,13 +109,12 @@ impl Decoder for Events {
         }
         let of = [event.dev_eui.as_str(), event.device_name.as_str(), event.profile.as_str()];
         let time = event.time.unwrap_or(now);
-        gathered.decoded.untimed = event.time.is_none();
         gathered.hear(&station);
         for item in &event.values {
             let value = Value { of: &of, name: &item.name, unit: item.unit, time, value: item.value };
             self.values.take(&mut gathered, &station, &value);
         }
-        Ok(gathered.finish())
+        Ok(self.values.finish(gathered))
     }
 
     fn restore(&mut self, key: &str, body: &[u8]) {

@@ -4,7 +4,7 @@ use proto::Timestamp;
 
 use super::values::{Gathered, Value, Values};
 use super::{Common, Decoded, Decoder, SourceError};
-use crate::decode::mapping::{JsonConfig, Mapping, Named};
+use crate::decode::mapping::{JsonConfig, MISSING, Mapping, Named};
 
 impl JsonConfig {
     /// The topics as MQTT filters; none while the mapping is wrong.
@@ -41,17 +41,21 @@ impl Decoder for Messages {
             mapping.read(topic, payload).map_err(|error| SourceError::new(error.reason(), error.to_string()))?;
         let mut gathered = Gathered::default();
         for (reason, why) in mapped.refused {
-            gathered.decoded.refuse(reason, || why);
+            if reason == MISSING {
+                // It says itself that there is none; that is nothing to tell people.
+                *gathered.decoded.refused.entry(reason).or_default() += 1;
+            } else {
+                gathered.decoded.refuse(reason, || why);
+            }
         }
         for Named { station: called, name, unit, time, value } in &mapped.values {
             let station = self.common.station(&[called]);
-            gathered.decoded.untimed |= time.is_none();
             let of = [called.as_str()];
             let time = time.unwrap_or(now);
             let value = Value { of: &of, name, unit: unit.as_deref(), time, value: *value };
             self.values.take(&mut gathered, &station, &value);
         }
-        Ok(gathered.finish())
+        Ok(self.values.finish(gathered))
     }
 
     fn restore(&mut self, key: &str, body: &[u8]) {

@@ -87,7 +87,6 @@ impl Packs {
         let name = if measured.is_empty() { unit.unwrap_or("value") } else { measured };
         let of = [called];
         let value = Value { of: &of, name, unit, time: record.time, value: 0.0 };
-        gathered.decoded.untimed |= !record.absolute;
         gathered.hear(&station);
         // What is no number says something else about the station.
         if let Some(senml::Value::Number(number)) = record.value {
@@ -113,7 +112,7 @@ impl Decoder for Packs {
         for record in &pack.records {
             self.record(&mut gathered, of_topic.as_deref(), record);
         }
-        Ok(gathered.finish())
+        Ok(self.values.finish(gathered))
     }
 
     fn restore(&mut self, key: &str, body: &[u8]) {

@@ -38,6 +38,8 @@ fn chirpstack_uplinks_become_readings() {
         [[source]]
         kind = "chirpstack"
         cayenne_ports = [2]
+        field = "north"
+        report_s = 1200
         stations = { "a84041000181c061" = "north-1" }
         channels = [
           { name = "TempC_DS", of = "LSN50*", channel = "soil_temperature_20cm" },
@@ -66,7 +68,10 @@ fn chirpstack_uplinks_become_readings() {
     let unknown = &probe.decoded.unknown;
     assert_eq!((unknown.len(), unknown[0].name.as_str(), unknown[0].value.as_str()), (1, "BatV", "3.3"));
     assert_eq!(unknown[0].line(), r#"{ name = "BatV", channel = "battery" },"#);
-    assert!(!probe.decoded.untimed && probe.decoded.refused.is_empty());
+    assert!(probe.decoded.refused.is_empty());
+    let (_, birth) = &probe.decoded.births[0];
+    assert_eq!((birth.channels.len(), birth.report_s, birth.field.as_ref().unwrap().as_str()), (3, 1200, "north"));
+    assert!(decode("A84041000181C061", "LSN50v2", "up", r#""object":{"TempC_DS":18.5}"#).decoded.births.is_empty());
     let other = decode("0101010101010101", "LHT65N", "up", r#""object":{"TempC_DS":18.5}"#);
     assert_eq!(readings(&other), ["chirpstack-0101010101010101 soil_temperature_40cm 0 18.5"]);
     // 01 67 FF D7: -4.1 Cel.
@@ -127,7 +132,6 @@ fn senml_packs_become_readings_and_sums_what_came_since() {
     let cbor = hex::decode("81a3006474656d70016343656c02f94c80").unwrap();
     let taken = sources.decode("senml/n7/up", &cbor, NOW).unwrap();
     assert_eq!(readings(&taken), ["s-n7 soil_temperature_20cm 0 18"]);
-    assert!(taken.decoded.untimed);
     let refused = sources.decode("packs", br#"[{"n":"temp","v":1}]"#, NOW).unwrap();
     assert_eq!(refused.decoded.refused["station"], 1);
     let refused = sources.decode("packs", br#"[{"bver":11,"n":"a/temp","v":1}]"#, NOW).unwrap_err();
@@ -164,6 +168,7 @@ fn mapped_json_becomes_readings() {
     assert_eq!(readings(&taken), expected);
     assert_eq!(taken.decoded.unknown[0].name, "/x");
     assert_eq!(taken.decoded.refused["missing"], 1);
+    assert!(taken.decoded.problems.is_empty(), "that a value is missing is nothing to tell");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! From named values to a source's readings: what ChirpStack, SenML and mapped JSON share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{Channel, Reading, StationId, Timestamp};
+use proto::native::{MAX_CHANNELS, MAX_FIRMWARE};
+use proto::{Birth, Channel, Reading, StationId, Timestamp};
 
 use super::channels::{Channels, Target};
 use super::{Common, Decoded, Unknown};
@@ -13,12 +14,19 @@ const UNKNOWN_MOST: usize = 64;
 /// The most stations of one message; those after them are refused.
 const STATIONS_MOST: usize = 1_000;
 
+/// The most stations of a source that are described; what others measure is not said beforehand.
+const DESCRIBED_MOST: usize = 10_000;
+/// How the key of a station's birth begins.
+const BIRTH_KEY: &str = "birth/";
+
 /// A source's channels and counters.
 #[derive(Debug)]
 pub struct Values {
-    source: String,
+    common: Common,
     channels: Channels,
     counters: Counters,
+    /// What each station was heard to measure.
+    measured: BTreeMap<StationId, BTreeSet<Channel>>,
 }
 
 /// What a message holds, while it is read.
@@ -57,29 +65,64 @@ impl Gathered {
         }
         true
     }
-
-    /// All of it: readings by time and channel, none twice.
-    #[must_use]
-    pub fn finish(self) -> Decoded {
-        let mut decoded = self.decoded;
-        for (station, mut readings) in self.stations {
-            readings.sort_by(|a, b| (a.time, a.channel).cmp(&(b.time, b.channel)).then(a.value.total_cmp(&b.value)));
-            readings.dedup();
-            if readings.is_empty() {
-                decoded.heard.push(station);
-            } else {
-                decoded.stations.push((station, readings));
-            }
-        }
-        decoded
-    }
 }
 
 impl Values {
     /// Those of a source.
     #[must_use]
     pub fn new(common: &Common) -> Self {
-        Self { source: common.name.clone(), channels: Channels::new(&common.channels), counters: Counters::default() }
+        Self {
+            common: common.clone(),
+            channels: Channels::new(&common.channels),
+            counters: Counters::default(),
+            measured: BTreeMap::new(),
+        }
+    }
+
+    /// All that was gathered: readings by time and channel, none twice, and a birth of each station that was heard to
+    /// measure more than before.
+    #[must_use]
+    pub fn finish(&mut self, gathered: Gathered) -> Decoded {
+        let Gathered { mut decoded, stations } = gathered;
+        for (station, mut readings) in stations {
+            if readings.is_empty() {
+                decoded.heard.push(station);
+                continue;
+            }
+            readings.sort_by(|a, b| (a.time, a.channel).cmp(&(b.time, b.channel)).then(a.value.total_cmp(&b.value)));
+            readings.dedup();
+            if let Some(birth) = self.describe(&station, &readings) {
+                decoded.state.push((format!("{BIRTH_KEY}{station}"), Some(birth.encode())));
+                decoded.births.push((station.clone(), birth));
+            }
+            decoded.stations.push((station, readings));
+        }
+        decoded
+    }
+
+    /// What a station is, when its readings are of channels that it was not heard to measure before. Such stations do not
+    /// say what they are: they measure what they were heard to, stand in the source's field and report as it says.
+    fn describe(&mut self, station: &StationId, readings: &[Reading]) -> Option<Birth> {
+        if !self.measured.contains_key(station) && self.measured.len() >= DESCRIBED_MOST {
+            return None;
+        }
+        let measured = self.measured.entry(station.clone()).or_default();
+        let before = measured.len();
+        for reading in readings {
+            if measured.len() < MAX_CHANNELS {
+                measured.insert(reading.channel);
+            }
+        }
+        (measured.len() > before).then(|| Birth {
+            boot: 1,
+            firmware: self.common.name.chars().take(MAX_FIRMWARE).collect(),
+            interval_s: self.common.report_s(),
+            report_s: self.common.report_s(),
+            channels: measured.iter().copied().collect(),
+            field: self.common.field.clone(),
+            latitude: None,
+            longitude: None,
+        })
     }
 
     /// Adds a value to what a message holds: as a reading, as an unknown channel, or as nothing where it is to be ignored.
@@ -120,7 +163,7 @@ impl Values {
             known.value = value.value.to_string();
         } else if decoded.unknown.len() < UNKNOWN_MOST {
             decoded.unknown.push(Unknown {
-                source: self.source.clone(),
+                source: self.common.name.clone(),
                 station: station.clone(),
                 name: value.name.to_owned(),
                 unit: value.unit.map(str::to_owned),
@@ -130,8 +173,12 @@ impl Values {
         }
     }
 
-    /// Takes up a counter that was kept before a restart.
+    /// Takes up a counter or a birth that was kept before a restart.
     pub fn restore(&mut self, key: &str, body: &[u8]) {
-        self.counters.restore(key, body);
+        let Some(station) = key.strip_prefix(BIRTH_KEY) else { return self.counters.restore(key, body) };
+        let fits = self.measured.len() < DESCRIBED_MOST;
+        if let (true, Ok(station), Ok(birth)) = (fits, station.parse(), Birth::decode(body)) {
+            self.measured.insert(station, birth.channels.into_iter().collect());
+        }
     }
 }
