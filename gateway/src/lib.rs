@@ -110,6 +110,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     let page = status::Page {
         title: format!("{} · {}", config.farm, config.gateway),
+        data_dir: config.data_dir.clone(),
         snapshot: snapshot.clone(),
         status: status_receiver,
         sources,

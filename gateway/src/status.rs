@@ -1,6 +1,8 @@
 //! The gateway's own page, which needs neither a cloud nor JavaScript: what a person with a phone in the farmhouse wants to
 //! know. `/metrics` and `/healthz` beside it.
 
+use std::path::PathBuf;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -15,6 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ingest::{Snapshot, StationState};
 use crate::metrics::{self, Sources};
+
+mod refusals;
+
+pub use refusals::Refused;
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--ground:#f6f5f1;--card:#fff;--line:#e2dfd6;--ink:#1f2421;--quiet:#5d665f;--fault:#b3261e;--warning:#8f5600;--ok:#2f6b4f}
@@ -32,6 +38,8 @@ th:first-child,td:first-child,td.words,th.words{text-align:left;white-space:norm
 pub struct Page {
     /// The farm's and the gateway's name.
     pub title: String,
+    /// Where the store is.
+    pub data_dir: PathBuf,
     /// The pipeline's state.
     pub snapshot: watch::Receiver<Snapshot>,
     /// The same with what waits for the cloud.
@@ -67,6 +75,9 @@ async fn show(State(page): State<Page>) -> Markup {
     let snapshot = page.snapshot.borrow().clone();
     let status = page.status.borrow().clone();
     let now = status.at;
+    let data_dir = page.data_dir.clone();
+    let aside = tokio::task::spawn_blocking(move || refusals::newest(&data_dir)).await;
+    let aside = aside.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string()));
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -84,7 +95,9 @@ async fn show(State(page): State<Page>) -> Markup {
                 (stations(&snapshot, now))
                 (models(&snapshot, &status, now))
                 (facts(&status, page.sources.outbox.connected(), now))
+                (unmapped(&snapshot, now))
                 (refusals(&status, &page.sources.door.snapshot()))
+                (kept_aside(&aside, now))
             }
         }
     }
@@ -240,6 +253,51 @@ fn refusals(status: &GatewayStatus, door: &[(&'static str, u64)]) -> Markup {
             h2 { "Rejected and refused, by reason" }
             @if all.is_empty() { "Nothing so far." }
             @else { table { @for (reason, count) in &all { tr { td { (reason) } td { (count) } } } } }
+        }
+    }
+}
+
+/// Channels of other people's sensors that nobody mapped, each with the line that would.
+fn unmapped(snapshot: &Snapshot, now: Timestamp) -> Markup {
+    html! {
+        @if !snapshot.unmapped.is_empty() {
+            section {
+                h2 { "Channels that nobody mapped · " (snapshot.unmapped.len()) }
+                p { "Their messages are kept. Look at the proposal, and copy the line into the source's " code { "channels" } "." }
+                table {
+                    tr { th { "Source" } th.words { "Station" } th.words { "Channel" } th { "Last value" } th { "Came" } th { "Values" } th.words { "Line" } }
+                    @for one in &snapshot.unmapped {
+                        tr {
+                            td { (one.channel.source) }
+                            td.words { (one.channel.station) }
+                            td.words { (one.channel.name) }
+                            td { (one.channel.value) @if let Some(unit) = &one.channel.unit { " " (unit) } }
+                            td { (age(now, one.at)) " ago" }
+                            td { (one.values) }
+                            td.words { code { (one.channel.line()) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The newest of what could not be taken, with what was wrong.
+fn kept_aside(aside: &Result<Vec<Refused>, String>, now: Timestamp) -> Markup {
+    html! {
+        section {
+            h2 { "Kept aside, the newest first" }
+            @match aside {
+                Err(error) => span.fault { "The store cannot be read: " (error) },
+                Ok(aside) if aside.is_empty() => "Nothing so far.",
+                Ok(aside) => table {
+                    tr { th { "From" } th.words { "What is wrong" } th { "Came" } }
+                    @for one in aside {
+                        tr { td { (one.source) } td.words { (one.reason) } td { (age(now, one.at)) " ago" } }
+                    }
+                },
+            }
         }
     }
 }

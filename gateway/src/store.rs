@@ -20,6 +20,8 @@ use crate::door::DeliveryKind;
 use crate::ingest::Unmapped;
 use crate::window::{Emitted, RejectCounts};
 
+/// The store's file in the data directory.
+pub const FILE: &str = "gateway.sqlite";
 /// The tables that this program makes and reads.
 pub const LAYOUT: i64 = 1;
 /// zstd's level: the highest of those that cost less than the sync of the commit.
@@ -227,7 +229,7 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, or another version made it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let path = dir.join("gateway.sqlite");
+        let path = dir.join(FILE);
         let mut connection = Connection::open(&path)?;
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;

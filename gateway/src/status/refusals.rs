@@ -1,0 +1,34 @@
+//! The newest of what was kept aside, as it stands in the store.
+
+use std::path::Path;
+
+use proto::Timestamp;
+use rusqlite::{Connection, OpenFlags};
+
+/// How many are shown.
+const SHOWN: u32 = 30;
+
+/// Something that could not be taken, and was kept aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// When it came.
+    pub at: Timestamp,
+    /// Where it came from, like `station n1`.
+    pub source: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The newest first. Only a page that somebody looks at asks, so the store is opened for it, to read alone.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn newest(data_dir: &Path) -> rusqlite::Result<Vec<Refused>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let store = Connection::open_with_flags(data_dir.join(crate::store::FILE), flags)?;
+    let mut statement = store.prepare("SELECT at_ms, source, reason FROM quarantine ORDER BY id DESC LIMIT ?1")?;
+    let rows = statement.query_map([SHOWN], |row| {
+        Ok(Refused { at: Timestamp::from_millis(row.get(0)?), source: row.get(1)?, reason: row.get(2)? })
+    })?;
+    rows.collect()
+}
