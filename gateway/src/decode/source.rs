@@ -59,6 +59,8 @@ pub struct Decoded {
     pub refused: BTreeMap<&'static str, u64>,
     /// The first of it in words.
     pub problems: Vec<String>,
+    /// What else is worth counting, by what.
+    pub counted: BTreeMap<&'static str, u64>,
     /// Why the message itself is kept aside although it is no error: it cannot be read yet.
     pub aside: Option<String>,
     /// Channels that nobody mapped.
@@ -83,6 +85,13 @@ impl Decoded {
         *self.refused.entry(reason).or_default() += 1;
         if self.problems.len() < TOLD_MOST {
             self.problems.push(problem());
+        }
+    }
+
+    /// Counts something that is worth it.
+    pub fn count(&mut self, what: &'static str, by: u64) {
+        if by > 0 {
+            *self.counted.entry(what).or_default() += by;
         }
     }
 

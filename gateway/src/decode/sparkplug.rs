@@ -1,9 +1,46 @@
 //! Sparkplug B 3.0: the gateway as a host application.
+//!
+//! A node says in its birth which metrics it and its devices have, and later only what changes, often by aliases alone. So
+//! a message is read with the births before it, which are kept on disk. When they do not explain it (the node was never
+//! born here, an alias is not known, numbers are missing) the node is asked for its births again, at most once in
+//! `rebirth_s` seconds:
+//! - After a gap in the numbers its messages are read with the births that are known: a node that reconnects is dead in
+//!   between, so the aliases are still those.
+//! - A message before any birth is kept aside as it came, and in memory, as far as there is room. The birth that follows in the
+//!   same session explains it: what it names by alias or name, in a type that fits, is read then, with its own times. What
+//!   does not fit stays aside. After a death, or a restart of the gateway, what waits stays aside, too: another session may
+//!   use the same aliases for other metrics.
+//! - Of a message with an unknown alias the rest is read at once.
+//!
+//! Each node and each device with a metric that is a channel is a station. The values in births are readings as well.
+//! Values that are not numbers are told with the unmapped channels. What it does not read: data sets, templates, arrays.
 
-use proto::{GatewayId, Timestamp};
+use std::collections::BTreeMap;
+
+use proto::native::{MAX_CHANNELS, MAX_FIRMWARE};
+use proto::{Birth, GatewayId, Reading, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::source::{Common, Decoded, Decoder, SourceError};
+use self::node::{Born, Held, Node, Order, Table};
+use self::payload::{Metric, Payload, Said, decode_payload};
+use super::source::{Announcement, Channels, Common, Decoded, Decoder, SourceError, Target, Unknown};
+
+pub mod command;
+pub mod node;
+pub mod payload;
+
+pub use command::{CommandValue, command};
+
+/// The generated protobuf messages.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+mod wire {
+    include!(concat!(env!("OUT_DIR"), "/sparkplug.rs"));
+}
+
+/// The most nodes that are remembered. A node beyond them is refused while all of those are alive.
+const NODES_MOST: usize = 1_000;
+/// The most metrics of all births that are remembered.
+const METRICS_MOST: usize = 200_000;
 
 /// The first level of every Sparkplug topic.
 pub const NAMESPACE: &str = "spBv1.0";
@@ -65,18 +102,432 @@ impl SparkplugConfig {
 
 /// The host application.
 #[derive(Debug)]
-pub struct Host;
+pub struct Host {
+    common: Common,
+    channels: Channels,
+    host_id: String,
+    rebirth_ms: i64,
+    nodes: BTreeMap<(String, String), Node>,
+}
+
+/// What a topic says.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    group: &'a str,
+    node: &'a str,
+    device: Option<&'a str>,
+}
+
+/// What is kept of a node that is born.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    #[serde(default)]
+    bd_seq: Option<u64>,
+    table: Table,
+}
+
+impl<'a> Place<'a> {
+    /// The kind of the message, and where it comes from.
+    fn of(topic: &'a str) -> Option<(&'a str, Self)> {
+        let mut levels = topic.strip_prefix(NAMESPACE)?.strip_prefix('/')?.split('/');
+        let (group, kind, node, device) = (levels.next()?, levels.next()?, levels.next()?, levels.next());
+        let fits = if device.is_some() { OF_DEVICES.contains(&kind) } else { OF_NODES.contains(&kind) };
+        (fits && levels.next().is_none()).then_some((kind, Self { group, node, device }))
+    }
+
+    fn key(self) -> (String, String) {
+        (self.group.to_owned(), self.node.to_owned())
+    }
+
+    /// The key under which its birth is kept.
+    fn kept(self) -> String {
+        match self.device {
+            Some(device) => format!("{}/{}/{device}", self.group, self.node),
+            None => format!("{}/{}", self.group, self.node),
+        }
+    }
+
+    fn station(self, common: &Common) -> StationId {
+        match self.device {
+            Some(device) => common.station(&[self.group, self.node, device]),
+            None => common.station(&[self.group, self.node]),
+        }
+    }
+}
 
 impl Host {
     /// A host that knows no node.
     #[must_use]
-    pub fn new(_common: &Common, _config: &SparkplugConfig, _gateway: &GatewayId) -> Self {
-        Self
+    pub fn new(common: &Common, config: &SparkplugConfig, gateway: &GatewayId) -> Self {
+        Self {
+            common: common.clone(),
+            channels: Channels::new(&common.channels),
+            host_id: config.host_id.clone().unwrap_or_else(|| gateway.to_string()),
+            rebirth_ms: i64::from(config.rebirth_s) * 1000,
+            nodes: BTreeMap::new(),
+        }
+    }
+
+    /// The node's place among those that are remembered.
+    fn node(&mut self, place: Place<'_>) -> Result<&mut Node, SourceError> {
+        let key = place.key();
+        if !self.nodes.contains_key(&key) && self.nodes.len() >= NODES_MOST {
+            let dead = self.nodes.iter().find(|(_, node)| node.born.is_none()).map(|(key, _)| key.clone());
+            let dead = dead.ok_or_else(|| {
+                SourceError::new("too_many", format!("node {}: {NODES_MOST} nodes are alive already", place.kept()))
+            })?;
+            self.nodes.remove(&dead);
+        }
+        Ok(self.nodes.entry(key).or_default())
+    }
+
+    /// Asks a node for its births, unless it was asked a moment ago.
+    fn ask(&mut self, place: Place<'_>, now: Timestamp, decoded: &mut Decoded) {
+        let wait = self.rebirth_ms;
+        let Ok(node) = self.node(place) else { return };
+        let waits = |asked: Timestamp| (0..wait).contains(&now.millis_since(asked));
+        if !node.asked.is_some_and(waits) {
+            node.asked = Some(now);
+            decoded.replies.push(command::rebirth(place.group, place.node, now));
+            decoded.count("rebirths_requested", 1);
+        }
+    }
+
+    fn birth(
+        &mut self,
+        place: Place<'_>,
+        payload: &Payload,
+        now: Timestamp,
+        decoded: &mut Decoded,
+    ) -> Result<(), SourceError> {
+        let (table, wrong) = Table::new(payload, &self.channels);
+        let key = place.key();
+        let before = self.nodes.get(&key).and_then(|node| node.born.as_ref()).map_or(0, |born| match place.device {
+            Some(device) => born.devices.get(device).map_or(0, |table| table.metrics.len()),
+            None => born.metrics(),
+        });
+        let all: usize = self.nodes.values().filter_map(|node| node.born.as_ref()).map(Born::metrics).sum();
+        if all - before + table.metrics.len() > METRICS_MOST {
+            let problem = format!("{}: {METRICS_MOST} metrics are known already", place.kept());
+            return Err(SourceError::new("too_many", problem));
+        }
+        match place.device {
+            None => {
+                let bd_seq = bd_seq(payload);
+                if bd_seq.is_none() {
+                    decoded
+                        .refuse("bd_seq", || "metric bdSeq is missing in a birth of a node, or no integer".to_owned());
+                }
+                if payload.seq.is_none() {
+                    decoded.refuse("seq", || "field seq is missing in a birth".to_owned());
+                }
+                let node = self.node(place)?;
+                if let Some(before) = &node.born {
+                    for device in before.devices.keys() {
+                        decoded.state.push((format!("{}/{device}", place.kept()), None));
+                    }
+                }
+                node.born = Some(Born { bd_seq, seq: payload.seq, table: table.clone(), devices: BTreeMap::new() });
+                decoded.count("node_births", 1);
+            }
+            Some(device) => {
+                let Some(born) = self.nodes.get_mut(&key).and_then(|node| node.born.as_mut()) else {
+                    // Its node's rebirth brings its own.
+                    decoded.aside = Some(format!("device {}: its node is not born", place.kept()));
+                    self.ask(place, now, decoded);
+                    return Ok(());
+                };
+                born.devices.insert(device.to_owned(), table.clone());
+                decoded.count("device_births", 1);
+                self.number(place, payload, now, decoded);
+            }
+        }
+        wrong.into_iter().for_each(|wrong| decoded.refuse(wrong.reason, || wrong.problem));
+        let bd_seq = self.nodes.get(&key).and_then(|node| node.born.as_ref()).and_then(|born| born.bd_seq);
+        let station = place.station(&self.common);
+        self.describe(&station, &table, payload, bd_seq, decoded);
+        let kept = serde_json::to_vec(&Kept { bd_seq, table: table.clone() });
+        decoded.state.push((place.kept(), kept.ok()));
+        self.read(&station, &table, payload, now, decoded);
+        // What came before is explained now, if it fits.
+        let released = self.nodes.get_mut(&key).map(|node| node.release(place.device)).unwrap_or_default();
+        for held in released {
+            let fits = |metric: &Metric| {
+                let known = table.name(metric).and_then(|name| table.metrics.get(name));
+                known.is_some_and(|known| metric.datatype.is_none() || metric.datatype == known.datatype)
+            };
+            let (fitting, misfits): (Vec<Metric>, Vec<Metric>) = held.payload.metrics.into_iter().partition(fits);
+            decoded.count("held_misfits", misfits.len() as u64);
+            decoded.count("held_read", fitting.len() as u64);
+            let payload = Payload { metrics: fitting, ..held.payload };
+            self.read(&station, &table, &payload, held.at, decoded);
+        }
+        Ok(())
+    }
+
+    /// Says in our own words what a birth said.
+    fn describe(
+        &self,
+        station: &StationId,
+        table: &Table,
+        birth: &Payload,
+        bd_seq: Option<u64>,
+        decoded: &mut Decoded,
+    ) {
+        let mut channels = table.channels();
+        channels.truncate(MAX_CHANNELS);
+        if channels.is_empty() {
+            return;
+        }
+        let birth = Birth {
+            boot: bd_seq.and_then(|number| u32::try_from(number).ok()).unwrap_or(0),
+            firmware: firmware(birth).unwrap_or_else(|| "sparkplug".to_owned()),
+            interval_s: self.common.report_s(),
+            report_s: self.common.report_s(),
+            channels,
+            field: self.common.field.clone(),
+            latitude: None,
+            longitude: None,
+        };
+        decoded.births.push((station.clone(), birth));
+    }
+
+    /// Takes a message's number, and asks for a birth when some before it are missing.
+    fn number(&mut self, place: Place<'_>, payload: &Payload, now: Timestamp, decoded: &mut Decoded) {
+        let Some(born) = self.nodes.get_mut(&place.key()).and_then(|node| node.born.as_mut()) else { return };
+        let Some(seq) = payload.seq else {
+            return decoded.refuse("seq", || "field seq is missing".to_owned());
+        };
+        match born.count(seq) {
+            Order::Next => {}
+            Order::Again => decoded.count("repeated", 1),
+            Order::Gap { expected } => {
+                tracing::warn!(node = place.kept(), seq, expected, "messages of a Sparkplug node are missing");
+                decoded.count("seq_gaps", 1);
+                self.ask(place, now, decoded);
+            }
+        }
+    }
+
+    fn data(
+        &mut self,
+        place: Place<'_>,
+        payload: Payload,
+        bytes: usize,
+        now: Timestamp,
+        decoded: &mut Decoded,
+    ) -> Result<(), SourceError> {
+        let held = |payload: Payload| Held { device: place.device.map(str::to_owned), at: now, payload, bytes };
+        let born = self.nodes.get(&place.key()).and_then(|node| node.born.as_ref());
+        let table = born.and_then(|born| match place.device {
+            Some(device) => born.devices.get(device),
+            None => Some(&born.table),
+        });
+        let Some(table) = table.cloned() else {
+            self.number(place, &payload, now, decoded);
+            decoded.aside = Some(format!("{}: no birth explains it yet; one is asked for", place.kept()));
+            let gone = self.node(place)?.hold(held(payload));
+            decoded.count("held", 1);
+            decoded.count("held_forgotten", gone as u64);
+            self.ask(place, now, decoded);
+            return Ok(());
+        };
+        self.number(place, &payload, now, decoded);
+        let (known, unexplained): (Vec<Metric>, Vec<Metric>) =
+            payload.metrics.into_iter().partition(|metric| table.name(metric).is_some());
+        let station = place.station(&self.common);
+        let unborn =
+            known.iter().any(|metric| table.name(metric).is_some_and(|name| !table.metrics.contains_key(name)));
+        let known = Payload { timestamp: payload.timestamp, seq: payload.seq, metrics: known };
+        self.read(&station, &table, &known, now, decoded);
+        if !unexplained.is_empty() {
+            let aliases: Vec<String> =
+                unexplained.iter().take(8).filter_map(|m| m.alias).map(|a| a.to_string()).collect();
+            let what = if aliases.is_empty() {
+                "metrics without name and alias".to_owned()
+            } else {
+                format!("aliases {}", aliases.join(", "))
+            };
+            decoded.aside = Some(format!("{}: {what} are in no birth; one is asked for", place.kept()));
+            decoded.count("unknown_aliases", unexplained.len() as u64);
+            let unexplained = Payload { timestamp: payload.timestamp, seq: payload.seq, metrics: unexplained };
+            let gone = self.node(place)?.hold(held(unexplained));
+            decoded.count("held_forgotten", gone as u64);
+        }
+        if unborn || decoded.aside.is_some() {
+            self.ask(place, now, decoded);
+        }
+        Ok(())
+    }
+
+    /// Reads values that a birth explains.
+    fn read(&self, station: &StationId, table: &Table, payload: &Payload, now: Timestamp, decoded: &mut Decoded) {
+        let mut readings: Vec<Reading> = Vec::new();
+        let mut mapped = false;
+        for metric in &payload.metrics {
+            let Some(name) = table.name(metric) else { continue };
+            let known = table.metrics.get(name);
+            // Properties may change after the birth.
+            let unit = metric.unit.as_deref().or(known.and_then(|known| known.unit.as_deref()));
+            let target = match known {
+                Some(known) if known.unit.as_deref() == unit => known.target,
+                _ => node::target(&self.channels, name, unit),
+            };
+            if target == Target::Ignored {
+                continue;
+            }
+            mapped |= matches!(target, Target::Channel(..));
+            if metric.null {
+                decoded.count("nulls", 1);
+                continue;
+            }
+            let shown = || name.chars().take(64).collect::<String>();
+            let said = match metric.said(known.and_then(|known| known.datatype)) {
+                Ok(said) => said,
+                Err(problem) => {
+                    decoded.refuse("value", || format!("metric {:?}: {problem}", shown()));
+                    continue;
+                }
+            };
+            match (target, said) {
+                (Target::Channel(channel, conversion), Said::Number(number)) => {
+                    let time = match metric.timestamp.or(payload.timestamp).map(payload::time) {
+                        None => now,
+                        Some(Ok(time)) => time,
+                        Some(Err(problem)) => {
+                            decoded.refuse("time", || format!("metric {:?}: {problem}", shown()));
+                            continue;
+                        }
+                    };
+                    decoded.count("historical", u64::from(metric.historical));
+                    // Of the two zeros one is enough: a reading is known by its value's bits.
+                    readings.push(Reading { channel, time, value: conversion.apply(number) + 0.0 });
+                }
+                (target, said) => {
+                    let proposal = match target {
+                        Target::Unknown(proposal) if matches!(said, Said::Number(_)) => proposal,
+                        _ => None,
+                    };
+                    decoded.unknown.push(Unknown {
+                        source: self.common.name.clone(),
+                        station: station.clone(),
+                        name: name.to_owned(),
+                        unit: unit.map(str::to_owned),
+                        value: said.to_string(),
+                        proposal,
+                    });
+                }
+            }
+        }
+        readings.sort_by(|a, b| (a.time, a.channel).cmp(&(b.time, b.channel)).then(a.value.total_cmp(&b.value)));
+        readings.dedup();
+        if !readings.is_empty() {
+            match decoded.stations.iter_mut().find(|(known, _)| known == station) {
+                Some((_, before)) => before.extend(readings),
+                None => decoded.stations.push((station.clone(), readings)),
+            }
+        } else if mapped {
+            decoded.heard.push(station.clone());
+        }
+    }
+
+    fn death(&mut self, place: Place<'_>, payload: &Payload, now: Timestamp, decoded: &mut Decoded) {
+        let Some(born) = self.nodes.get_mut(&place.key()).and_then(|node| node.born.as_mut()) else {
+            return decoded.count("stale_deaths", 1);
+        };
+        if let Some(device) = place.device {
+            if born.devices.remove(device).is_some() {
+                decoded.state.push((place.kept(), None));
+            }
+            decoded.count("device_deaths", 1);
+            return self.number(place, payload, now, decoded);
+        }
+        // A will that was left behind by a session before this one (Sparkplug 3.0.0, 6.4.22) kills nobody.
+        let told = bd_seq(payload);
+        if told.is_some() && born.bd_seq.is_some() && told != born.bd_seq {
+            return decoded.count("stale_deaths", 1);
+        }
+        decoded.state.extend(born.devices.keys().map(|device| (format!("{}/{device}", place.kept()), None)));
+        decoded.state.push((place.kept(), None));
+        decoded.count("node_deaths", 1);
+        if let Some(node) = self.nodes.get_mut(&place.key()) {
+            node.born = None;
+            let gone = node.forget_held();
+            decoded.count("held_forgotten", gone as u64);
+        }
     }
 }
 
 impl Decoder for Host {
-    fn decode(&mut self, _topic: &str, _payload: &[u8], _now: Timestamp) -> Result<Decoded, SourceError> {
-        Ok(Decoded { aside: Some("Sparkplug B is not read yet".to_owned()), ..Decoded::default() })
+    fn decode(&mut self, topic: &str, payload: &[u8], now: Timestamp) -> Result<Decoded, SourceError> {
+        let (kind, place) = Place::of(topic)
+            .ok_or_else(|| SourceError::new("topic", format!("it is no topic of {NAMESPACE} that is taken")))?;
+        let bytes = payload.len();
+        let payload = decode_payload(payload)?;
+        let mut decoded = Decoded::default();
+        match kind {
+            "NBIRTH" | "DBIRTH" => self.birth(place, &payload, now, &mut decoded)?,
+            "NDATA" | "DDATA" => self.data(place, payload, bytes, now, &mut decoded)?,
+            _ => self.death(place, &payload, now, &mut decoded),
+        }
+        Ok(decoded)
+    }
+
+    fn restore(&mut self, key: &str, body: &[u8]) {
+        let mut levels = key.splitn(3, '/');
+        let (Some(group), Some(node)) = (levels.next(), levels.next()) else { return };
+        let place = Place { group, node, device: levels.next() };
+        let Ok(Kept { bd_seq, mut table }) = serde_json::from_slice::<Kept>(body) else {
+            tracing::warn!(key, "the birth of a Sparkplug node cannot be read again: it will be asked for");
+            return;
+        };
+        table.resolve(&self.channels);
+        let Ok(remembered) = self.node(place) else { return };
+        match place.device {
+            None => {
+                let born = remembered.born.get_or_insert_default();
+                (born.bd_seq, born.table) = (bd_seq, table);
+            }
+            // A device without its node would be explained by nothing.
+            Some(device) => {
+                if let Some(born) = &mut remembered.born {
+                    born.devices.insert(device.to_owned(), table);
+                }
+            }
+        }
+    }
+
+    fn announcements(&self, now: Timestamp) -> Vec<Announcement> {
+        vec![command::state(&self.host_id, now)]
     }
 }
+
+/// The number of a node's session, which its birth and its death tell.
+fn bd_seq(payload: &Payload) -> Option<u64> {
+    let metric = payload.metrics.iter().find(|metric| metric.name.as_deref() == Some("bdSeq"))?;
+    match metric.said(None) {
+        Ok(Said::Number(number)) if number >= 0.0 => Some(number as u64),
+        _ => None,
+    }
+}
+
+/// The firmware that a birth tells, short enough for ours.
+fn firmware(birth: &Payload) -> Option<String> {
+    let is_firmware = |name: &str| {
+        let name = name.strip_prefix("Properties/").unwrap_or_default().to_ascii_lowercase();
+        ["firmware", "firmware version", "software version", "fw", "sw version", "version"].contains(&name.as_str())
+    };
+    let metric = birth.metrics.iter().find(|metric| metric.name.as_deref().is_some_and(is_firmware))?;
+    let Ok(Said::Text(text)) = metric.said(None) else { return None };
+    let mut firmware = String::new();
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if firmware.len() + c.len_utf8() > MAX_FIRMWARE {
+            break;
+        }
+        firmware.push(c);
+    }
+    Some(firmware).filter(|firmware| !firmware.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

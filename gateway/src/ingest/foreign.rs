@@ -104,6 +104,9 @@ impl Intake {
         for (reason, by) in &decoded.refused {
             count(&mut group.counters, format!("refused.{reason}_{kind}"), *by);
         }
+        for (what, by) in &decoded.counted {
+            count(&mut group.counters, format!("{kind}.{what}"), *by);
+        }
         let problems = decoded.aside.iter().chain(&decoded.problems).map(String::as_str).collect::<Vec<_>>().join("; ");
         if !problems.is_empty() {
             tracing::warn!(source, %topic, %problems, "parts of a source's message cannot be taken");
