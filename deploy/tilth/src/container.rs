@@ -282,6 +282,7 @@ fn gateway(volumes: &Volumes, args: &GatewayArgs) -> anyhow::Result<(PathBuf, Fi
         rules: gateway::detect::RulesConfig::default(),
         models_dir: None,
         sources: Vec::new(),
+        filters: toml::Table::new(),
         updates: UpdatesConfig { root: Some(volumes.pinned_root()), ..UpdatesConfig::default() },
     })?;
     Ok((config, lock))

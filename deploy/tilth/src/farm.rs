@@ -213,6 +213,7 @@ impl Plan {
             rules: RulesConfig::default(),
             models_dir: None,
             sources: Vec::new(),
+            filters: toml::Table::new(),
             updates: UpdatesConfig {
                 root: Some(registry::pinned_root(&self.data_dir)),
                 poll_s: POLL_S,
