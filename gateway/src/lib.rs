@@ -133,9 +133,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         announcements.iter().for_each(|Announcement { topic, offline, .. }| to_clients.announce(topic, offline));
         Ok("announcements")
     });
-    let (to_stations, runtime) = (outbox.clone(), tokio::runtime::Handle::current());
+    let (to_stations, commands, runtime) = (outbox.clone(), outbox.clone(), tokio::runtime::Handle::current());
     tasks.spawn_blocking(move || Ok(intake.run(queue, &to_stations, &runtime).map(|()| "intake")?));
-    tasks.spawn_blocking(move || Ok(analysis.run(line).map(|()| "analysis")?));
+    tasks.spawn_blocking(move || Ok(analysis.run(commands, line).map(|()| "analysis")?));
     let stop = after_door.clone();
     tasks.spawn(async move {
         broker.run(stop).await;

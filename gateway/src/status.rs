@@ -130,6 +130,8 @@ fn stations(snapshot: &Snapshot, now: Timestamp) -> Markup {
     let mut channels: Vec<_> = snapshot.stations.iter().flat_map(|s| s.latest.iter().map(|r| r.channel)).collect();
     channels.sort_unstable();
     channels.dedup();
+    // A column for the few that have a wrong one, only while there are any.
+    let wrong_clock = snapshot.stations.iter().any(|s| s.clock.verdict.is_wrong());
     html! {
         section {
             h2 { "Stations · " (snapshot.stations.len()) }
@@ -138,12 +140,14 @@ fn stations(snapshot: &Snapshot, now: Timestamp) -> Markup {
                 table {
                     tr {
                         th { "Station" } th { "Heard" }
+                        @if wrong_clock { th { "Clock" } }
                         @for channel in &channels { th { (channel.label()) br; (channel.quantity.symbol()) } }
                     }
                     @for station in &snapshot.stations {
                         tr {
                             td { (station.id) }
                             (heard(station, now))
+                            @if wrong_clock { (clock(station, now)) }
                             @for channel in &channels {
                                 td { @if let Some(reading) = station.latest.iter().find(|r| r.channel == *channel) { (value(reading)) } }
                             }
@@ -158,6 +162,22 @@ fn stations(snapshot: &Snapshot, now: Timestamp) -> Markup {
 fn heard(station: &StationState, now: Timestamp) -> Markup {
     let late = now.millis_since(station.heard) > 3_000 * i64::from(station.report_s);
     html! { @if late { td.warning { "silent " (age(now, station.heard)) } } @else { td { (age(now, station.heard)) } } }
+}
+
+fn clock(station: &StationState, now: Timestamp) -> Markup {
+    let state = &station.clock;
+    let wrong = state.verdict.is_wrong();
+    let by = state.offset_ms.map(|ms| age(Timestamp::from_millis(ms.saturating_abs()), Timestamp::from_millis(0)));
+    let side = if state.offset_ms.is_some_and(|ms| ms < 0) { "behind" } else { "ahead" };
+    html! {
+        td class=(if wrong { "warning" } else { "" }) {
+            (state.verdict.name())
+            @if wrong {
+                @if let Some(by) = &by { ", " (by) " " (side) }
+                @if let Some(since) = state.since { ", for " (age(now, since)) }
+            }
+        }
+    }
 }
 
 fn value(reading: &Reading) -> String {

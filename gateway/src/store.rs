@@ -23,7 +23,7 @@ use crate::window::{Emitted, RejectCounts};
 /// The store's file in the data directory.
 pub const FILE: &str = "gateway.sqlite";
 /// The tables that this program makes and reads.
-pub const LAYOUT: i64 = 1;
+pub const LAYOUT: i64 = 2;
 /// zstd's level: the highest of those that cost less than the sync of the commit.
 const LEVEL: i32 = 1;
 /// The largest commit once decompressed, bytes: far above what one group holds.
@@ -50,7 +50,9 @@ const TABLES: &str = "
     CREATE TABLE emitted (
         station TEXT NOT NULL, start_ms INTEGER NOT NULL, revision INTEGER NOT NULL, digest INTEGER NOT NULL,
         rejected_range INTEGER NOT NULL, rejected_rate INTEGER NOT NULL, rejected_hampel INTEGER NOT NULL,
-        rejected_duplicate INTEGER NOT NULL, PRIMARY KEY (station, start_ms)) WITHOUT ROWID;
+        rejected_duplicate INTEGER NOT NULL, rejected_stuck INTEGER NOT NULL, PRIMARY KEY (station, start_ms)) WITHOUT ROWID;
+    -- What open windows need of a station that fell silent, in place of its raw rows.
+    CREATE TABLE carried (station TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE alert (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE history (start_ms INTEGER NOT NULL, station TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (start_ms, station)) WITHOUT ROWID;
     CREATE TABLE spool (id INTEGER PRIMARY KEY AUTOINCREMENT, lane INTEGER NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL);
@@ -71,6 +73,12 @@ const SOURCES: &str = "
     CREATE TABLE IF NOT EXISTS unmapped (
         source TEXT NOT NULL, station TEXT NOT NULL, name TEXT NOT NULL, unit TEXT, value TEXT NOT NULL, proposal TEXT,
         at_ms INTEGER NOT NULL, times INTEGER NOT NULL, PRIMARY KEY (source, station, name)) WITHOUT ROWID;
+";
+
+/// From layout 1 to 2.
+const UPGRADE: &str = "
+    ALTER TABLE emitted ADD COLUMN rejected_stuck INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE carried (station TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 ";
 
 /// Why the store cannot be used.
@@ -244,6 +252,9 @@ impl Store {
                 transaction.execute("INSERT INTO lane (lane, acknowledged) VALUES (?1, 0)", params![lane as i64])?;
             }
             transaction.pragma_update(None, "user_version", LAYOUT)?;
+        } else if found == 1 {
+            transaction.execute_batch(UPGRADE)?;
+            transaction.pragma_update(None, "user_version", LAYOUT)?;
         } else if found != LAYOUT {
             return Err(StoreError::Layout { path: path.display().to_string(), found });
         }
@@ -363,6 +374,10 @@ pub struct Emission {
     pub alerts: Vec<Alert>,
     /// How far the commits are gone through of which this comes.
     pub cursor: Cursor,
+    /// What open windows need of stations that fell silent, in place of their raw rows.
+    pub carried: Vec<(StationId, Vec<u8>)>,
+    /// What is kept aside: source, reason, and what it is.
+    pub quarantined: Vec<(String, String, Vec<u8>)>,
     /// What was counted.
     pub counters: BTreeMap<String, u64>,
     /// The oldest raw row that is needed after a restart.
@@ -401,17 +416,18 @@ impl Store {
         for closed in &emission.windows {
             let (window, emitted) = (&closed.window, &closed.emitted);
             transaction
-                .prepare_cached("INSERT OR REPLACE INTO emitted VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+                .prepare_cached("INSERT OR REPLACE INTO emitted VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
                 .execute(params![
-                    window.station.as_str(),
-                    window.start.as_millis(),
-                    emitted.revision,
-                    emitted.digest,
-                    emitted.rejected.range,
-                    emitted.rejected.rate,
-                    emitted.rejected.hampel,
-                    emitted.rejected.duplicate,
-                ])?;
+                window.station.as_str(),
+                window.start.as_millis(),
+                emitted.revision,
+                emitted.digest,
+                emitted.rejected.range,
+                emitted.rejected.rate,
+                emitted.rejected.hampel,
+                emitted.rejected.duplicate,
+                emitted.rejected.stuck,
+            ])?;
             let record = Record::Window(window.clone());
             let body = record.encode();
             transaction.prepare_cached("INSERT OR REPLACE INTO history VALUES (?1, ?2, ?3)")?.execute(params![
@@ -432,6 +448,14 @@ impl Store {
                     .execute(params![alert.id, body])?;
             }
             spool_one(&transaction, &record, &body, now)?;
+        }
+        for (station, body) in &emission.carried {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO carried VALUES (?1, ?2)")?
+                .execute(params![station.as_str(), body])?;
+        }
+        for (source, reason, body) in &emission.quarantined {
+            quarantine(&transaction, now, source, reason, body)?;
         }
         count(&transaction, &emission.counters)?;
         let Cursor { commit, messages } = emission.cursor;
@@ -513,7 +537,7 @@ impl Store {
                 rate: row.get(5)?,
                 hampel: row.get(6)?,
                 duplicate: row.get(7)?,
-                stuck: 0,
+                stuck: row.get(8)?,
             };
             let emitted = Emitted { revision: row.get(2)?, digest: row.get(3)?, rejected };
             Ok((row.get::<_, String>(0)?, Timestamp::from_millis(row.get(1)?), emitted))
@@ -524,6 +548,17 @@ impl Store {
             all.entry(station_id(&station)?).or_default().insert(start, emitted);
         }
         Ok(all)
+    }
+
+    /// What is carried of silent stations.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn carried(&self) -> Result<Vec<(StationId, Vec<u8>)>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT station, body FROM carried ORDER BY station")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+        rows.map(|row| row.map_err(StoreError::from).and_then(|(station, body)| Ok((station_id(&station)?, body))))
+            .collect()
     }
 
     /// The alerts that are open.

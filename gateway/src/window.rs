@@ -12,8 +12,8 @@
 //!
 //! A wrong clock must not move the watermark, or all good readings after it would be late. So readings of a time that
 //! cannot be are in no window (see [`Timing`]), and a leap of the watermark that the gateway's own clock does not confirm
-//! waits until some batches have made it ([`LEAP_BATCHES`]). With [`Windows::heeding_order`] a batch that goes back behind
-//! what its station had sent before is taken for one of a clock that was set back.
+//! waits until some batches have made it ([`LEAP_BATCHES`]). With [`Windows::heeding_order`] batches that go back behind
+//! what their station had sent before, at the pace at which they are made, are taken for those of a clock that was set back.
 //!
 //! This module must not know of the store, the network or the wall clock: times are parameters.
 
@@ -35,6 +35,8 @@ use judge::{aggregate, digest, judge};
 
 /// Batches in a row that leap ahead, without being fresh by the gateway's clock, before the watermark follows.
 pub const LEAP_BATCHES: u32 = 4;
+/// Batches that come closer together than this, in ms, tell nothing about the pace at which they are made.
+const PACE_MS: i64 = 10_000;
 /// The sampling interval that is assumed of a station that has not said its own.
 const DEFAULT_INTERVAL_S: u32 = 300;
 
@@ -185,6 +187,22 @@ struct Leap {
     batches: u32,
 }
 
+/// A batch that went back behind an earlier one.
+#[derive(Debug, Clone, Copy)]
+struct Back {
+    at: Timestamp,
+    newest: Timestamp,
+    commit: u64,
+}
+
+impl Back {
+    /// Whether a batch that comes at `now` was made as long after this one as it comes after it.
+    fn keeps_pace(&self, newest: Timestamp, now: Timestamp) -> bool {
+        let passed = now.millis_since(self.at);
+        passed >= PACE_MS && (newest.millis_since(self.newest) - passed).abs() <= (passed / 50).max(PACE_MS / 2)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Station {
     rhythm: Rhythm,
@@ -193,6 +211,8 @@ struct Station {
     /// The batch with the newest believed reading, and that reading's time.
     top: Option<(Origin, Timestamp)>,
     leap: Option<Leap>,
+    /// The last batch, if it went back behind an earlier one.
+    back: Option<Back>,
     /// When readings last came that were believed, by the gateway's clock.
     grown: Option<Timestamp>,
     /// During a replay: the watermark that the station had reached before.
@@ -234,9 +254,10 @@ impl Windows {
         Self { shape, filters, keep_ms, in_order: false, stations: BTreeMap::new(), touched: BTreeSet::new() }
     }
 
-    /// Holds native stations to it that a later batch has later readings: one that lies behind an earlier one by more than
-    /// a clock may be ahead is of a clock that was set back, and in no window. The order of batches is told by their
-    /// origins, so that what was only delayed on its way is none.
+    /// Takes a native station for one whose clock was set back when a batch lies behind an earlier one of it by more than a
+    /// clock may be ahead, and the batch before it did too, by as much: then it is in no window. The order of batches is told
+    /// by their origins. Readings that a station sends late, one after the other, come faster than they were made, and
+    /// are none of a wrong clock; the first report of one that was set back is not yet known for it.
     #[must_use]
     pub fn heeding_order(mut self) -> Self {
         self.in_order = true;
@@ -271,7 +292,7 @@ impl Windows {
         station.heard = Some(now);
         let before = station.watermark;
         let needed_from = station.reached.map(|r| r.plus_millis(-keep_ms));
-        let behind = if self.in_order { station.behind(&shape, origin, readings, now) } else { None };
+        let behind = if self.in_order { station.set_back(&shape, origin, readings, now, commit) } else { None };
         let mut placed = Placed::default();
         let mut newest: Option<Timestamp> = None;
         for (index, reading) in (0u32..).zip(readings) {
@@ -416,13 +437,29 @@ impl Station {
         shape.idle_ms.max(least_ms).max(2000 * i64::from(self.rhythm.report_s))
     }
 
-    /// The time that a batch of `origin` must not lie behind, if it does. What the future holds is no measure.
-    fn behind(&self, shape: &Shape, origin: Origin, readings: &[Reading], now: Timestamp) -> Option<Timestamp> {
+    /// The time that the readings of a batch should not lie behind, if its clock was set back. What the future holds is no
+    /// measure.
+    fn set_back(
+        &mut self,
+        shape: &Shape,
+        origin: Origin,
+        readings: &[Reading],
+        now: Timestamp,
+        commit: u64,
+    ) -> Option<Timestamp> {
+        let before = self.back.take();
         let (_, reached) = self.top.filter(|(top, _)| top.boot > 0 && *top < origin)?;
         let (slack_ms, times) = (shape.tolerance.future_ms, readings.iter().map(|r| r.time));
         let newest = times.filter(|time| time.millis_since(now) <= slack_ms).max()?;
         let from = reached.plus_millis(-slack_ms);
-        (newest < from).then_some(from)
+        if newest >= from {
+            return None;
+        }
+        self.back = Some(Back { at: now, newest, commit });
+        let before = before.filter(|back| back.keeps_pace(newest, now))?;
+        // A rebuilt state must judge the same: the batch before is needed for as long as this one would be.
+        self.commits.push_back((before.commit, newest));
+        Some(from)
     }
 
     /// Moves the watermark to the newest reading of a batch, or waits for more that say the same when it leaps.

@@ -418,9 +418,16 @@ async fn bad_input_is_counted_by_reason_and_costs_nothing_else() {
     let rows = ["range", "future", "late", "malformed data", "at the door: connections refused unknown"].map(row);
     gateway.shows("/", &rows.each_ref().map(String::as_str)).await;
 
-    assert_eq!(place.ask("SELECT count(*) FROM quarantine WHERE source = 'station n1'"), 1);
-    let kept: Vec<u8> = place.store().query_row("SELECT body FROM quarantine", [], |row| row.get(0)).unwrap();
-    assert_eq!(kept, b"\xff\xffnot a batch");
+    assert_eq!(place.ask("SELECT count(*) FROM quarantine WHERE source = 'station n1'"), 2);
+    let kept = |which: &str| -> (String, Vec<u8>) {
+        let sql = format!("SELECT reason, body FROM quarantine WHERE reason {which} 'clock: %'");
+        place.store().query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    };
+    assert_eq!(kept("NOT LIKE").1, b"\xff\xffnot a batch");
+    let (reason, body) = kept("LIKE");
+    let expected = format!("clock: a reading is of {} or the like, which station n1 sent at ", future.time);
+    assert!(reason.starts_with(&expected), "{reason}");
+    assert_eq!(body, format!("soil_moisture_20cm {} 0.3\n", future.time).into_bytes());
     assert_eq!(
         place.ask("SELECT value FROM counter WHERE name = 'readings'"),
         36 + 3,
@@ -632,7 +639,7 @@ async fn a_store_of_another_layout_is_refused_by_name() {
     let output = place.fail().await;
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("gateway.sqlite: layout 99, but this gateway reads layout 1"), "{said}");
+    assert!(said.contains("gateway.sqlite: layout 99, but this gateway reads layout 2"), "{said}");
 }
 
 #[tokio::test]

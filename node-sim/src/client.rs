@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
-use proto::{Ack, Birth, Command, CommandMessage, FarmId, StationId, Status, Topic, TopicKind};
+use proto::{Ack, Birth, Command, CommandMessage, FarmId, StationId, Status, Timestamp, Topic, TopicKind};
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, LastWill, MqttOptions, Packet, Publish, QoS,
     SubscribeFilter, Transport,
@@ -79,6 +79,8 @@ pub struct Link {
     node: Mutex<Node>,
     /// Irrigation commands that have come, in minutes.
     commands: Mutex<VecDeque<u32>>,
+    /// The time that the gateway has last told, and when that was.
+    told: Mutex<Option<(Timestamp, std::time::Instant)>>,
     /// There is something to send.
     wake: Notify,
     /// Something was acknowledged or commanded; shared by all links, and the farm waits for it.
@@ -89,7 +91,13 @@ impl Link {
     /// A link to a node.
     #[must_use]
     pub fn new(node: Node, progress: Arc<Notify>) -> Self {
-        Self { node: Mutex::new(node), commands: Mutex::new(VecDeque::new()), wake: Notify::new(), progress }
+        Self {
+            node: Mutex::new(node),
+            commands: Mutex::default(),
+            told: Mutex::default(),
+            wake: Notify::new(),
+            progress,
+        }
     }
 
     /// Gives the node a report to keep and to send.
@@ -115,6 +123,12 @@ impl Link {
     #[must_use]
     pub fn take_commands(&self) -> Vec<u32> {
         lock(&self.commands).drain(..).collect()
+    }
+
+    /// The time that the gateway has told since the last call, and when it came.
+    #[must_use]
+    pub fn take_time(&self) -> Option<(Timestamp, std::time::Instant)> {
+        lock(&self.told).take()
     }
 
     fn node(&self) -> MutexGuard<'_, Node> {
@@ -318,8 +332,10 @@ impl Connection {
         tracing::info!(%station, id = message.id, command = ?message.command, "command");
         match message.command {
             Command::Birth => self.publish(client, TopicKind::Birth, self.identity.birth.encode()),
-            // The simulated clock is right already; the log has it.
-            Command::SetTime(_) => {}
+            Command::SetTime(time) => {
+                *lock(&self.link.told) = Some((time, std::time::Instant::now()));
+                self.link.progress.notify_one();
+            }
             Command::Irrigate { minutes } => {
                 let mut commands = lock(&self.link.commands);
                 if commands.len() < MOST_COMMANDS {

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use proto::{FarmId, StationId, TimeScale, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::faults::{Fault, read_scenario};
+use crate::faults::{Scenario, read_scenario};
 use crate::field::FieldConfig;
 use crate::node::RING_READINGS;
 use crate::sun::Place;
@@ -155,8 +155,8 @@ impl Default for FarmConfig {
 pub struct Inputs {
     /// The weather.
     pub weather: Weather,
-    /// The faults, in the scenario's order.
-    pub faults: Vec<Fault>,
+    /// What goes wrong.
+    pub scenario: Scenario,
 }
 
 impl FarmConfig {
@@ -210,15 +210,15 @@ impl FarmConfig {
             },
         };
         let stations: Vec<StationId> = self.station_names().into_iter().map(|(id, _)| id).collect();
-        let faults = match &self.scenario {
-            None => Vec::new(),
+        let scenario = match &self.scenario {
+            None => Scenario::default(),
             Some(path) => read_scenario(path, self.start, &stations).unwrap_or_else(|wrong| {
                 problems.extend(wrong);
-                Vec::new()
+                Scenario::default()
             }),
         };
         match weather {
-            Some(weather) if problems.is_empty() => Ok(Inputs { weather, faults }),
+            Some(weather) if problems.is_empty() => Ok(Inputs { weather, scenario }),
             _ => Err(ConfigError { problems }),
         }
     }

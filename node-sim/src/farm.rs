@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use proto::{FieldId, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::ClockFault;
 use crate::config::{ConfigError, FarmConfig};
-use crate::faults::Fault;
+use crate::faults::{Fault, Scenario};
 use crate::field::{Field, FieldState};
 use crate::station::{Measured, Rhythm, Site, Station, StationState};
 use crate::weather::Weather;
@@ -24,7 +25,7 @@ const SPIN_UP_S: i64 = 15 * 86_400;
 #[derive(Debug, Clone)]
 pub struct Farm {
     weather: Weather,
-    faults: Vec<Fault>,
+    scenario: Scenario,
     field_ids: Vec<FieldId>,
     fields: Vec<Field>,
     stations: Vec<Station>,
@@ -78,7 +79,7 @@ impl Farm {
             .station_names()
             .into_iter()
             .map(|(id, field)| {
-                let faults = inputs.faults.iter().filter(|fault| fault.station == id).cloned().collect();
+                let faults = inputs.scenario.faults.iter().filter(|fault| fault.station == id).cloned().collect();
                 let site = Site {
                     field,
                     config: &fields[field],
@@ -93,7 +94,7 @@ impl Farm {
             stations.iter().map(|station| Rhythm::new(station.id(), config.sample_s, config.report_s)).collect();
         let mut farm = Self {
             weather: inputs.weather,
-            faults: inputs.faults,
+            scenario: inputs.scenario,
             fields: fields.iter().map(Field::new).collect(),
             field_ids: fields.into_iter().map(|field| field.id).collect(),
             next: Vec::new(),
@@ -126,7 +127,13 @@ impl Farm {
     /// The scenario's faults.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
-        &self.faults
+        &self.scenario.faults
+    }
+
+    /// The scenario's wrong clocks.
+    #[must_use]
+    pub fn clock_faults(&self) -> &[ClockFault] {
+        &self.scenario.clocks
     }
 
     /// When the next sample of any station is due.

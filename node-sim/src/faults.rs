@@ -13,6 +13,8 @@
 //! # magnitude = 0.15               # spike: how far the outliers are off
 //! ```
 //!
+//! The clocks of whole stations are wrong by `[[clock]]` tables: see [`crate::clock`].
+//!
 //! `rate` and `magnitude` may be left out; then they follow from what the quantity spans in a season. Everything that
 //! is wrong in a file is reported at once.
 
@@ -22,6 +24,7 @@ use proto::{Channel, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
+use crate::clock::{ClockFault, Jump};
 use crate::config::Problem;
 use crate::sensor::Sensor;
 use crate::station::CHANNELS;
@@ -128,6 +131,17 @@ pub(crate) fn spike(chance: &mut Chance, sample: i64, magnitude: f64, probabilit
     sign * magnitude * (0.8 + 0.4 * draw.uniform())
 }
 
+/// What a scenario says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scenario {
+    /// The faults of probes, in their order.
+    pub faults: Vec<Fault>,
+    /// The faults of clocks, in their order.
+    pub clocks: Vec<ClockFault>,
+}
+
+/// The keys of a clock's fault.
+const CLOCK_KEYS: [&str; 6] = ["station", "start", "end", "offset_s", "drift_ppm", "restart_1970"];
 /// The keys of a fault.
 const KEYS: [&str; 7] = ["station", "channel", "kind", "start", "end", "magnitude", "rate"];
 
@@ -135,13 +149,24 @@ const KEYS: [&str; 7] = ["station", "channel", "kind", "start", "end", "magnitud
 ///
 /// # Errors
 /// Everything that is wrong in it.
-pub fn read_scenario(path: &Path, start: Timestamp, stations: &[StationId]) -> Result<Vec<Fault>, Vec<Problem>> {
+pub fn read_scenario(path: &Path, start: Timestamp, stations: &[StationId]) -> Result<Scenario, Vec<Problem>> {
     let whole = |problem: String| vec![Problem::new(path, "", problem)];
     let text = std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
     let table: toml::Table = text.parse().map_err(|error| vec![Problem::toml(path, &text, &error)])?;
     let mut problems = Vec::new();
-    for key in table.keys().filter(|key| *key != "fault") {
-        problems.push(Problem::new(path, key, "is not known; a scenario has [[fault]] tables"));
+    for key in table.keys().filter(|key| !["fault", "clock"].contains(&key.as_str())) {
+        problems.push(Problem::new(path, key, "is not known; a scenario has [[fault]] and [[clock]] tables"));
+    }
+    let mut clocks = Vec::new();
+    match table.get("clock") {
+        None => {}
+        Some(toml::Value::Array(tables)) => {
+            for (index, value) in tables.iter().enumerate() {
+                let reader = Reader { path, name: format!("clock {}", index + 1), problems: &mut problems };
+                clocks.extend(value.as_table().and_then(|table| reader.clock(table, start, stations)));
+            }
+        }
+        Some(_) => problems.push(Problem::new(path, "clock", "must be written as [[clock]] tables")),
     }
     let mut faults: Vec<Fault> = Vec::new();
     match table.get("fault") {
@@ -175,7 +200,7 @@ pub fn read_scenario(path: &Path, start: Timestamp, stations: &[StationId]) -> R
             problems.push(Problem::new(path, "fault", problem));
         }
     }
-    if problems.is_empty() { Ok(faults) } else { Err(problems) }
+    if problems.is_empty() { Ok(Scenario { faults, clocks }) } else { Err(problems) }
 }
 
 /// Reads one table and collects what is wrong in it.
@@ -194,13 +219,7 @@ impl Reader<'_> {
         for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
             self.problem(key, format!("is not known; known are {}", KEYS.join(", ")));
         }
-        let station = self.text(table, "station").and_then(|name| {
-            let found = stations.iter().find(|station| station.as_str() == name).cloned();
-            if found.is_none() {
-                self.problem("station", format!("{name:?} is not one of {}", list(stations)));
-            }
-            found
-        });
+        let station = self.station(table, stations);
         let channel = self.text(table, "channel").and_then(|name| {
             let found = CHANNELS.into_iter().find(|channel| channel.to_string() == name);
             if found.is_none() {
@@ -221,13 +240,7 @@ impl Reader<'_> {
             }
             found
         });
-        let start = self.time(table, "start", farm_start);
-        let end = self.time(table, "end", farm_start);
-        if let (Some(start), Some(end)) = (start, end)
-            && end <= start
-        {
-            self.problem("end", format!("{end} is not after the start, {start}"));
-        }
+        let (start, end) = self.span(table, farm_start);
         let magnitude = self.number(table, "magnitude");
         let rate = self.number(table, "rate");
         let (kind, channel) = (kind?, channel?);
@@ -253,6 +266,53 @@ impl Reader<'_> {
             }
         };
         Some(Fault { station: station?, channel, effect, start: start?, end: end? })
+    }
+
+    fn clock(mut self, table: &toml::Table, farm_start: Timestamp, stations: &[StationId]) -> Option<ClockFault> {
+        for key in table.keys().filter(|key| !CLOCK_KEYS.contains(&key.as_str())) {
+            self.problem(key, format!("is not known; known are {}", CLOCK_KEYS.join(", ")));
+        }
+        let station = self.station(table, stations);
+        let (start, end) = self.span(table, farm_start);
+        let offset_s = self.number(table, "offset_s");
+        let drift_ppm = self.number(table, "drift_ppm").flatten().unwrap_or(0.0);
+        let restart = match table.get("restart_1970") {
+            None => false,
+            Some(toml::Value::Boolean(restart)) => *restart,
+            Some(other) => {
+                self.problem("restart_1970", format!("{other} is not true or false"));
+                false
+            }
+        };
+        if restart && offset_s.is_some() {
+            self.problem("offset_s", "is of no use beside restart_1970");
+        }
+        if drift_ppm.abs() >= 1e6 {
+            self.problem("drift_ppm", format!("{drift_ppm} is not between -1000000 and 1000000"));
+        }
+        let ahead_ms = offset_s.flatten().unwrap_or(0.0) * 1000.0;
+        let jump = if restart { Jump::Restart } else { Jump::Ahead(ahead_ms.round() as i64) };
+        Some(ClockFault { station: station?, start: start?, end: end?, jump, drift_ppm })
+    }
+
+    fn station(&mut self, table: &toml::Table, stations: &[StationId]) -> Option<StationId> {
+        let name = self.text(table, "station")?;
+        let found = stations.iter().find(|station| station.as_str() == name).cloned();
+        if found.is_none() {
+            self.problem("station", format!("{name:?} is not one of {}", list(stations)));
+        }
+        found
+    }
+
+    fn span(&mut self, table: &toml::Table, farm_start: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
+        let start = self.time(table, "start", farm_start);
+        let end = self.time(table, "end", farm_start);
+        if let (Some(start), Some(end)) = (start, end)
+            && end <= start
+        {
+            self.problem("end", format!("{end} is not after the start, {start}"));
+        }
+        (start, end)
     }
 
     fn text<'t>(&mut self, table: &'t toml::Table, key: &str) -> Option<&'t str> {
@@ -313,6 +373,10 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Vec<Fault>, Vec<String>> {
+        read_whole(text).map(|scenario| scenario.faults)
+    }
+
+    fn read_whole(text: &str) -> Result<Scenario, Vec<String>> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.toml");
         std::fs::write(&path, text).unwrap();
@@ -339,12 +403,18 @@ mod tests {
     fn everything_that_is_wrong_is_said_at_once() {
         let problems = read(
             "colour = 1\n\
+             [[clock]]\nstation = \"z9\"\nstart = \"1d\"\nsize = 1\ndrift_ppm = \"fast\"\nrestart_1970 = 1\n\
              [[fault]]\nstation = \"z9\"\nchannel = \"soil_moisture_30cm\"\nkind = \"spik\"\nstart = \"soon\"\nend = 5\nsize = 1\n\
              [[fault]]\nstation = \"n1\"\nchannel = \"rain\"\nkind = \"stuck\"\nstart = \"2d\"\nend = \"1d\"\nrate = 1\nmagnitude = \"x\"\n",
         )
         .unwrap_err();
         let expected = [
-            "s.toml, colour: is not known; a scenario has [[fault]] tables",
+            "s.toml, colour: is not known; a scenario has [[fault]] and [[clock]] tables",
+            "s.toml, clock 1, size: is not known; known are station, start, end, offset_s, drift_ppm, restart_1970",
+            "s.toml, clock 1, station: \"z9\" is not one of n1, n2, e1",
+            "s.toml, clock 1, end: is missing",
+            "s.toml, clock 1, drift_ppm: \"fast\" is not a number",
+            "s.toml, clock 1, restart_1970: 1 is not true or false",
             "s.toml, fault 1, size: is not known; known are station, channel, kind, start, end, magnitude, rate",
             "s.toml, fault 1, station: \"z9\" is not one of n1, n2, e1",
             "s.toml, fault 1, channel: \"soil_moisture_30cm\" is not one of soil_moisture_10cm, ",
@@ -360,6 +430,18 @@ mod tests {
         for (problem, expected) in problems.iter().zip(expected) {
             assert!(problem.starts_with(expected), "{problem}\n{expected}");
         }
+    }
+
+    #[test]
+    fn clocks_are_read() {
+        let scenario = read_whole(
+            "[[clock]]\nstation = \"n1\"\nstart = \"1h\"\nend = \"2h\"\noffset_s = -90.5\ndrift_ppm = 20\n\
+             [[clock]]\nstation = \"n2\"\nstart = \"1h\"\nend = \"2h\"\nrestart_1970 = true\n",
+        )
+        .unwrap();
+        let jumps: Vec<(Jump, f64)> = scenario.clocks.iter().map(|clock| (clock.jump, clock.drift_ppm)).collect();
+        assert_eq!(jumps, [(Jump::Ahead(-90_500), 20.0), (Jump::Restart, 0.0)]);
+        assert_eq!(scenario.clocks[0].start.to_string(), "2026-06-01T01:00:00Z");
     }
 
     #[test]

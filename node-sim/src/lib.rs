@@ -5,13 +5,15 @@
 //! - [`run()`] is the whole program; [`config`] says how it is configured, [`run`](mod@run) paces it, [`client`] is a
 //!   station's connection, [`node`] its memory, [`store`] what survives a restart, [`truth`] what really happened.
 //! - [`simulate`] is the farm alone, without a network: [`farm`] over [`weather`] (with [`sun`] and
-//!   [`evapotranspiration`]), [`field`], [`soil`], [`station`], [`sensor`], [`faults`] and repeatable [`chance`].
+//!   [`evapotranspiration`]), [`field`], [`soil`], [`station`], [`sensor`], [`faults`] and repeatable [`chance`]; and
+//!   [`clock`], which only shows in what is sent.
 //!
 //! The second half is pure: it reads no clock, and the same configuration and commands give the same bytes.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chance;
 pub mod client;
+pub mod clock;
 pub mod config;
 pub mod evapotranspiration;
 pub mod farm;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chance::Chance;
 use crate::client::{self, Link, Tls};
+use crate::clock::NodeClock;
 use crate::config::{Config, Pace};
 use crate::farm::{Farm, Sample};
 use crate::node::{Entry, Node};
@@ -150,6 +151,7 @@ struct Engine {
     farm: Farm,
     boot: u32,
     recorders: Vec<Recorder>,
+    clocks: Vec<NodeClock>,
     indexes: BTreeMap<StationId, usize>,
     links: Vec<Arc<Link>>,
     progress: Arc<Notify>,
@@ -202,6 +204,7 @@ impl Engine {
             boot: ended_boot.checked_add(1).context("the boot numbers are used up")?,
             links: ids.iter().map(|id| Arc::new(Link::new(node(id), progress.clone()))).collect(),
             indexes: ids.iter().cloned().enumerate().map(|(index, id)| (id, index)).collect(),
+            clocks: ids.iter().map(|id| NodeClock::new(id, farm.clock_faults())).collect(),
             recorders: ids.into_iter().map(recorder).collect(),
             faults: farm.faults().iter().map(|fault| (fault.start, fault.end, Event::fault(fault))).collect(),
             off_until: Timestamp::MIN,
@@ -248,7 +251,7 @@ impl Engine {
                     if let Some(last) = report.readings.last() {
                         recorder.sealed = recorder.sealed.max(last.reading.time);
                     }
-                    let entry = entry(&report)?;
+                    let entry = entry(&report, &self.clocks[index])?;
                     self.give(index, entry)?;
                 }
                 Record::Waiting(_, entry) => self.give(index, entry)?,
@@ -397,6 +400,7 @@ impl Engine {
     /// Carries out what the gateway has commanded. A command is in the journal before it has an effect.
     fn obey(&mut self) -> anyhow::Result<()> {
         for index in 0..self.links.len() {
+            self.set_clock(index);
             for minutes in self.links[index].take_commands() {
                 let irrigation =
                     Irrigation { at: self.farm.now(), station: self.recorders[index].station.clone(), minutes };
@@ -405,6 +409,21 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Sets a node's clock as the gateway has told. Where the farm does not go by the clock, neither do its nodes.
+    fn set_clock(&mut self, index: usize) {
+        let Some((told, came)) = self.links[index].take_time() else { return };
+        let station = &self.recorders[index].station;
+        if self.config.pace != Pace::Scale {
+            tracing::debug!(%station, %told, "the farm does not go by the clock");
+            return;
+        }
+        let now = self.config.time.at(wall());
+        let shown = told.plus_millis((came.elapsed().as_secs_f64() * 1000.0 * self.config.time.speed) as i64);
+        let off_ms = self.clocks[index].ahead_ms(now);
+        self.clocks[index].set(now, shown);
+        tracing::info!(%station, off_ms, ahead_ms = self.clocks[index].ahead_ms(now), "the clock is set");
     }
 
     /// Brings the farm to a moment, and hands over the reports that are due on the way.
@@ -470,7 +489,7 @@ impl Engine {
         }
         for report in records.iter().filter_map(Record::made) {
             if let Some(&index) = self.indexes.get(&report.station) {
-                self.give(index, entry(report)?)?;
+                self.give(index, entry(report, &self.clocks[index])?)?;
             }
         }
         Ok(())
@@ -540,9 +559,12 @@ fn record(recorder: &mut Recorder, sample: &Sample<'_>, boot: u32, readings: &mu
     }
 }
 
-/// The report as the node sends it.
-fn entry(report: &Report) -> anyhow::Result<Entry> {
-    let readings: Vec<Reading> = report.readings.iter().map(|measured| measured.reading).collect();
+/// The report as the node sends it, with the times that its clock shows.
+fn entry(report: &Report, clock: &NodeClock) -> anyhow::Result<Entry> {
+    // One difference for the whole report: were it another for each reading, a clock that is set back would mix them up.
+    let ahead_ms = report.readings.last().map_or(0, |last| clock.ahead_ms(last.reading.time));
+    let shown = |reading: Reading| Reading { time: reading.time.plus_millis(ahead_ms), ..reading };
+    let readings: Vec<Reading> = report.readings.iter().map(|measured| shown(measured.reading)).collect();
     let batch = Batch { boot: report.boot, sequence: report.sequence, readings };
     let payload =
         batch.encode().with_context(|| format!("report {} of station {}", report.sequence, report.station))?;

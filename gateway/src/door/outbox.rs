@@ -2,12 +2,12 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use proto::{FarmId, StationId, TopicKind};
+use proto::{Command, CommandMessage, FarmId, StationId, Timestamp, TopicKind};
 
 use super::frames;
 use super::mailbox::Mailbox;
@@ -102,6 +102,8 @@ pub(crate) struct Clients {
     peers: Mutex<HashMap<String, Arc<Peer>>>,
     /// What clients that have gone had sent, as long as it counts against their rate.
     spent: Mutex<HashMap<String, Spent>>,
+    /// The number of the last command to any station.
+    commands: AtomicU64,
 }
 
 impl Clients {
@@ -172,6 +174,18 @@ impl Outbox {
     /// topic see the message either way.
     pub fn publish(&self, station: &StationId, kind: TopicKind, payload: &[u8]) -> bool {
         self.put(station, kind, payload, |mailbox| mailbox.wake())
+    }
+
+    /// Sends a station a command under the next number. Returns what [`Self::publish`] returns.
+    ///
+    /// A station carries out no number twice, and none below its last. So all commands get their numbers here: from `now`, the
+    /// farm's clock in ms, so that a restarted gateway goes on above those that it gave before.
+    pub fn command(&self, station: &StationId, command: Command, now: Timestamp) -> bool {
+        let least = now.as_millis().max(1).cast_unsigned();
+        let next = |last: u64| least.max(last + 1);
+        let last = self.clients.commands.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        let id = last.map_or(least, next);
+        self.publish(station, TopicKind::Command, &CommandMessage { id, command }.encode())
     }
 
     /// [`Self::publish`], but for the wake: `wake` gets the mailbox if its connection must be woken.

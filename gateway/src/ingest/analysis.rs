@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use proto::{Alert, Birth, StationId, TimeScale, Timestamp};
 use tokio::sync::watch;
 
+use super::clocks::{Aside, Watch};
 use super::replay;
 use super::snapshot::{self, Snapshot, StationState};
 use super::{Content, DISK_WAIT, Item, Shared, Stored, count, rhythm_of};
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::deduplicate::Recent;
 use crate::detect::slots::Line;
 use crate::detect::{Detector, Heard};
+use crate::door::Outbox;
 use crate::model::Model;
 use crate::store::{Cursor, Emission, Store, StoreError};
 use crate::window::{Closed, Placed, Rhythm, Windows};
@@ -38,6 +40,8 @@ const EMIT_AT_ONCE: usize = 500;
 const NOTE: Duration = Duration::from_secs(10);
 /// The most windows and alerts that wait for the disk. With more nothing more is gone through.
 const WAITING_MOST: usize = 20_000;
+/// The most silent stations that are carried at once.
+const CARRY_AT_ONCE: usize = 200;
 
 /// The thread that thinks.
 #[derive(Debug)]
@@ -47,6 +51,7 @@ pub struct Analysis {
     started: Timestamp,
     store: Store,
     windows: Windows,
+    clocks: Watch,
     detector: Detector,
     /// How far the commits are gone through.
     done: Cursor,
@@ -56,6 +61,8 @@ pub struct Analysis {
     uncounted: BTreeMap<String, u64>,
     /// Windows that closed since the last emission.
     closed: Vec<Closed>,
+    /// What was kept aside since the last emission.
+    aside: Vec<Aside>,
     /// Stations that got readings since the last emission.
     moved: BTreeSet<StationId>,
     /// When the last emission was.
@@ -82,6 +89,13 @@ impl Analysis {
             let emitted = emitted.remove(&station).unwrap_or_default();
             windows.restore(&station, rhythm, known.watermark, emitted);
         }
+        for (station, blob) in store.carried()? {
+            windows.restore_carried(&station, &blob).map_err(|error| StoreError::Damaged {
+                what: format!("what is carried of station {station}"),
+                detail: error.to_string(),
+            })?;
+        }
+        let mut clocks = Watch::new(&config.windows.shape().tolerance);
         let mut detector = Detector::new(models, config.rules.clone(), store.open_alerts()?);
         detector.warm(store.history()?.into_iter());
         // Stores that were made before the analysis noted how far it was had gone through all they held.
@@ -93,7 +107,9 @@ impl Analysis {
                 recent.note(&station, sent);
             }
             if (commit, index) < (done.commit, done.messages) {
-                place(&mut windows, &station, &content, Timestamp::from_millis(message.at_ms), commit);
+                let at = Timestamp::from_millis(message.at_ms);
+                let placed = place(&mut windows, &station, &content, at, commit);
+                clocks.judge(&station, &content, &placed, at);
             }
         })?;
         windows.resume(now);
@@ -107,11 +123,13 @@ impl Analysis {
             started: now,
             store,
             windows,
+            clocks,
             detector,
             done,
             waiting: VecDeque::new(),
             uncounted: BTreeMap::new(),
             closed: Vec::new(),
+            aside: Vec::new(),
             moved,
             noted: Instant::now(),
             handed_over,
@@ -129,7 +147,8 @@ impl Analysis {
     ///
     /// # Errors
     /// When the store fails in a way that waiting does not heal.
-    pub fn run(mut self, mut line: Option<Line>) -> Result<(), StoreError> {
+    pub fn run(mut self, outbox: Outbox, mut line: Option<Line>) -> Result<(), StoreError> {
+        self.clocks.connect(outbox);
         let (mut tick, mut snapshot) = (Instant::now(), Instant::now());
         self.catch_up()?;
         let now = self.now();
@@ -213,13 +232,10 @@ impl Analysis {
     /// Goes through one message.
     fn go_through(&mut self, commit: u64, index: u32, item: Option<Item>, at: Timestamp) -> Result<(), StoreError> {
         if let Some(Item { station, content }) = item {
-            let Placed { late, future, .. } = place(&mut self.windows, &station, &content, at, commit);
-            for (reason, by) in [("late", late), ("future", future)] {
-                if by > 0 {
-                    tracing::warn!(%station, commit, readings = by, "readings are {reason}");
-                    count(&mut self.uncounted, format!("rejected.{reason}"), u64::from(by));
-                }
-            }
+            let placed = place(&mut self.windows, &station, &content, at, commit);
+            self.clocks.judge(&station, &content, &placed, at);
+            let now = self.now();
+            self.aside.extend(self.clocks.follow(&station, &content, &placed, at, now, &mut self.uncounted));
             self.moved.insert(station);
             // After each message, so that what closes does not depend on which others came in its group.
             self.closed.extend(self.windows.close());
@@ -265,13 +281,20 @@ impl Analysis {
         if !self.closed.is_empty() {
             self.emit();
         }
+        // Only what is not just behind here: carrying costs a write.
+        if self.done.commit == self.shared.newest() {
+            let carried = self.windows.carry(now, least_ms, CARRY_AT_ONCE);
+            if !carried.is_empty() {
+                self.conclude(Vec::new(), Vec::new(), carried);
+            }
+        }
         let heard: Vec<(StationId, Rhythm, Timestamp)> =
             self.windows.heard().map(|(station, rhythm, last)| (station.clone(), rhythm, last)).collect();
         let heard =
             heard.iter().map(|(station, rhythm, last)| Heard { station, last: *last, report_s: rhythm.report_s });
         let alerts = self.detector.tick(now, heard);
         if !alerts.is_empty() || !self.uncounted.is_empty() {
-            self.conclude(Vec::new(), alerts);
+            self.conclude(Vec::new(), alerts, Vec::new());
         }
     }
 
@@ -287,10 +310,10 @@ impl Analysis {
                 }
             }
         }
-        self.conclude(closed, alerts);
+        self.conclude(closed, alerts, Vec::new());
     }
 
-    fn conclude(&mut self, windows: Vec<Closed>, alerts: Vec<Alert>) {
+    fn conclude(&mut self, windows: Vec<Closed>, alerts: Vec<Alert>, carried: Vec<(StationId, Vec<u8>)>) {
         self.noted = Instant::now();
         let shape = self.config.windows.shape();
         let final_ms = shape.tolerance.lateness_ms + shape.context_ms + i64::from(shape.length_s) * 1000;
@@ -312,6 +335,8 @@ impl Analysis {
         self.waiting.push_back(Emission {
             windows,
             alerts,
+            carried,
+            quarantined: std::mem::take(&mut self.aside),
             counters: std::mem::take(&mut self.uncounted),
             replay_from: self.windows.oldest_commit(),
             cursor: self.done,
@@ -354,6 +379,7 @@ impl Analysis {
                 heard,
                 report_s: rhythm.report_s,
                 latest: self.windows.latest(id).collect(),
+                clock: self.clocks.state(id),
             })
             .collect();
         let mut alerts: Vec<Alert> = self.detector.open().cloned().collect();

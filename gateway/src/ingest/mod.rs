@@ -10,6 +10,7 @@
 //! the hand-over is forgotten and it reads the commits from the raw store.
 
 mod analysis;
+mod clocks;
 mod foreign;
 mod intake;
 mod replay;

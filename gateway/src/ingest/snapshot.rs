@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::Unmapped;
 use proto::{Alert, GatewayStatus, Reading, StationId, Timestamp, UpdateStatus};
 
+use crate::clock::ClockState;
+
 /// The gateway's state as its page and the cloud are told.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -33,6 +35,8 @@ pub struct StationState {
     pub report_s: u32,
     /// Its newest possible values.
     pub latest: Vec<Reading>,
+    /// What is known of its clock.
+    pub clock: ClockState,
 }
 
 impl Snapshot {

@@ -68,11 +68,15 @@ impl Windows {
     /// commits are needed no more. It must be on disk before any of these go: give it to the same transaction that notes
     /// [`Windows::oldest_commit`], and to [`Windows::restore_carried`] after a restart, before the replay. A later blob of a
     /// station replaces an earlier one. `least_ms` as in [`Windows::close_idle`].
-    pub fn carry(&mut self, now: Timestamp, least_ms: i64) -> Vec<(StationId, Vec<u8>)> {
+    /// At most `most` stations at a time.
+    pub fn carry(&mut self, now: Timestamp, least_ms: i64, most: usize) -> Vec<(StationId, Vec<u8>)> {
         let mut carried = Vec::new();
         for (id, station) in &mut self.stations {
             let silence_ms = station.patience_ms(&self.shape, least_ms).max(self.keep_ms);
             let silent = station.grown.is_none_or(|grown| now.millis_since(grown) >= silence_ms);
+            if carried.len() >= most {
+                break;
+            }
             if station.commits.is_empty() || !station.open.is_empty() || station.reached.is_some() || !silent {
                 continue;
             }

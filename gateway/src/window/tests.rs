@@ -438,17 +438,27 @@ fn a_clock_that_is_set_back_is_found_by_the_order_of_batches() {
     // A clock set right from being ahead within the tolerance goes back a little.
     let placed = windows.insert(&station(), origin(31), &[moisture(291, 0.2)], minute(300), 31);
     assert_eq!(placed, Placed { windowed: 1, ..Placed::default() });
-    // A later batch, of this boot or a later one, and an hour back: a wrong clock.
-    for (n, origin) in (32..).zip([origin(32), Origin { boot: 2, sequence: 1 }]) {
-        let placed = windows.insert(&station(), origin, &[moisture(236, 0.2), moisture(240, 0.2)], minute(301), n);
-        let wrong = Some(WrongTime { time: minute(236), from: minute(290), until: minute(306) });
-        assert_eq!(placed, Placed { clock: 2, wrong, ..Placed::default() });
+    // Later batches, of this boot or a later one, and an hour back. Of the first it is not known whether it was only sent
+    // late; the second comes as long after it as it was made after it.
+    let boot = |sequence| Origin { boot: 2, sequence };
+    let back = |windows: &mut Windows, origin: Origin, at: i64| {
+        windows.insert(&station(), origin, &[moisture(at - 4, 0.2), moisture(at, 0.2)], minute(at + 60), 50 + at as u64)
+    };
+    assert_eq!(back(&mut windows, origin(32), 241), Placed { windowed: 2, ..Placed::default() });
+    for (n, at) in [(1, 256), (2, 271)] {
+        let wrong = Some(WrongTime { time: minute(at - 4), from: minute(290), until: minute(at + 65) });
+        assert_eq!(back(&mut windows, boot(n), at), Placed { clock: 2, wrong, ..Placed::default() });
+    }
+    // What a station sends late comes faster than it was made.
+    for (n, at) in (3..).zip((241..285).step_by(15)) {
+        let placed = windows.insert(&station(), boot(n), &[moisture(at, 0.2)], minute(334), 400 + n);
+        assert_eq!(placed, Placed { windowed: 1, ..Placed::default() });
     }
     // Set right, it goes on.
-    let placed = windows.insert(&station(), Origin { boot: 2, sequence: 2 }, &[moisture(305, 0.2)], minute(305), 40);
+    let placed = windows.insert(&station(), boot(9), &[moisture(335, 0.2)], minute(335), 500);
     assert_eq!(placed, Placed { windowed: 1, ..Placed::default() });
     // A reading that came without boot and sequence is only held against the lateness.
-    let placed = windows.insert_plain(&station(), &[moisture(240, 0.25)], minute(305), 41);
+    let placed = windows.insert_plain(&station(), &[moisture(240, 0.25)], minute(350), 501);
     assert_eq!(placed, Placed { windowed: 1, ..Placed::default() });
 }
 
@@ -463,11 +473,11 @@ fn a_silent_station_needs_no_commit_any_more_and_comes_back_as_if_it_did() {
         record(alive.close_idle(minute(24 * 60), 0), &mut last);
         let (mut emitted, reached) = (BTreeMap::new(), alive.watermark(&station()));
         if carry {
-            assert!(alive.carry(minute(300), 0).is_empty(), "not silent yet");
-            let carried = alive.carry(minute(24 * 60), 0);
+            assert!(alive.carry(minute(300), 0, 9).is_empty(), "not silent yet");
+            let carried = alive.carry(minute(24 * 60), 0, 9);
             assert_eq!(carried.len(), 1);
             assert_eq!(alive.oldest_commit(), None);
-            assert!(alive.carry(minute(48 * 60), 0).is_empty(), "once");
+            assert!(alive.carry(minute(48 * 60), 0, 9).is_empty(), "once");
             if restart {
                 emitted.extend(alive.stations[&station()].emitted.clone());
                 alive = windows().heeding_order();
@@ -486,7 +496,7 @@ fn a_silent_station_needs_no_commit_any_more_and_comes_back_as_if_it_did() {
             record(alive.close(), &mut last);
         }
         let back = alive.insert(&station(), origin(200), &[moisture(0, 0.2)], minute(26 * 60), 200);
-        assert_eq!(back.clock, 1);
+        assert_eq!(back.late, 1);
         record(alive.close_idle(late_evening(), 0), &mut last);
         last
     };
