@@ -655,7 +655,7 @@ async fn every_mistake_in_a_configuration_is_named_at_once() {
     }
     let place = Place::new(None, "[windows]\nlength_s = \"long\"\n");
     let said = String::from_utf8(place.fail().await.stderr).unwrap();
-    assert!(said.contains("gateway.toml line") && said.contains(r#"length_s = \"long\""#), "{said}");
+    assert!(said.contains("gateway.toml: line") && said.contains(r#"length_s = "long""#), "{said}");
     let output = within("the check", Place::new(None, "").command().arg("check").output()).await.unwrap();
     assert!(output.status.success());
 }
