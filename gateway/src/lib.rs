@@ -27,6 +27,7 @@ use crate::spool::Spool;
 use crate::store::Backlog;
 use crate::uplink::Uplink;
 
+pub mod bench;
 pub mod broker;
 pub mod clock;
 pub mod config;

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+pub mod bench;
 pub mod client;
 pub mod container;
 pub mod data_dir;
@@ -55,6 +56,8 @@ enum Command {
     NodeSim(ServiceArgs),
     /// Say which stations a gateway lets in
     Station(station::StationArgs),
+    /// Measure what a tier costs on this machine
+    Bench(bench::BenchArgs),
     /// Be one of the containers of deploy/compose.yaml
     #[command(hide = true)]
     Container(container::ContainerArgs),
@@ -85,6 +88,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Gateway(args) => serve(&args.config, gateway::Config::load, gateway::run),
         Command::NodeSim(args) => serve(&args.config, node_sim::Config::load, node_sim::run),
         Command::Station(args) => station::run(args).unwrap_or_else(|error| failed(&error)),
+        Command::Bench(args) => bench::run(args).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS),
         Command::Container(args) => container::run(args),
     }
 }
