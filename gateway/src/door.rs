@@ -15,8 +15,10 @@
 //! It must not know what is in a payload, and keeps nothing: sessions are always clean, and retained messages and wills
 //! of stations are no more than messages. The few things that the gateway says about itself it tells to each subscriber.
 //!
-//! A client meets [`tls`], [`handshake`], [`connection`] (with [`frames`] and [`topics`]), perhaps [`link`], in that
-//! order; [`mailbox`] and [`outbox`] are the way back.
+//! It speaks MQTT 3.1.1 and MQTT 5 on the same ports; [`mqtt5`] says what differs.
+//!
+//! A client meets [`admission`], [`tls`], [`handshake`], [`connection`] (with [`frames`], [`rate`] and [`topics`]), perhaps
+//! [`link`], in that order; [`mailbox`] and [`outbox`] are the way back.
 
 mod admission;
 mod config;
@@ -27,6 +29,7 @@ mod handshake;
 mod link;
 mod mailbox;
 mod metrics;
+mod mqtt5;
 mod outbox;
 mod rate;
 mod socket;

@@ -1,31 +1,34 @@
 //! One client that is let in: its packets in, its PUBACKs and messages out, in one task.
 
+mod publishing;
+mod subscribing;
+
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use proto::{StationId, TopicKind};
-use rumqttc::mqttbytes::v4::{LastWill, SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode, Unsubscribe};
-use rumqttc::mqttbytes::{PacketType, QoS};
+use bytes::{Bytes, BytesMut};
+use proto::StationId;
+use rumqttd::protocol::PublishProperties;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::Shared;
 use super::delivery::{Delivery, DeliveryKind, Ticket};
-use super::frames::{self, Frame, FrameError, Frames, PublishHead};
+use super::frames::{Frame, FrameError, Frames};
 use super::link::Link;
 use super::metrics::{add, count, subtract};
+use super::mqtt5::{self, Client5};
 use super::outbox::Peer;
 use super::socket::{self, Step};
-use super::topics::{Identity, Publishing, Subscribing};
+use super::topics::{Identity, Publishing};
 use crate::broker::Watching;
 
 /// Publishes of one client that wait for their commit. A client that has as many is not read from until the store has
 /// caught up: back-pressure that TCP carries to it.
-const MAX_WITHHELD: u32 = 1_024;
+pub(crate) const MAX_WITHHELD: u32 = 1_024;
 /// Bytes of payload of one client that wait for their commit, likewise.
 const MAX_WITHHELD_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that wait to be written to a client. With more, nothing is read from it or from the broker for it.
@@ -38,16 +41,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Time between two pings on the way to the broker.
 const LINK_PING: Duration = Duration::from_secs(600);
-/// Subscriptions of one client at the broker, which keeps a log for each.
-const MAX_FILTERS: usize = 64;
-/// The longest topic filter, in bytes.
-const MAX_FILTER_BYTES: usize = 512;
-/// SUBSCRIBEs of one client that wait for the broker. With more, its connection ends.
-const MAX_PENDING_SUBSCRIBES: usize = 64;
-/// The shortest pause of a client beyond its rate: after it, several of its packets pass at once.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-/// The first byte of a PUBACK.
-const PUBACK: u8 = 0x40;
 /// How long nothing to wait for is waited for.
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
@@ -65,8 +58,18 @@ pub(crate) struct Session {
     pub sender: Option<Arc<StationId>>,
     /// After how much silence it is gone; `None` when it did not say.
     pub patience: Option<Duration>,
+    /// What is peculiar to it when it speaks MQTT 5.
+    pub mqtt5: Option<Box<Client5>>,
     /// What is to be published when it goes without a farewell.
-    pub will: Option<LastWill>,
+    pub will: Option<Box<Will>>,
+}
+
+/// A last will.
+#[derive(Debug)]
+pub(crate) struct Will {
+    pub topic: String,
+    pub message: Bytes,
+    pub properties: Option<Box<PublishProperties>>,
 }
 
 /// Why a connection ends.
@@ -74,6 +77,8 @@ pub(crate) struct Session {
 pub(crate) enum End {
     #[error("it said goodbye")]
     Farewell,
+    #[error("it left its will")]
+    FarewellWithWill,
     #[error("it closed the connection")]
     Closed,
     #[error("{0}")]
@@ -84,7 +89,7 @@ pub(crate) enum End {
     Stuck,
     #[error("it connected again")]
     TakenOver,
-    #[error("what it sent is no MQTT 3.1.1: {0}")]
+    #[error("what it sent is no MQTT: {0}")]
     Malformed(String),
     #[error("it may not publish {0:?}")]
     Topic(String),
@@ -112,7 +117,7 @@ impl From<FrameError> for End {
 /// A SUBSCRIBE that the broker has a part in: the answers known, `None` where its own belong, and the filters of those.
 struct PendingSubscribe {
     packet: u16,
-    answers: Vec<Option<SubscribeReasonCode>>,
+    answers: Vec<Option<u8>>,
     filters: Vec<String>,
 }
 
@@ -130,6 +135,8 @@ pub(crate) struct Connection<S> {
     withheld_bytes: usize,
     /// A delivery that the pipeline has no room for.
     blocked: Option<Delivery>,
+    /// A QoS 1 publish of an MQTT 5 client that is refused, to be said after the PUBACKs that come before it.
+    refused: Option<u16>,
     link: Option<Box<Link>>,
     /// Filters at the broker, and whether stations' messages match them.
     filters: Vec<(String, bool)>,
@@ -159,6 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             withheld: 0,
             withheld_bytes: 0,
             blocked: None,
+            refused: None,
             link: None,
             filters: Vec::new(),
             watching: None,
@@ -189,10 +197,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             End::Qos => count(&metrics.publishes_refused_qos),
             End::NotStored => count(&metrics.closed_not_stored),
             End::Broker(_) => count(&metrics.closed_broker),
-            End::Farewell | End::Closed | End::Io(_) | End::Shutdown => {}
+            End::Farewell | End::FarewellWithWill | End::Closed | End::Io(_) | End::Shutdown => {}
         }
         match &end {
-            End::Farewell | End::Closed | End::Shutdown | End::Io(_) | End::Silent(_) => {
+            End::Farewell | End::FarewellWithWill | End::Closed | End::Shutdown | End::Io(_) | End::Silent(_) => {
                 debug!(client = %name, "closed: {end}")
             }
             _ => warn!(client = %name, "closed: {end}"),
@@ -201,7 +209,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         // PUBACKs released until now still go, as far as the client takes them.
         self.collect();
         subtract(&self.shared.metrics.deliveries_waiting_now, u64::from(self.withheld));
+        if self.session.mqtt5.is_some() {
+            mqtt5::put_disconnect(&mut self.out, &end);
+        }
         let _ = timeout(FAREWELL, self.say_farewell()).await;
+        if let (End::Farewell | End::FarewellWithWill | End::Closed, Some(link)) = (&end, &mut self.link)
+            && !self.shared.shutdown.is_cancelled()
+        {
+            let _ = timeout(FAREWELL, link.finish()).await;
+        }
         if !matches!(end, End::Farewell | End::TakenOver | End::Shutdown) {
             self.deliver_will().await;
         }
@@ -222,14 +238,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let place = self.session.identity.publishing(&will.topic, &self.shared.routes);
         if let (Publishing::Pipeline(kind), Some(station)) = (place, self.session.sender.clone()) {
             count(&self.shared.metrics.wills);
-            self.hand_on(will.topic.as_bytes(), &will.message);
+            self.hand_on(will.topic.as_bytes(), &will.message, will.properties.map(|properties| *properties));
             let topic = (kind == DeliveryKind::Foreign).then(|| Arc::from(will.topic.as_str()));
             let (payload, ticket) = (will.message, Ticket::detached());
             let delivery = Delivery { station, kind, topic, payload, packet: 0, duplicate: false, ticket };
             // Fails only when the pipeline has gone: nobody is left to hear it.
             let _ = self.shared.deliveries.send(delivery).await;
         } else {
-            self.shared.broker.hand_on(Bytes::from(will.topic), will.message);
+            let properties = will.properties.map(|properties| *properties);
+            self.shared.broker.hand_on(Bytes::from(will.topic), will.message, properties);
         }
     }
 
@@ -243,6 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let mut timer = pin!(sleep_until(self.deadline()));
         loop {
             self.take_mail()?;
+            self.say_refused();
             self.take_packets()?;
             if self.drain_until.is_some()
                 && self.blocked.is_none()
@@ -257,7 +275,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 timer.as_mut().reset(deadline);
             }
             let reading = self.is_reading();
-            let roomy = self.out.len() < MAX_UNWRITTEN_BYTES;
+            let roomy = self.out.len() < MAX_UNWRITTEN_BYTES
+                && self.link.as_ref().is_some_and(|link| link.unanswered() < self.receive_maximum());
             let gone = self.link.as_ref().map(|link| link.instance.given_up.clone());
             tokio::select! {
                 biased;
@@ -297,10 +316,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
+    /// How many QoS 1 messages the client takes before it has answered one.
+    fn receive_maximum(&self) -> usize {
+        self.session.mqtt5.as_ref().map_or(usize::MAX, |client| usize::from(client.receive_maximum))
+    }
+
     /// Whether the client is read from now.
     fn is_reading(&self) -> bool {
         self.drain_until.is_none()
             && self.blocked.is_none()
+            && self.refused.is_none()
             && self.paused_until.is_none()
             && self.withheld < MAX_WITHHELD
             && self.withheld_bytes < MAX_WITHHELD_BYTES
@@ -382,274 +407,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         }
         contents
-    }
-
-    /// Deals with every packet that has been read, as long as there is room for what follows from it.
-    fn take_packets(&mut self) -> Result<(), End> {
-        while self.is_reading() {
-            let Some(frame) = self.frames.next()? else {
-                break;
-            };
-            self.take_packet(&frame)?;
-            // A subscriber answers as often as it is written to.
-            if frame.bytes[0] != PUBACK {
-                self.charge(frame.bytes.len());
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts a packet against the client's rate. Beyond it the client is not read from for a while.
-    fn charge(&mut self, bytes: usize) {
-        let (rate, opened) = (&self.shared.client_rate, self.shared.opened);
-        let mut spent = self.session.peer.spent();
-        // The time of the last read is good enough while there is something left, and costs no look at the clock.
-        if spent.charge(rate, self.last_heard - opened, bytes).is_some() {
-            let wait = spent.wait(rate, opened.elapsed());
-            drop(spent);
-            self.pause(wait);
-        }
-    }
-
-    fn pause(&mut self, wait: Option<Duration>) {
-        if let Some(wait) = wait {
-            count(&self.shared.metrics.pauses);
-            self.paused_until = Some(Instant::now() + wait.max(SHORTEST_PAUSE));
-        }
-    }
-
-    fn take_packet(&mut self, frame: &Frame) -> Result<(), End> {
-        match frame.packet_type()? {
-            PacketType::Publish => self.take_publish(frame),
-            PacketType::PingReq => {
-                self.out.put_slice(&[0xD0, 0]);
-                Ok(())
-            }
-            PacketType::Subscribe => {
-                let subscribe = Subscribe::read(frame.header, frame.bytes.clone()).map_err(FrameError::from)?;
-                self.take_subscribe(subscribe)
-            }
-            PacketType::Unsubscribe => {
-                let unsubscribe = Unsubscribe::read(frame.header, frame.bytes.clone()).map_err(FrameError::from)?;
-                self.take_unsubscribe(unsubscribe)
-            }
-            PacketType::PubAck => {
-                // The door itself sends QoS 0 only.
-                if let Some(link) = &mut self.link {
-                    link.send(&frame.bytes);
-                }
-                Ok(())
-            }
-            PacketType::Disconnect => Err(End::Farewell),
-            other => Err(End::Malformed(format!("{other:?} from a client"))),
-        }
-    }
-
-    fn take_publish(&mut self, frame: &Frame) -> Result<(), End> {
-        let head = frame.publish()?;
-        let payload = frame.bytes.len() - head.payload;
-        if payload > self.shared.max_payload {
-            return Err(End::Size(payload));
-        }
-        match self.session.identity.publishing(frame.topic(&head), &self.shared.routes) {
-            Publishing::Refused => Err(End::Topic(frame.topic(&head).chars().take(200).collect())),
-            _ if head.qos == 2 => Err(End::Qos),
-            Publishing::Pipeline(kind) => self.deliver(frame, &head, kind),
-            // Only the gateway says whether it is there.
-            Publishing::Broker if self.shared.announced.holds(frame.topic(&head)) => {
-                Err(End::Topic(frame.topic(&head).to_owned()))
-            }
-            Publishing::Broker => {
-                count(&self.shared.metrics.publishes_to_broker);
-                self.open_link().send(&frame.bytes);
-                self.check_link()
-            }
-        }
-    }
-
-    fn deliver(&mut self, frame: &Frame, head: &PublishHead, kind: DeliveryKind) -> Result<(), End> {
-        let Some(station) = self.session.sender.clone() else {
-            return Err(End::Topic(frame.topic(head).to_owned()));
-        };
-        let topic = (kind == DeliveryKind::Foreign).then(|| Arc::from(frame.topic(head)));
-        let payload = frame.bytes.slice(head.payload..);
-        let metrics = &self.shared.metrics;
-        count(&metrics.publishes);
-        add(&metrics.publish_bytes, payload.len() as u64);
-        if self.shared.broker.is_wanted() {
-            self.hand_on(&frame.bytes[head.topic.clone()], &payload);
-        }
-        let ticket = if head.qos == 0 {
-            Ticket::detached()
-        } else {
-            self.withheld += 1;
-            self.withheld_bytes += payload.len();
-            count(&metrics.deliveries_waiting_now);
-            Ticket::withheld(Arc::clone(&self.session.peer.mailbox), head.packet)
-        };
-        let (packet, duplicate) = (head.packet, head.duplicate);
-        match self.shared.deliveries.try_send(Delivery { station, kind, topic, payload, packet, duplicate, ticket }) {
-            Ok(()) => Ok(()),
-            Err(tokio::sync::mpsc::error::TrySendError::Full(delivery)) => {
-                self.blocked = Some(delivery);
-                Ok(())
-            }
-            Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => Err(End::Shutdown),
-        }
-    }
-
-    /// Lets subscribers see a station's message. Copied, because the broker keeps it far longer than the pipeline does.
-    fn hand_on(&self, topic: &[u8], payload: &[u8]) {
-        if self.shared.broker.is_wanted() {
-            self.shared.broker.hand_on(Bytes::copy_from_slice(topic), Bytes::copy_from_slice(payload));
-        }
-    }
-
-    fn open_link(&mut self) -> &mut Link {
-        let shared = &self.shared;
-        let next_ping = &mut self.next_link_ping;
-        self.link.get_or_insert_with(|| {
-            *next_ping = Instant::now() + LINK_PING;
-            Box::new(Link::open(&shared.broker, &shared.slots, shared.max_frame(), &shared.metrics))
-        })
-    }
-
-    /// A program waits while the broker is behind; a station must not.
-    fn check_link(&self) -> Result<(), End> {
-        let full = self.link.as_ref().is_some_and(|link| link.is_full());
-        if full && self.session.peer.station.is_some() {
-            return Err(End::Broker(std::io::Error::other("the broker is behind")));
-        }
-        Ok(())
-    }
-
-    fn take_subscribe(&mut self, subscribe: Subscribe) -> Result<(), End> {
-        if subscribe.pkid == 0 {
-            return Err(End::Malformed("SUBSCRIBE with packet id 0".to_owned()));
-        }
-        let mut answers = Vec::with_capacity(subscribe.filters.len());
-        let mut for_broker = Vec::new();
-        for SubscribeFilter { path, qos } in subscribe.filters {
-            let place = if path.len() > MAX_FILTER_BYTES {
-                Subscribing::Refused
-            } else {
-                self.session.identity.subscribing(&path, &self.shared.routes)
-            };
-            answers.push(match place {
-                Subscribing::Door(kind) => {
-                    self.session.peer.subscribe(kind);
-                    Some(SubscribeReasonCode::Success(QoS::AtMostOnce))
-                }
-                Subscribing::Broker { stations } if self.add_filter(&path, stations) => {
-                    for_broker.push(SubscribeFilter::new(path, granted(qos)));
-                    None
-                }
-                Subscribing::Broker { .. } | Subscribing::Refused => {
-                    debug!(client = %self.session.name, filter = %path, "subscription refused");
-                    count(&self.shared.metrics.subscriptions_refused);
-                    Some(SubscribeReasonCode::Failure)
-                }
-            });
-        }
-        let filters = for_broker.iter().map(|filter: &SubscribeFilter| filter.path.clone()).collect();
-        let pending = PendingSubscribe { packet: subscribe.pkid, answers, filters };
-        if for_broker.is_empty() {
-            return self.answer(pending, &[]);
-        }
-        if self.pending.len() >= MAX_PENDING_SUBSCRIBES {
-            return Err(End::Malformed(format!("{MAX_PENDING_SUBSCRIBES} SUBSCRIBEs without waiting for an answer")));
-        }
-        self.pending.push_back(pending);
-        let mut packet = BytesMut::new();
-        let subscribe = Subscribe { pkid: subscribe.pkid, filters: for_broker };
-        subscribe.write(&mut packet).map_err(FrameError::from)?;
-        self.open_link().send(&packet);
-        self.check_link()
-    }
-
-    /// Notes a filter at the broker; false when there are too many.
-    fn add_filter(&mut self, path: &str, stations: bool) -> bool {
-        if !self.filters.iter().any(|(filter, _)| filter == path) {
-            if self.filters.len() >= MAX_FILTERS {
-                return false;
-            }
-            self.filters.push((path.to_owned(), stations));
-        }
-        if stations && self.watching.is_none() {
-            self.watching = Some(self.shared.broker.watching());
-        }
-        true
-    }
-
-    /// Sends a SUBACK, with the broker's answers where they belong.
-    fn answer(&mut self, pending: PendingSubscribe, from_broker: &[SubscribeReasonCode]) -> Result<(), End> {
-        let mut from_broker = from_broker.iter().copied();
-        let answers = pending
-            .answers
-            .into_iter()
-            .map(|answer| answer.or_else(|| from_broker.next()).unwrap_or(SubscribeReasonCode::Failure))
-            .collect();
-        SubAck::new(pending.packet, answers).write(&mut self.out).map_err(FrameError::from)?;
-        self.shared.announced.matching(&pending.filters, |topic, payload| {
-            frames::put_retained(&mut self.out, topic, payload);
-        });
-        Ok(())
-    }
-
-    /// Answered here: rumqttd answers an UNSUBSCRIBE once for each filter, and not at all for one that it does not know.
-    fn take_unsubscribe(&mut self, unsubscribe: Unsubscribe) -> Result<(), End> {
-        let mut for_broker = Vec::new();
-        for path in unsubscribe.topics {
-            match self.session.identity.subscribing(&path, &self.shared.routes) {
-                Subscribing::Door(kind @ (TopicKind::Ack | TopicKind::Command)) => self.session.peer.unsubscribe(kind),
-                _ => {
-                    if let Some(at) = self.filters.iter().position(|(filter, _)| *filter == path) {
-                        self.filters.swap_remove(at);
-                        for_broker.push(path);
-                    }
-                }
-            }
-        }
-        if !self.filters.iter().any(|&(_, stations)| stations) {
-            self.watching = None;
-        }
-        self.out.put_slice(&[0xB0, 2]);
-        self.out.put_u16(unsubscribe.pkid);
-        if for_broker.is_empty() {
-            return Ok(());
-        }
-        let mut packet = BytesMut::new();
-        let unsubscribe = Unsubscribe { pkid: unsubscribe.pkid, topics: for_broker };
-        unsubscribe.write(&mut packet).map_err(FrameError::from)?;
-        self.open_link().send(&packet);
-        self.check_link()
-    }
-
-    /// Passes on what the broker sends.
-    fn take_from_broker(&mut self, frame: &Frame) -> Result<(), End> {
-        let nonsense = |what: &str| End::Broker(std::io::Error::other(what.to_owned()));
-        match frame.header.packet_type().map_err(FrameError::from)? {
-            PacketType::Publish | PacketType::PubAck => self.out.extend_from_slice(&frame.bytes),
-            PacketType::SubAck => {
-                let suback =
-                    SubAck::read(frame.header, frame.bytes.clone()).map_err(|error| nonsense(&error.to_string()))?;
-                let at = self.pending.iter().position(|pending| pending.packet == suback.pkid);
-                let pending =
-                    at.and_then(|at| self.pending.remove(at)).ok_or_else(|| nonsense("a SUBACK for nothing"))?;
-                self.answer(pending, &suback.return_codes)?;
-            }
-            PacketType::UnsubAck | PacketType::PingResp => {}
-            other => return Err(nonsense(&format!("{other:?} from the broker"))),
-        }
-        Ok(())
-    }
-}
-
-/// The QoS that a subscription gets: the door passes no QoS 2.
-fn granted(asked: QoS) -> QoS {
-    match asked {
-        QoS::AtMostOnce => QoS::AtMostOnce,
-        QoS::AtLeastOnce | QoS::ExactlyOnce => QoS::AtLeastOnce,
     }
 }
 

@@ -112,7 +112,7 @@ impl Frame {
     }
 
     /// Where the variable header begins.
-    fn body(&self) -> usize {
+    pub fn body(&self) -> usize {
         1 + self.bytes[1..].iter().take_while(|&&byte| byte & 0x80 != 0).count() + 1
     }
 
@@ -147,7 +147,8 @@ impl Frame {
             }
             other => return malformed(Error::InvalidQoS(other)),
         }
-        Ok(PublishHead { topic, qos, packet, payload, duplicate: self.bytes[0] & 0b1000 != 0 })
+        let properties = payload..payload;
+        Ok(PublishHead { topic, qos, packet, properties, payload, duplicate: self.bytes[0] & 0b1000 != 0 })
     }
 
     /// The topic of a PUBLISH; [`Self::publish`] has checked that it is UTF-8.
@@ -173,6 +174,8 @@ pub(crate) struct PublishHead {
     pub qos: u8,
     /// The packet id; 0 for QoS 0.
     pub packet: u16,
+    /// Where the properties are that MQTT 5 has, with their length before them; nowhere in 3.1.1.
+    pub properties: Range<usize>,
     /// Where the payload begins.
     pub payload: usize,
     /// Whether the client says that it may have sent this packet before.
@@ -180,26 +183,36 @@ pub(crate) struct PublishHead {
 }
 
 /// Writes a QoS 0 PUBLISH of a retained message.
-pub(crate) fn put_retained(frames: &mut BytesMut, topic: &str, payload: &[u8]) {
+pub(crate) fn put_retained(frames: &mut BytesMut, mqtt5: bool, topic: &str, payload: &[u8]) {
     let at = frames.len();
-    put_publish(frames, [topic], payload);
+    put_publish(frames, mqtt5, [topic], payload);
     frames[at] |= 1;
 }
 
-/// Writes a QoS 0 PUBLISH whose topic is `levels` with `/` between them.
-pub(crate) fn put_publish<const N: usize>(frames: &mut BytesMut, levels: [&str; N], payload: &[u8]) {
-    let topic = levels.iter().map(|level| level.len() + 1).sum::<usize>() - 1;
-    let mut remaining = 2 + topic + payload.len();
-    frames.reserve(remaining + 5);
-    frames.put_u8(0x30);
+/// Writes a length as MQTT does: seven bits a byte, the lowest first.
+pub(crate) fn put_length(bytes: &mut BytesMut, mut length: usize) {
     loop {
-        let low = (remaining & 0x7f) as u8;
-        remaining >>= 7;
-        frames.put_u8(if remaining == 0 { low } else { low | 0x80 });
-        if remaining == 0 {
+        let low = (length & 0x7f) as u8;
+        length >>= 7;
+        bytes.put_u8(if length == 0 { low } else { low | 0x80 });
+        if length == 0 {
             break;
         }
     }
+}
+
+/// Bytes of a QoS 0 PUBLISH as [`put_publish`] writes it, or a few more.
+pub(crate) fn publish_bytes<const N: usize>(levels: [&str; N], payload: &[u8]) -> usize {
+    levels.iter().map(|level| level.len() + 1).sum::<usize>() + payload.len() + 7
+}
+
+/// Writes a QoS 0 PUBLISH whose topic is `levels` with `/` between them, for MQTT 5 or for 3.1.1.
+pub(crate) fn put_publish<const N: usize>(frames: &mut BytesMut, mqtt5: bool, levels: [&str; N], payload: &[u8]) {
+    let topic = levels.iter().map(|level| level.len() + 1).sum::<usize>() - 1;
+    let remaining = 2 + topic + usize::from(mqtt5) + payload.len();
+    frames.reserve(remaining + 5);
+    frames.put_u8(0x30);
+    put_length(frames, remaining);
     // Our topics are far shorter than 64 KiB: three ids of 64 bytes and a prefix.
     frames.put_u16(u16::try_from(topic).unwrap_or(u16::MAX));
     for (i, level) in levels.iter().enumerate() {
@@ -207,6 +220,10 @@ pub(crate) fn put_publish<const N: usize>(frames: &mut BytesMut, levels: [&str; 
             frames.put_u8(b'/');
         }
         frames.put_slice(level.as_bytes());
+    }
+    if mqtt5 {
+        // No properties.
+        frames.put_u8(0);
     }
     frames.put_slice(payload);
 }
@@ -216,6 +233,7 @@ mod tests {
     use proptest::prelude::*;
     use rumqttc::mqttbytes::QoS;
     use rumqttc::mqttbytes::v4::{Packet, Publish};
+    use rumqttc::v5::mqttbytes::v5;
 
     use super::*;
 
@@ -231,7 +249,14 @@ mod tests {
     fn our_publish_is_read_by_the_library() {
         for size in [0, 1, 100, 127, 128, 20_000, 300_000] {
             let mut bytes = BytesMut::new();
-            put_publish(&mut bytes, ["tilth/v1", "f", "n1", "ack"], &vec![7; size]);
+            put_publish(&mut bytes, true, ["tilth/v1", "f", "n1", "ack"], &vec![7; size]);
+            assert!(bytes.len() <= publish_bytes(["tilth/v1", "f", "n1", "ack"], &vec![7; size]));
+            let v5::Packet::Publish(read) = v5::Packet::read(&mut bytes, None).unwrap() else {
+                panic!("not a publish")
+            };
+            assert_eq!((&read.topic[..], read.payload.len(), bytes.len()), (&b"tilth/v1/f/n1/ack"[..], size, 0));
+
+            put_publish(&mut bytes, false, ["tilth/v1", "f", "n1", "ack"], &vec![7; size]);
             let Packet::Publish(read) = Packet::read(&mut bytes, 1 << 20).unwrap() else { panic!("not a publish") };
             assert_eq!((read.topic.as_str(), read.payload.len()), ("tilth/v1/f/n1/ack", size));
             assert!(bytes.is_empty());

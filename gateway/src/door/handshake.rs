@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use proto::StationId;
 use rumqttc::mqttbytes::PacketType;
 use rumqttc::mqttbytes::v4::{ConnAck, Connect, ConnectReturnCode};
+use rumqttc::v5::mqttbytes::v5;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,9 +17,10 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 
 use super::Shared;
-use super::connection::{Connection, Session};
+use super::connection::{Connection, Session, Will};
 use super::frames::{Frame, Frames};
 use super::metrics::count;
+use super::mqtt5::{self, Client5, reason};
 use super::outbox::Peer;
 use super::socket::{self, Step};
 use super::topics::{Identity, Publishing};
@@ -30,8 +32,6 @@ const MAX_CONNECT_BYTES: usize = 8 * 1024;
 const MAX_CLIENT_ID_BYTES: usize = 128;
 /// Time for the refused to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// CONNACK of MQTT 5 with the reason "unsupported protocol version", which such a client can read.
-const REFUSED_MQTT_5: [u8; 5] = [0x20, 3, 0, 0x84, 0];
 
 /// A plain connection.
 pub(crate) async fn plain(shared: &Arc<Shared>, stream: TcpStream, address: IpAddr) {
@@ -91,23 +91,31 @@ where
         Ok(Some(frame)) => frame,
     };
     let mut answer = BytesMut::new();
+    let level = frame.protocol().map_or(0, |(_, level)| level);
     match admit(shared, &frame, &proof) {
-        Ok(session) => {
-            // Only too long a packet could fail to be written.
-            let _ = ConnAck::new(ConnectReturnCode::Success, false).write(&mut answer);
+        Ok(Admitted { mut session, keep_alive, assigned }) => {
+            let keep_alive = if level == 5 {
+                mqtt5::put_connack(&mut answer, shared.max_frame(), keep_alive, assigned)
+            } else {
+                // Only too long a packet could fail to be written.
+                let _ = ConnAck::new(ConnectReturnCode::Success, false).write(&mut answer);
+                keep_alive
+            };
+            // MQTT 3.1.1, 3.1.2.10: gone after one and a half times the keep-alive.
+            session.patience = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1_500));
             count(&metrics.connections_accepted);
             shared.clients.enter(&session.key, Arc::clone(&session.peer));
-            debug!(client = %session.name, "let in");
+            debug!(client = %session.name, level, "let in");
             frames.set_max_frame(shared.max_frame());
             Connection::new(Arc::clone(shared), session, socket, frames, answer).run().await;
         }
         Err(refused) => {
             refused.count(shared);
             match refused.answer() {
-                Some(Answer::Code(code)) => {
+                Some((_, reason)) if level >= 5 => mqtt5::put_refusal(&mut answer, reason),
+                Some((code, _)) => {
                     let _ = ConnAck::new(code, false).write(&mut answer);
                 }
-                Some(Answer::Mqtt5) => answer.extend_from_slice(&REFUSED_MQTT_5),
                 None => {}
             }
             let farewell = async {
@@ -140,27 +148,26 @@ async fn first_frame<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S, frames: 
 enum Refused {
     NotMqtt,
     Protocol { level: u8 },
+    Authentication,
     Credentials(Refusal, String),
     Guessing(String),
     ClientId(String),
     Will(String),
-}
-
-enum Answer {
-    Code(ConnectReturnCode),
-    Mqtt5,
+    WillQos,
 }
 
 impl Refused {
-    fn answer(&self) -> Option<Answer> {
+    /// What the client is told, in MQTT 3.1.1 and in MQTT 5.
+    fn answer(&self) -> Option<(ConnectReturnCode, u8)> {
         Some(match self {
             Self::NotMqtt => return None,
-            Self::Protocol { level: 5 } => Answer::Mqtt5,
-            Self::Protocol { .. } => Answer::Code(ConnectReturnCode::RefusedProtocolVersion),
-            Self::Credentials(..) => Answer::Code(ConnectReturnCode::BadUserNamePassword),
-            Self::Guessing(_) => Answer::Code(ConnectReturnCode::ServiceUnavailable),
-            Self::ClientId(_) => Answer::Code(ConnectReturnCode::BadClientId),
-            Self::Will(_) => Answer::Code(ConnectReturnCode::NotAuthorized),
+            Self::Protocol { .. } => (ConnectReturnCode::RefusedProtocolVersion, reason::VERSION),
+            Self::Authentication => (ConnectReturnCode::NotAuthorized, reason::AUTHENTICATION),
+            Self::Credentials(..) => (ConnectReturnCode::BadUserNamePassword, reason::PASSWORD),
+            Self::Guessing(_) => (ConnectReturnCode::ServiceUnavailable, reason::CONNECTION_RATE),
+            Self::ClientId(_) => (ConnectReturnCode::BadClientId, reason::CLIENT_ID),
+            Self::Will(_) => (ConnectReturnCode::NotAuthorized, reason::NOT_AUTHORIZED),
+            Self::WillQos => (ConnectReturnCode::NotAuthorized, reason::QOS),
         })
     }
 
@@ -188,6 +195,14 @@ impl Refused {
                 info!(client_id = %id, "refused: not its client id");
                 count(&metrics.connections_refused_client_id);
             }
+            Self::Authentication => {
+                debug!("refused: an authentication method");
+                count(&metrics.connections_refused_protocol);
+            }
+            Self::WillQos => {
+                debug!("refused: a will with QoS 2");
+                count(&metrics.connections_refused_will);
+            }
             Self::Will(topic) => {
                 info!(%topic, "refused: not its will");
                 count(&metrics.connections_refused_will);
@@ -213,55 +228,137 @@ fn verify(shared: &Shared, address: IpAddr, user: &str, password: &[u8]) -> Resu
     })
 }
 
+/// What a CONNECT says, in either version.
+struct Hello {
+    mqtt5: Option<Client5>,
+    client_id: String,
+    /// Whether the door may give it a client id.
+    nameless: bool,
+    keep_alive: u16,
+    user: String,
+    password: String,
+    will: Option<Will>,
+}
+
+impl Hello {
+    fn read(frame: &Frame) -> Result<Self, Refused> {
+        match frame.protocol() {
+            Some((b"MQTT", 4)) => Self::read_4(frame),
+            Some((b"MQTT", 5)) => Self::read_5(frame),
+            Some((b"MQTT" | b"MQIsdp", level)) => Err(Refused::Protocol { level }),
+            _ => Err(Refused::NotMqtt),
+        }
+    }
+
+    fn read_4(frame: &Frame) -> Result<Self, Refused> {
+        let connect = Connect::read(frame.header, frame.bytes.clone()).map_err(|_| Refused::NotMqtt)?;
+        let (user, password) = connect.login.map(|login| (login.username, login.password)).unwrap_or_default();
+        let will = connect.last_will.map(|will| Will { topic: will.topic, message: will.message, properties: None });
+        Ok(Self {
+            mqtt5: None,
+            // Without an id, and then with a clean session only (MQTT 3.1.1, 3.1.3.1), it is one of its own.
+            nameless: connect.client_id.is_empty() && connect.clean_session,
+            client_id: connect.client_id,
+            keep_alive: connect.keep_alive,
+            user,
+            password,
+            will,
+        })
+    }
+
+    fn read_5(frame: &Frame) -> Result<Self, Refused> {
+        let header = v5::check(frame.bytes.iter(), None).map_err(|_| Refused::NotMqtt)?;
+        let (connect, will, login) = v5::Connect::read(header, frame.bytes.clone()).map_err(|_| Refused::NotMqtt)?;
+        let properties = connect.properties.as_ref();
+        if properties.is_some_and(|p| p.authentication_method.is_some()) {
+            return Err(Refused::Authentication);
+        }
+        // It would take nothing at all, which MQTT 5 forbids it to say (3.1.2.11.3, 3.1.2.11.4).
+        if properties.is_some_and(|p| p.receive_maximum == Some(0) || p.max_packet_size == Some(0)) {
+            return Err(Refused::NotMqtt);
+        }
+        let (user, password) = login.map(|login| (login.username, login.password)).unwrap_or_default();
+        let will = match will {
+            Some(will) if will.qos == rumqttc::v5::mqttbytes::QoS::ExactlyOnce => return Err(Refused::WillQos),
+            Some(will) => {
+                let topic = String::from_utf8(will.topic.to_vec()).map_err(|_| Refused::NotMqtt)?;
+                Some(Will {
+                    topic,
+                    message: will.message,
+                    properties: will.properties.map(mqtt5::of_will).map(Box::new),
+                })
+            }
+            None => None,
+        };
+        Ok(Self {
+            mqtt5: Some(Client5::new(properties)),
+            nameless: connect.client_id.is_empty(),
+            client_id: connect.client_id,
+            keep_alive: connect.keep_alive,
+            user,
+            password,
+            will,
+        })
+    }
+}
+
+/// A client that is let in.
+struct Admitted {
+    session: Session,
+    /// What it asked for, in seconds.
+    keep_alive: u16,
+    /// The client id that the door gives it.
+    assigned: Option<String>,
+}
+
 /// Whether a CONNECT is let in, and as whom.
-fn admit(shared: &Shared, frame: &Frame, proof: &Proof) -> Result<Session, Refused> {
+fn admit(shared: &Shared, frame: &Frame, proof: &Proof) -> Result<Admitted, Refused> {
     if !matches!(frame.packet_type(), Ok(PacketType::Connect)) {
         return Err(Refused::NotMqtt);
     }
-    match frame.protocol() {
-        Some((b"MQTT", 4)) => {}
-        Some((b"MQTT" | b"MQIsdp", level)) => return Err(Refused::Protocol { level }),
-        _ => return Err(Refused::NotMqtt),
-    }
-    let connect = Connect::read(frame.header, frame.bytes.clone()).map_err(|_| Refused::NotMqtt)?;
-    let (user, password) = connect.login.as_ref().map_or(("", ""), |login| (&login.username, &login.password));
+    let Hello { mqtt5, client_id, nameless, keep_alive, user, password, will } = Hello::read(frame)?;
     let (name, role) = match proof {
         // The certificate says who it is. A user name may repeat it.
-        Proof::Certificate(name) if user.is_empty() || user == name => (name.as_str(), shared.keyring.role_of(name)),
-        Proof::Certificate(_) => return Err(Refused::Credentials(Refusal::Unknown, shown(user))),
-        Proof::Password(address) => (user, verify(shared, *address, user, password.as_bytes())?),
+        Proof::Certificate(name) if user.is_empty() || user == *name => (name.clone(), shared.keyring.role_of(name)),
+        Proof::Certificate(_) => return Err(Refused::Credentials(Refusal::Unknown, shown(&user))),
+        Proof::Password(address) => {
+            let role = verify(shared, *address, &user, password.as_bytes())?;
+            (user, role)
+        }
     };
-    let client_id = connect.client_id.as_str();
+    let mut assigned = None;
     let (identity, key, station) = match role {
         Role::Station => {
-            if client_id != name {
-                return Err(Refused::ClientId(shown(client_id)));
+            if nameless && mqtt5.is_some() {
+                assigned = Some(name.clone());
+            } else if client_id != name {
+                return Err(Refused::ClientId(shown(&client_id)));
             }
-            if let Some(source) = shared.routes.owner(name) {
+            if let Some(source) = shared.routes.owner(&name) {
                 info!(client = %name, source, "its name lies under the source's prefix: no station may have it");
-                return Err(Refused::Credentials(Refusal::Unknown, shown(name)));
+                return Err(Refused::Credentials(Refusal::Unknown, shown(&name)));
             }
-            let station: StationId = name.parse().map_err(|_| Refused::ClientId(shown(name)))?;
-            (Identity::station(&shared.farm, &station), name.to_owned(), Some(Arc::new(station)))
+            let station: StationId = name.parse().map_err(|_| Refused::ClientId(shown(&name)))?;
+            (Identity::station(&shared.farm, &station), name.clone(), Some(Arc::new(station)))
         }
         Role::Subscriber | Role::Bridge => {
-            let topics = (role == Role::Bridge).then(|| shared.keyring.topics_of(name));
+            let topics = (role == Role::Bridge).then(|| shared.keyring.topics_of(&name));
             let identity = topics.map_or(Identity::Program, |topics| Identity::Bridge { topics });
-            // Without an id, and then with a clean session only (MQTT 3.1.1, 3.1.3.1), it is one of its own.
-            if client_id.is_empty() && connect.clean_session {
+            if nameless {
                 let number = shared.nameless.fetch_add(1, Ordering::Relaxed);
+                assigned = Some(format!("{name}-{number}"));
                 (identity, format!("{name}//{number}"), None)
             } else if client_id.is_empty()
                 || client_id.len() > MAX_CLIENT_ID_BYTES
                 || client_id.contains(['/', '+', '#', '$', '\0'])
             {
-                return Err(Refused::ClientId(shown(client_id)));
+                return Err(Refused::ClientId(shown(&client_id)));
             } else {
                 (identity, format!("{name}/{client_id}"), None)
             }
         }
     };
-    if let Some(will) = &connect.last_will {
+    if let Some(will) = &will {
         if shared.announced.holds(&will.topic) {
             return Err(Refused::Will(shown(&will.topic)));
         }
@@ -271,20 +368,13 @@ fn admit(shared: &Shared, frame: &Frame, proof: &Proof) -> Result<Session, Refus
             _ => return Err(Refused::Will(shown(&will.topic))),
         }
     }
-    // MQTT 3.1.1, 3.1.2.10: gone after one and a half times the keep-alive.
-    let patience = (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1_500));
     let sender = match &identity {
         // Its name follows the stations' rule, as everybody's in the credentials.
         Identity::Bridge { .. } => name.parse().ok().map(Arc::new),
         _ => station.clone(),
     };
-    Ok(Session {
-        sender,
-        name: name.to_owned(),
-        key,
-        identity,
-        peer: Arc::new(Peer::new(station)),
-        patience,
-        will: connect.last_will,
-    })
+    let peer = Arc::new(Peer::new(station, mqtt5.as_ref().map(|client| client.max_packet)));
+    let mqtt5 = mqtt5.map(Box::new);
+    let session = Session { name, key, identity, peer, sender, mqtt5, patience: None, will: will.map(Box::new) };
+    Ok(Admitted { session, keep_alive, assigned })
 }

@@ -1,5 +1,6 @@
 //! A client's own way to the embedded broker.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -8,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
 use rumqttc::mqttbytes::PacketType;
-use rumqttc::mqttbytes::v4::Connect;
+use rumqttc::v5::mqttbytes::v5;
 use tokio::net::TcpStream;
 
 use super::frames::{Frame, Frames};
 use super::metrics::{DoorMetrics, count, subtract};
+use super::mqtt5;
 use super::socket::{self, Step};
 use crate::broker::{Broker, Instance};
 
@@ -27,6 +29,8 @@ type Opening = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// A connection to the broker on behalf of one client, opening or open.
 ///
+/// It speaks MQTT 5, whatever the client speaks: rumqttd panics when a message with MQTT 5's properties meets a subscriber
+/// that speaks 3.1.1, so it never sees one.
 /// The broker knows the client by a name of the door's, has no credentials and no will of it, and never sees its
 /// DISCONNECT: a rumqttd connection that ends with one is taken out twice, and the second time may hit another client.
 pub(crate) struct Link {
@@ -34,6 +38,9 @@ pub(crate) struct Link {
     frames: Frames,
     out: BytesMut,
     flushing: bool,
+    /// QoS 1 messages on their way to the client, and whether they are answered. They are answered to the broker in their
+    /// order: rumqttd ends a connection that answers in another. It has at most a hundred on their way.
+    unanswered: VecDeque<(u16, bool)>,
     pub instance: Arc<Instance>,
     slot: Slot,
     metrics: Arc<DoorMetrics>,
@@ -49,17 +56,18 @@ impl Link {
     pub fn open(broker: &Broker, slots: &Arc<Slots>, max_frame: usize, metrics: &Arc<DoorMetrics>) -> Self {
         let instance = broker.instance();
         let slot = slots.take();
-        let mut connect = Connect::new(format!("door-{}", slot.number));
-        connect.keep_alive = KEEP_ALIVE_S;
+        let client_id = format!("door-{}", slot.number);
+        let connect = v5::Connect { keep_alive: KEEP_ALIVE_S, client_id, clean_start: true, properties: None };
         let mut out = BytesMut::new();
         // Only too long a text could fail here.
-        let _ = connect.write(&mut out);
+        let _ = connect.write(&None, &None, &mut out);
         count(&metrics.broker_links_now);
         Self {
             state: State::Opening(Box::pin(dial(instance.address))),
             frames: Frames::new(max_frame),
             out,
             flushing: false,
+            unanswered: VecDeque::new(),
             instance,
             slot,
             metrics: Arc::clone(metrics),
@@ -74,6 +82,31 @@ impl Link {
     /// Whether too much waits for the broker.
     pub fn is_full(&self) -> bool {
         self.out.len() > MAX_WAITING_BYTES
+    }
+
+    /// How many QoS 1 messages the client has not answered.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.iter().filter(|(_, answered)| !answered).count()
+    }
+
+    /// A QoS 1 message is on its way to the client, or (when `answered`) is left out.
+    pub fn passed_on(&mut self, packet: u16, answered: bool) {
+        self.unanswered.push_back((packet, answered));
+        self.answer();
+    }
+
+    /// The client has answered a message. An answer to nothing is left out.
+    pub fn answered(&mut self, packet: u16) {
+        if let Some(sent) = self.unanswered.iter_mut().find(|(id, answered)| *id == packet && !answered) {
+            sent.1 = true;
+            self.answer();
+        }
+    }
+
+    fn answer(&mut self) {
+        while let Some((packet, _)) = self.unanswered.pop_front_if(|(_, answered)| *answered) {
+            self.send(&mqtt5::puback(packet));
+        }
     }
 
     /// Keeps the link alive.
@@ -95,7 +128,8 @@ impl Link {
                 State::Open(stream) => {
                     if let Some(frame) = self.frames.next().map_err(io::Error::other)? {
                         match frame.header.packet_type().map_err(io::Error::other)? {
-                            PacketType::ConnAck if frame.bytes.last() == Some(&0) => continue,
+                            // The code stands after the flags.
+                            PacketType::ConnAck if frame.bytes.get(frame.body() + 1) == Some(&0) => continue,
                             PacketType::ConnAck => {
                                 return Err(io::Error::other("the broker refuses the connection"));
                             }
@@ -109,6 +143,14 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// Sends what still waits, and returns when the broker has dealt with it: a client may publish and go at once.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        // The broker deals with one packet after the other, so its answer to this one is its last.
+        self.ping();
+        while !matches!(self.next().await?.packet_type(), Ok(PacketType::PingResp)) {}
+        Ok(())
     }
 }
 
@@ -129,7 +171,7 @@ impl Drop for Link {
 /// unused first.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
-    free: Mutex<std::collections::VecDeque<u64>>,
+    free: Mutex<VecDeque<u64>>,
     used: AtomicU64,
 }
 

@@ -39,7 +39,7 @@ counters! {
         connections_refused_certificate_name,
         /// Refused: what came first was no CONNECT.
         connections_refused_not_mqtt,
-        /// Refused: an MQTT version other than 3.1.1.
+        /// Refused: an MQTT version other than 3.1.1 and 5, or MQTT 5 with an authentication method.
         connections_refused_protocol,
         /// Refused: a name that the credentials do not know.
         connections_refused_unknown,
@@ -59,7 +59,7 @@ counters! {
         write_timeouts,
         /// Closed: the same client connected again.
         takeovers,
-        /// Closed: bytes that are not MQTT 3.1.1, or a packet that a client may not send.
+        /// Closed: bytes that are not MQTT, or a packet that a client may not send.
         closed_malformed,
         /// Closed: a publish of theirs was not stored.
         closed_not_stored,

@@ -26,6 +26,8 @@ pub(crate) struct Peer {
     pub station: Option<Arc<StationId>>,
     /// What waits to be written to it.
     pub mailbox: Arc<Mailbox>,
+    /// The largest packet that it takes, in bytes, when it speaks MQTT 5.
+    mqtt5: Option<u32>,
     /// What it has sent, against its rate; goes over to its next connection.
     spent: Mutex<Spent>,
     /// The kinds of its own messages that it has subscribed to, as [`bit`]s.
@@ -41,9 +43,9 @@ const fn bit(kind: TopicKind) -> u8 {
 }
 
 impl Peer {
-    /// A client that has subscribed to nothing.
-    pub fn new(station: Option<Arc<StationId>>) -> Self {
-        Self { station, mailbox: Arc::default(), spent: Mutex::default(), subscribed: AtomicU8::new(0) }
+    /// A client that has subscribed to nothing; `mqtt5` is the largest packet that it takes when it speaks MQTT 5.
+    pub fn new(station: Option<Arc<StationId>>, mqtt5: Option<u32>) -> Self {
+        Self { station, mqtt5, mailbox: Arc::default(), spent: Mutex::default(), subscribed: AtomicU8::new(0) }
     }
 
     /// What it has sent, against its rate.
@@ -56,9 +58,9 @@ impl Peer {
         self.subscribed.fetch_or(bit(kind), Ordering::Relaxed);
     }
 
-    /// The station no longer wants messages of a kind.
-    pub fn unsubscribe(&self, kind: TopicKind) {
-        self.subscribed.fetch_and(!bit(kind), Ordering::Relaxed);
+    /// The station no longer wants messages of a kind; returns whether it did.
+    pub fn unsubscribe(&self, kind: TopicKind) -> bool {
+        self.subscribed.fetch_and(!bit(kind), Ordering::Relaxed) & bit(kind) != 0
     }
 
     fn wants(&self, kind: TopicKind) -> bool {
@@ -198,10 +200,14 @@ impl Outbox {
     ) -> bool {
         let levels = [proto::topic::PREFIX, self.farm.as_str(), station.as_str(), kind.name()];
         if self.broker.is_wanted() {
-            self.broker.hand_on(Bytes::from(levels.join("/")), Bytes::copy_from_slice(payload));
+            self.broker.hand_on(Bytes::from(levels.join("/")), Bytes::copy_from_slice(payload), None);
         }
         let sent = self.clients.get(station.as_str()).filter(|peer| peer.wants(kind)).and_then(|peer| {
-            let woken = peer.mailbox.message(|frames| frames::put_publish(frames, levels, payload))?;
+            if peer.mqtt5.is_some_and(|most| frames::publish_bytes(levels, payload) > most as usize) {
+                return None;
+            }
+            let encode = |frames: &mut _| frames::put_publish(frames, peer.mqtt5.is_some(), levels, payload);
+            let woken = peer.mailbox.message(encode)?;
             Some((woken, Arc::clone(&peer.mailbox)))
         });
         match sent {
@@ -222,7 +228,7 @@ impl Outbox {
     /// Publishes a message for a source's clients with QoS 0, at the broker. It is dropped and counted when the broker is
     /// behind.
     pub fn publish_foreign(&self, topic: &str, payload: Bytes) {
-        self.broker.hand_on(Bytes::copy_from_slice(topic.as_bytes()), payload);
+        self.broker.hand_on(Bytes::copy_from_slice(topic.as_bytes()), payload, None);
     }
 
     /// Says something about the gateway: to those who are subscribed, and from now on as a retained message to each who

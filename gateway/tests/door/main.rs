@@ -5,5 +5,6 @@
 mod acknowledging;
 mod behind;
 mod limits;
+mod mqtt5;
 mod strangers;
 mod support;

@@ -29,11 +29,11 @@ async fn strangers_are_refused_and_counted() {
     let mut others_will = hello("n1");
     others_will.last_will = Some(LastWill::new("tilth/v1/f/n2/status", "x", QoS::AtMostOnce, false));
     assert_eq!(ask(&others_will).await, Some(ConnectReturnCode::NotAuthorized));
-    let mut version_5 = hello("n1");
-    version_5.protocol = rumqttc::mqttbytes::Protocol::V5;
     let mut raw = Raw::dial(gateway.mqtt()).await;
     let mut bytes = BytesMut::new();
-    version_5.write(&mut bytes).unwrap();
+    hello("n1").write(&mut bytes).unwrap();
+    assert_eq!(&bytes[4..9], b"MQTT\x04");
+    bytes[8] = 6;
     raw.send(&bytes).await;
     let mut answer = Vec::new();
     within("the end", raw.stream.read_to_end(&mut answer)).await.unwrap();

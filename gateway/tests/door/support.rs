@@ -210,7 +210,13 @@ pub struct Mosquitto {
 impl Mosquitto {
     /// `mosquitto_sub`, once the broker has granted its subscription.
     pub async fn subscribe(address: SocketAddr, name: &str, filter: &str) -> Self {
+        Self::subscribe_with(address, name, filter, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn subscribe_with(address: SocketAddr, name: &str, filter: &str, more: &[&str]) -> Self {
         let mut child = mosquitto("mosquitto_sub", address, name)
+            .args(more)
             .args(["-d", "-q", "1", "-F", "message %t %x", "-t", filter])
             .stdout(Stdio::piped())
             .spawn()
