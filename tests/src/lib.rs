@@ -8,6 +8,8 @@ pub mod oracle;
 pub mod python;
 
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// The project's root.
 #[must_use]
@@ -24,6 +26,24 @@ pub fn measured(name: &str) -> PathBuf {
     let path = project().join("../shared/data").join(name);
     assert!(path.exists(), "this test needs the measured data ../shared/data/{name} beside the project");
     path.canonicalize().unwrap()
+}
+
+/// Node with a script of `tests/interop`, whose packages are installed when they are missing.
+///
+/// # Panics
+/// When they cannot be installed.
+#[must_use]
+pub fn node(script: &str) -> Command {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let interop = project().join("tests/interop");
+    if !interop.join("node_modules").exists() {
+        let installed = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&interop).status();
+        assert!(installed.expect("npm is needed").success(), "npm ci failed in tests/interop");
+    }
+    let mut node = Command::new("node");
+    node.arg(script).current_dir(interop);
+    node
 }
 
 /// The program under test, as cargo built it beside the running test.

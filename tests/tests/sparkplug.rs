@@ -1,0 +1,191 @@
+//! Sparkplug B by other people's libraries: edge nodes of pysparkplug and of sparkplug-payload with mqtt.js at a real gateway.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant, SystemTime};
+
+use gateway::spool::Spool;
+use gateway::store::Store;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use proto::{Lane, Record, Stats, Timestamp};
+use tempfile::TempDir;
+use tests::python::python_with;
+use tests::{node, project, tilth};
+
+/// Nothing in these tests takes as long on any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A gateway that listens to Sparkplug nodes.
+struct Gateway {
+    dir: TempDir,
+    process: Child,
+    password: String,
+}
+
+impl Gateway {
+    /// One that lets a bridge in that speaks for a node.
+    fn start(node: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("credentials.d")).unwrap();
+        let config = format!(
+            "farm = \"fallon\"\ngateway = \"home\"\ndata_dir = {:?}\nstatus_listen = \"127.0.0.1:0\"\nready_file = {:?}\n
+             [door]\nlisten = \"127.0.0.1:0\"\ncredentials_dir = {:?}\n
+             [windows]\nlength_s = 60\ncontext_s = 60\nidle_s = 60\nlateness_s = 600\n
+             [[source]]\nkind = \"sparkplug\"\nprefix = \"sp-\"\nstations = {{ \"Farm/edge1/probe\" = \"north-1\", \"Farm/edge2\" = \"roof\" }}
+             channels = [{{ name = \"Frost\", channel = \"soil_temperature_20cm\" }}]\n",
+            at("data"),
+            at("ready.json"),
+            at("credentials.d"),
+        );
+        fs::write(at("gateway.toml"), config).unwrap();
+        let added = Command::new(tilth())
+            .args(["station", "add", node, "--json", "--bridge", &format!("spBv1.0/Farm/+/{node}/#")])
+            .args(["--bridge", "spBv1.0/STATE/#", "--credentials-dir"])
+            .arg(at("credentials.d"))
+            .output()
+            .unwrap();
+        assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+        let added: serde_json::Value = serde_json::from_slice(&added.stdout).unwrap();
+        let password = added["password"].as_str().unwrap().to_owned();
+        let process = Command::new(tilth()).args(["gateway", "--config"]).arg(at("gateway.toml")).spawn().unwrap();
+        Self { dir, process, password }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn mqtt(&self) -> SocketAddr {
+        let ready = until("the gateway is ready", || fs::read_to_string(self.at("ready.json")).ok());
+        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        ready["mqtt"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Runs a node against it to its end.
+    fn serve(&self, mut node: Command, name: &str, start: Timestamp) {
+        let mqtt = self.mqtt();
+        let (host, port) = (mqtt.ip().to_string(), mqtt.port().to_string());
+        let start = (start.as_millis() / 1000).to_string();
+        let done = node.args([&*host, &*port, name, &*self.password, "home", &*start]).output().unwrap();
+        let (said, wrong) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(done.status.success() && said.trim() == "done", "{said}{wrong}");
+    }
+
+    /// Ends it as a power cut would, and starts it again.
+    fn kill_and_start_again(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        fs::remove_file(self.at("ready.json")).unwrap();
+        let mut again = Command::new(tilth());
+        self.process = again.args(["gateway", "--config"]).arg(self.at("gateway.toml")).spawn().unwrap();
+        self.mqtt();
+    }
+
+    fn end(&mut self) {
+        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert!(self.process.wait().unwrap().success());
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        let store = Store::open(&self.at("data")).unwrap();
+        store.counters().unwrap().get(name).copied().unwrap_or(0)
+    }
+
+    /// By station, channel and seconds from `start`, what the readings of a window came to.
+    fn windows(&self, start: Timestamp) -> BTreeMap<(String, String, i64), Stats> {
+        let mut spool = Spool::open(&self.at("data")).unwrap();
+        let sending = spool.next(Lane::Aggregates, 2_000, start).unwrap().expect("windows");
+        let mut found = BTreeMap::new();
+        for (_, record) in sending.records {
+            let Record::Window(window) = record else { continue };
+            for aggregate in &window.aggregates {
+                let at = window.start.millis_since(start) / 1000;
+                let key = (window.station.to_string(), aggregate.channel.to_string(), at);
+                found.insert(key, aggregate.accepted.unwrap());
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ten minutes ago, at the start of a window.
+fn some_start() -> Timestamp {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    Timestamp::from_secs(now.cast_signed() - 600).floor_to(60)
+}
+
+/// Holds windows to what a straight line of six values in each comes to.
+fn expect(found: &BTreeMap<(String, String, i64), Stats>, station: &str, channel: &str, first: f64, step: f64) {
+    // Of the five minutes the last one or two wait for what comes after them.
+    for minute in 0..3 {
+        let key = (station.to_owned(), channel.to_owned(), 60 * minute);
+        let stats = found.get(&key).unwrap_or_else(|| panic!("{key:?} is none of {:?}", found.keys()));
+        let mean = first + step * (6.0 * minute as f64 + 2.5);
+        assert_eq!(stats.count, 6, "{key:?}");
+        assert!((stats.mean - mean).abs() < 1e-6, "{key:?}: {} is not {mean}", stats.mean);
+    }
+}
+
+#[test]
+fn a_node_of_pysparkplug_is_served_and_a_killed_gateway_needs_no_birth_to_go_on() {
+    let mut gateway = Gateway::start("edge1");
+    let start = some_start();
+    let mut script = Command::new(python_with("sparkplug"));
+    script.arg(project().join("tests/python/sparkplug_node.py"));
+    gateway.serve(script, "edge1", start);
+    gateway.kill_and_start_again();
+    gateway.end();
+
+    assert_eq!((gateway.counter("sparkplug.seq_gaps"), gateway.counter("sparkplug.rebirths_requested")), (1, 1));
+    assert_eq!((gateway.counter("sparkplug.node_births"), gateway.counter("sparkplug.device_births")), (2, 2));
+    assert_eq!(gateway.counter("readings"), 2 * 31 + 1, "what came around the gap was read as well");
+    assert_eq!(gateway.counter("rejected.late"), 1, "the one that came an hour late");
+    let found = gateway.windows(start);
+    expect(&found, "north-1", "soil_moisture_20cm", 0.25, 1.0 / 64.0);
+    expect(&found, "north-1", "soil_temperature_20cm", 0.0, -1.0);
+    let unmapped = Store::open(&gateway.at("data")).unwrap().unmapped().unwrap();
+    let [door] = &unmapped[..] else { panic!("{unmapped:?}") };
+    assert_eq!((door.channel.name.as_str(), door.channel.proposal), ("Enclosure Door", None));
+}
+
+#[test]
+fn a_node_of_sparkplug_payload_is_asked_for_its_birth_and_loses_nothing_by_it() {
+    let mut gateway = Gateway::start("edge2");
+    let start = some_start();
+    gateway.serve(node("sparkplug-node.mjs"), "edge2", start);
+    until("the node's will", || (gateway.counter("sparkplug.node_deaths") == 1).then_some(()));
+    gateway.end();
+
+    assert_eq!(gateway.counter("sparkplug.rebirths_requested"), 1);
+    assert_eq!(gateway.counter("sparkplug.held_read"), 2, "what came before the birth");
+    assert_eq!((gateway.counter("sparkplug.historical"), gateway.counter("sparkplug.nulls")), (1, 2));
+    let found = gateway.windows(start);
+    // 50 °F are 10 °C, and half a degree is 5/18 K. The RSSI of the second step was never sent.
+    expect(&found, "roof", "air_temperature_200cm", 10.0, 5.0 / 18.0);
+    let rssi = &found[&("roof".to_owned(), "rssi".to_owned(), 60)];
+    assert_eq!((rssi.count, rssi.max, rssi.min), (6, -106.0, -111.0));
+}
