@@ -6,17 +6,20 @@
 //! about a channel that a rule has already reported.
 //!
 //! Everything here is pure and synchronous: windows and times come in, changed alerts go out. The same windows in the
-//! same order give the same alerts, also when the process was killed in between and [`Detector::warm`] has replayed the
-//! history. It must not know of the store, the uplink, or the wall clock.
+//! same order give the same alerts, to the last bit, also when the process was killed in between and the detector goes on
+//! with what [`Detector::news`] told. Which windows are judged together is decided by the [`barrier`]. Only silence is
+//! measured by a clock. It must not know of the store, the uplink, or the wall clock.
 
 mod attribution;
+pub mod barrier;
 mod history;
 mod message;
 pub mod rules;
 pub mod slots;
+mod state;
 mod station;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{Alert, AlertKind, Channel, RunningModel, StationId, Timestamp, Window};
 
@@ -26,6 +29,7 @@ use crate::model::Model;
 
 use attribution::Request;
 use slots::{Order, Report, Scores, Slots};
+pub use state::UnreadableState;
 use station::{Station, Tick};
 
 /// Most stations whose history is kept. Beyond it a station's windows are stored and forwarded, but not judged; at the
@@ -62,6 +66,8 @@ pub struct Detector {
     rules: RulesConfig,
     stations: BTreeMap<StationId, Station>,
     history: usize,
+    /// Stations whose state may have changed since it was told.
+    touched: BTreeSet<StationId>,
     /// Since when silence is watched: silence before the gateway itself ran is nobody's fault.
     watching_since: Option<Timestamp>,
 }
@@ -77,7 +83,7 @@ impl Detector {
         for alert in restored.into_iter().filter(|a| a.closed.is_none()) {
             stations.entry(alert.station.clone()).or_insert_with(|| Station::new(history)).restore(alert);
         }
-        Self { models, rules, stations, history, watching_since: None }
+        Self { models, rules, stations, history, touched: BTreeSet::new(), watching_since: None }
     }
 
     /// Judges windows that were just emitted, of any revision, and gives every alert that was opened, changed or closed,
@@ -91,8 +97,37 @@ impl Detector {
         changed
     }
 
-    /// Takes in the history after a restart, oldest window first, and raises nothing: open alerts stay as they were
-    /// restored, and what was nearly an alert is again nearly one.
+    /// Goes on with a station as [`Detector::news`] told it; its windows are then to be [recalled](Self::recall).
+    ///
+    /// # Errors
+    /// When the bytes are no state: the station is then one without a past.
+    pub fn remember(&mut self, station: &StationId, state: &[u8]) -> Result<(), UnreadableState> {
+        self.stations.insert(station.clone(), Station::of_state(state, self.history)?);
+        Ok(())
+    }
+
+    /// Puts a window that was judged before a restart into the history of its station again.
+    pub fn recall(&mut self, window: &Window) {
+        if let Some(station) = self.stations.get_mut(&window.station) {
+            station.take(window);
+        }
+    }
+
+    /// The states of the stations that are other ones than were last told.
+    pub fn news(&mut self) -> Vec<(StationId, Vec<u8>)> {
+        let touched = std::mem::take(&mut self.touched);
+        let state = |id: StationId| self.stations.get_mut(&id).and_then(Station::news).map(|state| (id, state));
+        touched.into_iter().filter_map(state).collect()
+    }
+
+    /// Start of the oldest window of `station` that matters yet.
+    #[must_use]
+    pub fn history_from(&self, station: &StationId) -> Option<Timestamp> {
+        self.stations.get(station).and_then(Station::history_from)
+    }
+
+    /// Takes in the history after a restart without the stations' states, oldest window first, and raises nothing: open
+    /// alerts stay as they were restored, and what was nearly an alert is again nearly one.
     pub fn warm(&mut self, windows: impl Iterator<Item = Window>) {
         let windows: Vec<Window> = windows.collect();
         self.judge_all(&windows, true, &mut Vec::new());
@@ -112,6 +147,9 @@ impl Detector {
             } else if silent && self.stations.len() < MAX_STATIONS {
                 let station = self.stations.entry(id.clone()).or_insert_with(|| Station::new(self.history));
                 station.hear(id, silent, last, patience_ms, now, &mut changed);
+            }
+            if silent || changed.last().is_some_and(|alert| alert.station == *id) {
+                self.touched.insert(id.clone());
             }
         }
         changed
@@ -167,6 +205,7 @@ impl Detector {
                 }
             }
             due.sort_unstable();
+            self.touched.extend(due.iter().cloned());
             self.judge(&due, &Tick { end, quiet }, changed);
         }
     }
@@ -231,7 +270,7 @@ impl Detector {
     fn common(&self, end: Timestamp) -> Vec<Channel> {
         let mut counts: BTreeMap<Channel, (usize, usize)> = BTreeMap::new();
         for station in self.stations.values() {
-            for channel in station.scores().keys() {
+            for channel in station.scored() {
                 let (scored, high) = counts.entry(*channel).or_default();
                 *scored += 1;
                 *high += usize::from(station.was_raised(*channel, end));

@@ -9,7 +9,7 @@ use std::path::Path;
 use proto::{Lane, Record, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::store::{Backlog, Store, StoreError, quarantine};
+use crate::store::{Backlog, Store, StoreError, quarantine, spool_sum};
 
 /// The most records that are put into one batch.
 const MAX_RECORDS: usize = 1_000;
@@ -62,8 +62,8 @@ impl Spool {
         let mut records = Vec::new();
         let mut unreadable = Vec::new();
         {
-            let mut statement =
-                transaction.prepare_cached("SELECT id, body FROM spool WHERE lane = ?1 AND id <= ?2 ORDER BY id")?;
+            let mut statement = transaction
+                .prepare_cached("SELECT id, body, at_ms, sum FROM spool WHERE lane = ?1 AND id <= ?2 ORDER BY id")?;
             let mut rows = statement.query(params![lane as i64, sending.unwrap_or(i64::MAX)])?;
             let mut bytes = 0;
             while let Some(row) = rows.next()? {
@@ -75,8 +75,11 @@ impl Spool {
                 {
                     break;
                 }
+                let (at, sum): (i64, Option<i64>) = (row.get(2)?, row.get(3)?);
+                let good = sum.is_none_or(|sum| sum == spool_sum(lane as i64, at, &body));
                 match Record::decode(&body) {
-                    Ok(record) => records.push((id, record)),
+                    Ok(record) if good => records.push((id, record)),
+                    Ok(_) => unreadable.push((id, "its check sum does not fit".to_owned())),
                     Err(error) => unreadable.push((id, error.to_string())),
                 }
             }

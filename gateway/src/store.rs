@@ -12,13 +12,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prost::Message as _;
-use proto::{Alert, Lane, Record, StationId, Timestamp, Window};
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use proto::{Alert, Lane, Record, StationId, Timestamp};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use crate::decode::source::Unknown;
+use crate::detect::barrier::Reached;
 use crate::door::DeliveryKind;
 use crate::ingest::Unmapped;
-use crate::window::{Emitted, RejectCounts};
+use crate::window::Rhythm;
+use rows::{RAW, RawRow, emitted_sum};
+use sum::Sum;
+
+mod retention;
+mod rows;
+mod sources;
+mod sum;
+
+pub use retention::DELETE_AT_ONCE;
 
 /// The store's file in the data directory.
 pub const FILE: &str = "gateway.sqlite";
@@ -30,38 +39,70 @@ const LEVEL: i32 = 1;
 const MAX_COMMIT: usize = 256 << 20;
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(10);
-/// How many rows are deleted at once, so that a deletion never holds up a commit for long.
-pub const DELETE_AT_ONCE: u32 = 200;
+/// How many boots of a station are remembered: batches of older ones would be stored again.
+const BOOTS_KEPT: u32 = 8;
 /// What a raw row takes beside its body, bytes: its other columns, and its share of the page.
 const RAW_ROW: u64 = 128;
 /// The most that is kept aside. The oldest goes first: it is there to be looked at, not to be processed.
 const QUARANTINE_MOST: u32 = 2_000;
 
+/// Every `sum` is a check sum of its row, see [`sum`]; rows of layout 1 have none.
 const TABLES: &str = "
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER) WITHOUT ROWID;
     -- A group commit: first_ms and last_ms span its readings (farm time), stations are those that it has messages of.
     CREATE TABLE raw (
         id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, first_ms INTEGER, last_ms INTEGER,
-        stations TEXT NOT NULL, messages INTEGER NOT NULL, body BLOB NOT NULL);
+        stations TEXT NOT NULL, messages INTEGER NOT NULL, body BLOB NOT NULL, sum INTEGER);
     CREATE TABLE progress (
-        station TEXT NOT NULL, boot INTEGER NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (station, boot)) WITHOUT ROWID;
+        station TEXT NOT NULL, boot INTEGER NOT NULL, sequence INTEGER NOT NULL, at_ms INTEGER, sum INTEGER,
+        PRIMARY KEY (station, boot)) WITHOUT ROWID;
+    -- What is heard of a station. watermark_ms is of layout 1.
     CREATE TABLE station (
-        station TEXT PRIMARY KEY, heard_ms INTEGER NOT NULL, watermark_ms INTEGER, birth BLOB, birth_ms INTEGER) WITHOUT ROWID;
+        station TEXT PRIMARY KEY, heard_ms INTEGER NOT NULL, watermark_ms INTEGER, birth BLOB, birth_ms INTEGER, sum INTEGER) WITHOUT ROWID;
+    -- How far a station's messages are gone through, and its windows judged.
+    CREATE TABLE analysed (
+        station TEXT PRIMARY KEY, watermark_ms INTEGER, interval_s INTEGER NOT NULL, report_s INTEGER NOT NULL,
+        reached_ms INTEGER, away INTEGER NOT NULL, sum INTEGER) WITHOUT ROWID;
+    -- The detector's state of a station.
+    CREATE TABLE state (station TEXT PRIMARY KEY, body BLOB NOT NULL, sum INTEGER) WITHOUT ROWID;
     CREATE TABLE emitted (
         station TEXT NOT NULL, start_ms INTEGER NOT NULL, revision INTEGER NOT NULL, digest INTEGER NOT NULL,
         rejected_range INTEGER NOT NULL, rejected_rate INTEGER NOT NULL, rejected_hampel INTEGER NOT NULL,
-        rejected_duplicate INTEGER NOT NULL, rejected_stuck INTEGER NOT NULL, PRIMARY KEY (station, start_ms)) WITHOUT ROWID;
+        rejected_duplicate INTEGER NOT NULL, rejected_stuck INTEGER NOT NULL, sum INTEGER,
+        PRIMARY KEY (station, start_ms)) WITHOUT ROWID;
     -- What open windows need of a station that fell silent, in place of its raw rows.
-    CREATE TABLE carried (station TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE alert (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE history (start_ms INTEGER NOT NULL, station TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (start_ms, station)) WITHOUT ROWID;
-    CREATE TABLE spool (id INTEGER PRIMARY KEY AUTOINCREMENT, lane INTEGER NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL);
+    CREATE TABLE carried (station TEXT PRIMARY KEY, body BLOB NOT NULL, sum INTEGER) WITHOUT ROWID;
+    CREATE TABLE alert (id TEXT PRIMARY KEY, body BLOB NOT NULL, sum INTEGER) WITHOUT ROWID;
+    CREATE TABLE history (
+        start_ms INTEGER NOT NULL, station TEXT NOT NULL, body BLOB NOT NULL, sum INTEGER,
+        PRIMARY KEY (start_ms, station)) WITHOUT ROWID;
+    CREATE TABLE spool (id INTEGER PRIMARY KEY AUTOINCREMENT, lane INTEGER NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL, sum INTEGER);
     CREATE INDEX spool_lane ON spool (lane, id);
     -- How far the cloud has a lane, and the row up to which a batch is under way: it is sent again as it was.
     CREATE TABLE lane (lane INTEGER PRIMARY KEY, acknowledged INTEGER NOT NULL, sending INTEGER);
     -- What could not be read or was refused for good, with the reason.
     CREATE TABLE quarantine (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
     CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// From layout 1 to 2.
+const UPGRADE: &str = "
+    ALTER TABLE meta ADD COLUMN sum INTEGER;
+    ALTER TABLE raw ADD COLUMN sum INTEGER;
+    ALTER TABLE progress ADD COLUMN at_ms INTEGER;
+    ALTER TABLE progress ADD COLUMN sum INTEGER;
+    ALTER TABLE station ADD COLUMN sum INTEGER;
+    ALTER TABLE emitted ADD COLUMN rejected_stuck INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE emitted ADD COLUMN sum INTEGER;
+    ALTER TABLE alert ADD COLUMN sum INTEGER;
+    ALTER TABLE history ADD COLUMN sum INTEGER;
+    ALTER TABLE spool ADD COLUMN sum INTEGER;
+    CREATE TABLE analysed (
+        station TEXT PRIMARY KEY, watermark_ms INTEGER, interval_s INTEGER NOT NULL, report_s INTEGER NOT NULL,
+        reached_ms INTEGER, away INTEGER NOT NULL, sum INTEGER) WITHOUT ROWID;
+    INSERT INTO analysed SELECT station, watermark_ms, 300, 900, NULL, 1, NULL FROM station;
+    CREATE TABLE state (station TEXT PRIMARY KEY, body BLOB NOT NULL, sum INTEGER) WITHOUT ROWID;
+    CREATE TABLE carried (station TEXT PRIMARY KEY, body BLOB NOT NULL, sum INTEGER) WITHOUT ROWID;
 ";
 
 /// Made where they are missing, whichever version made the store.
@@ -73,12 +114,6 @@ const SOURCES: &str = "
     CREATE TABLE IF NOT EXISTS unmapped (
         source TEXT NOT NULL, station TEXT NOT NULL, name TEXT NOT NULL, unit TEXT, value TEXT NOT NULL, proposal TEXT,
         at_ms INTEGER NOT NULL, times INTEGER NOT NULL, PRIMARY KEY (source, station, name)) WITHOUT ROWID;
-";
-
-/// From layout 1 to 2.
-const UPGRADE: &str = "
-    ALTER TABLE emitted ADD COLUMN rejected_stuck INTEGER NOT NULL DEFAULT 0;
-    CREATE TABLE carried (station TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 ";
 
 /// Why the store cannot be used.
@@ -196,10 +231,19 @@ pub struct Group {
 pub struct Known {
     /// When anything came from it.
     pub heard: Timestamp,
-    /// Its newest reading that is gone through.
-    pub watermark: Option<Timestamp>,
     /// Its last birth.
     pub birth: Option<Vec<u8>>,
+}
+
+/// How far a station's messages are gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Analysed {
+    /// Its newest reading.
+    pub watermark: Option<Timestamp>,
+    /// What it has said about its rhythm.
+    pub rhythm: Rhythm,
+    /// How far its windows are closed, for the [barrier](crate::detect::barrier).
+    pub reached: Option<Reached>,
 }
 
 /// What waits for the cloud.
@@ -217,6 +261,8 @@ pub struct Store {
     connection: Connection,
     /// Bytes of all raw rows, once they were added up.
     raw_bytes: Option<u64>,
+    /// What was found damaged and not yet set aside.
+    damages: Vec<rows::Damage>,
     /// Held by the connection that writes, of those that were opened [beside](Self::beside) each other. SQLite would make
     /// the others ask again and again, later and later.
     turn: Turn,
@@ -248,6 +294,10 @@ impl Store {
         let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if found == 0 {
             transaction.execute_batch(TABLES)?;
+            for (key, value) in [("gone_through", 0), ("gone_through_messages", i64::from(u32::MAX))] {
+                let sum = Sum::new().bytes(key).int(value).value();
+                transaction.execute("INSERT INTO meta VALUES (?1, ?2, ?3)", params![key, value, sum])?;
+            }
             for lane in Lane::ALL {
                 transaction.execute("INSERT INTO lane (lane, acknowledged) VALUES (?1, 0)", params![lane as i64])?;
             }
@@ -260,7 +310,7 @@ impl Store {
         }
         transaction.execute_batch(SOURCES)?;
         transaction.commit()?;
-        Ok(Self { connection, raw_bytes: None, turn: Turn::default() })
+        Ok(Self { connection, raw_bytes: None, damages: Vec::new(), turn: Turn::default() })
     }
 
     /// Another connection to the same store, for what can be made again: its transactions are not synced by themselves, but
@@ -286,63 +336,64 @@ impl Store {
         let mut names: Vec<&str> = group.messages.iter().map(|m| m.station.as_str()).collect();
         names.sort_unstable();
         names.dedup();
+        let row = RawRow {
+            id: id.cast_signed(),
+            at: now.as_millis(),
+            first: group.span.map(|s| s.0.as_millis()),
+            last: group.span.map(|s| s.1.as_millis()),
+            stations: names.join(" "),
+            count: group.messages.len() as i64,
+            body,
+            sum: None,
+        };
         let _turn = self.turn.take();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if !group.messages.is_empty() {
             transaction
-                .prepare_cached("INSERT INTO raw (id, at_ms, first_ms, last_ms, stations, messages, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+                .prepare_cached(&format!("INSERT INTO raw ({RAW}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"))?
                 .execute(params![
-                    id.cast_signed(),
-                    now.as_millis(),
-                    group.span.map(|s| s.0.as_millis()),
-                    group.span.map(|s| s.1.as_millis()),
-                    names.join(" "),
-                    group.messages.len() as i64,
-                    body
+                    row.id,
+                    row.at,
+                    row.first,
+                    row.last,
+                    row.stations,
+                    row.count,
+                    row.body,
+                    row.expected().value()
                 ])?;
         }
         for ((station, boot), sequence) in &group.progress {
+            let born = group.births.contains_key(station);
+            let (station, sequence) = (station.as_str(), sequence.cast_signed());
+            let sum = Sum::new().bytes(station).int(*boot).int(sequence).value();
             transaction
-                .prepare_cached("INSERT INTO progress VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET sequence = max(sequence, excluded.sequence)")?
-                .execute(params![station.as_str(), boot, sequence.cast_signed()])?;
+                .prepare_cached("INSERT OR REPLACE INTO progress VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![station, boot, sequence, now.as_millis(), sum])?;
+            if sequence == 1 || born {
+                transaction
+                    .prepare_cached(
+                        "DELETE FROM progress WHERE station = ?1 AND boot NOT IN
+                            (SELECT boot FROM progress WHERE station = ?1 ORDER BY at_ms DESC, boot DESC LIMIT ?2)",
+                    )?
+                    .execute(params![station, BOOTS_KEPT])?;
+            }
         }
         for (station, heard) in &group.stations {
+            let sum = Sum::new().bytes(station.as_str()).bytes([]).value();
             transaction
                 .prepare_cached(
-                    "INSERT INTO station (station, heard_ms) VALUES (?1, ?2)
+                    "INSERT INTO station (station, heard_ms, sum) VALUES (?1, ?2, ?3)
                         ON CONFLICT DO UPDATE SET heard_ms = excluded.heard_ms",
                 )?
-                .execute(params![station.as_str(), heard.as_millis()])?;
+                .execute(params![station.as_str(), heard.as_millis(), sum])?;
         }
         for (station, (at, payload)) in &group.births {
+            let sum = Sum::new().bytes(station.as_str()).bytes(payload).value();
             transaction
-                .prepare_cached("UPDATE station SET birth = ?2, birth_ms = ?3 WHERE station = ?1")?
-                .execute(params![station.as_str(), payload, at.as_millis()])?;
+                .prepare_cached("UPDATE station SET birth = ?2, birth_ms = ?3, sum = ?4 WHERE station = ?1")?
+                .execute(params![station.as_str(), payload, at.as_millis(), sum])?;
         }
-        for (source, key, body) in &group.source_states {
-            match body {
-                Some(body) => transaction
-                    .prepare_cached("INSERT OR REPLACE INTO source_state VALUES (?1, ?2, ?3)")?
-                    .execute(params![source, key, body])?,
-                None => transaction
-                    .prepare_cached("DELETE FROM source_state WHERE source = ?1 AND key = ?2")?
-                    .execute(params![source, key])?,
-            };
-        }
-        for Unmapped { channel, at, values } in &group.unmapped {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO unmapped VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
-                .execute(params![
-                    channel.source,
-                    channel.station.as_str(),
-                    channel.name,
-                    channel.unit,
-                    channel.value,
-                    channel.proposal.map(|channel| channel.to_string()),
-                    at.as_millis(),
-                    values.cast_signed(),
-                ])?;
-        }
+        sources::keep(&transaction, group)?;
         for (source, reason, body) in &group.quarantined {
             quarantine(&transaction, now, source, reason, body)?;
         }
@@ -350,7 +401,7 @@ impl Store {
         spool(&transaction, &group.records, now)?;
         transaction.commit()?;
         if let Some(bytes) = self.raw_bytes.as_mut().filter(|_| !group.messages.is_empty()) {
-            *bytes += body.len() as u64 + RAW_ROW;
+            *bytes += row.body.len() as u64 + RAW_ROW;
         }
         Ok(())
     }
@@ -374,16 +425,20 @@ pub struct Emission {
     pub alerts: Vec<Alert>,
     /// How far the commits are gone through of which this comes.
     pub cursor: Cursor,
-    /// What open windows need of stations that fell silent, in place of their raw rows.
-    pub carried: Vec<(StationId, Vec<u8>)>,
-    /// What is kept aside: source, reason, and what it is.
-    pub quarantined: Vec<(String, String, Vec<u8>)>,
     /// What was counted.
     pub counters: BTreeMap<String, u64>,
     /// The oldest raw row that is needed after a restart.
     pub replay_from: Option<u64>,
-    /// By station that has moved on: its watermark, up to which all that was due is in `windows` or was kept before.
-    pub watermarks: BTreeMap<StationId, Timestamp>,
+    /// The boundary up to which windows are judged.
+    pub judged: Timestamp,
+    /// By station that has moved on: how far all that was due is in `windows` or was kept before.
+    pub analysed: BTreeMap<StationId, Analysed>,
+    /// The detector's state, of stations where it is another one.
+    pub states: Vec<(StationId, Vec<u8>)>,
+    /// What open windows need of stations that fell silent, in place of their raw rows.
+    pub carried: Vec<(StationId, Vec<u8>)>,
+    /// What is kept aside: source, reason, and what it is.
+    pub quarantined: Vec<(String, String, Vec<u8>)>,
     /// By station: windows before this cannot change any more, and need no memory.
     pub final_before: BTreeMap<StationId, Timestamp>,
     /// By station: windows before this are no history for the detector any more.
@@ -415,26 +470,27 @@ impl Store {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for closed in &emission.windows {
             let (window, emitted) = (&closed.window, &closed.emitted);
+            let (station, start) = (window.station.as_str(), window.start.as_millis());
             transaction
-                .prepare_cached("INSERT OR REPLACE INTO emitted VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
+                .prepare_cached("INSERT OR REPLACE INTO emitted VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
                 .execute(params![
-                window.station.as_str(),
-                window.start.as_millis(),
-                emitted.revision,
-                emitted.digest,
-                emitted.rejected.range,
-                emitted.rejected.rate,
-                emitted.rejected.hampel,
-                emitted.rejected.duplicate,
-                emitted.rejected.stuck,
-            ])?;
+                    station,
+                    start,
+                    emitted.revision,
+                    emitted.digest,
+                    emitted.rejected.range,
+                    emitted.rejected.rate,
+                    emitted.rejected.hampel,
+                    emitted.rejected.duplicate,
+                    emitted.rejected.stuck,
+                    emitted_sum(station, start, emitted).value(),
+                ])?;
             let record = Record::Window(window.clone());
             let body = record.encode();
-            transaction.prepare_cached("INSERT OR REPLACE INTO history VALUES (?1, ?2, ?3)")?.execute(params![
-                window.start.as_millis(),
-                window.station.as_str(),
-                body
-            ])?;
+            let sum = Sum::new().int(start).bytes(station).bytes(&body).value();
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO history VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![start, station, body, sum])?;
             spool_one(&transaction, &record, &body, now)?;
         }
         for alert in &emission.alerts {
@@ -443,16 +499,20 @@ impl Store {
             if alert.closed.is_some() {
                 transaction.prepare_cached("DELETE FROM alert WHERE id = ?1")?.execute([&alert.id])?;
             } else {
+                let sum = Sum::new().bytes(&alert.id).bytes(&body).value();
                 transaction
-                    .prepare_cached("INSERT OR REPLACE INTO alert VALUES (?1, ?2)")?
-                    .execute(params![alert.id, body])?;
+                    .prepare_cached("INSERT OR REPLACE INTO alert VALUES (?1, ?2, ?3)")?
+                    .execute(params![alert.id, body, sum])?;
             }
             spool_one(&transaction, &record, &body, now)?;
         }
-        for (station, body) in &emission.carried {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO carried VALUES (?1, ?2)")?
-                .execute(params![station.as_str(), body])?;
+        for (table, rows) in [("state", &emission.states), ("carried", &emission.carried)] {
+            for (station, body) in rows {
+                let sum = Sum::new().bytes(station.as_str()).bytes(body).value();
+                transaction
+                    .prepare_cached(&format!("INSERT OR REPLACE INTO {table} VALUES (?1, ?2, ?3)"))?
+                    .execute(params![station.as_str(), body, sum])?;
+            }
         }
         for (source, reason, body) in &emission.quarantined {
             quarantine(&transaction, now, source, reason, body)?;
@@ -460,19 +520,31 @@ impl Store {
         count(&transaction, &emission.counters)?;
         let Cursor { commit, messages } = emission.cursor;
         let meta = [
-            ("replay_from", emission.replay_from.unwrap_or(commit)),
-            ("gone_through", commit),
-            ("gone_through_messages", u64::from(messages)),
+            ("replay_from", emission.replay_from.unwrap_or(commit).cast_signed()),
+            ("gone_through", commit.cast_signed()),
+            ("gone_through_messages", i64::from(messages)),
+            ("judged", emission.judged.as_millis()),
         ];
         for (key, value) in meta {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
-                .execute(params![key, value.cast_signed()])?;
+            transaction.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2, ?3)")?.execute(params![
+                key,
+                value,
+                Sum::new().bytes(key).int(value).value()
+            ])?;
         }
-        for (station, watermark) in &emission.watermarks {
+        for (station, analysed) in &emission.analysed {
+            let reached = analysed.reached;
             transaction
-                .prepare_cached("UPDATE station SET watermark_ms = ?2 WHERE station = ?1")?
-                .execute(params![station.as_str(), watermark.as_millis()])?;
+                .prepare_cached("INSERT OR REPLACE INTO analysed VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+                .execute(params![
+                    station.as_str(),
+                    analysed.watermark.map(Timestamp::as_millis),
+                    analysed.rhythm.interval_s,
+                    analysed.rhythm.report_s,
+                    reached.map(|r| r.until.as_millis()),
+                    reached.is_some_and(|r| r.away),
+                    analysed.sum(station.as_str()).value()
+                ])?;
         }
         for (station, before) in &emission.final_before {
             transaction
@@ -487,248 +559,6 @@ impl Store {
         transaction.commit()?;
         Ok(())
     }
-
-    /// The stations that were ever heard.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn stations(&self) -> Result<BTreeMap<StationId, Known>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT station, heard_ms, watermark_ms, birth FROM station")?;
-        let rows = statement.query_map([], |row| {
-            Ok((
-                row.get::<_, String>(0)?,
-                row.get::<_, i64>(1)?,
-                row.get::<_, Option<i64>>(2)?,
-                row.get::<_, Option<Vec<u8>>>(3)?,
-            ))
-        })?;
-        rows.map(|row| {
-            let (station, heard, watermark, birth) = row?;
-            let (heard, watermark) = (Timestamp::from_millis(heard), watermark.map(Timestamp::from_millis));
-            Ok((station_id(&station)?, Known { heard, watermark, birth }))
-        })
-        .collect()
-    }
-
-    /// How far each boot of each station is stored.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn progress(&self) -> Result<BTreeMap<(StationId, u32), u64>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT station, boot, sequence FROM progress")?;
-        let rows = statement
-            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?, row.get::<_, i64>(2)?)))?;
-        rows.map(|row| {
-            let (station, boot, sequence) = row?;
-            Ok(((station_id(&station)?, boot), sequence.cast_unsigned()))
-        })
-        .collect()
-    }
-
-    /// What was emitted of the windows that can still be amended.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn emitted(&self) -> Result<BTreeMap<StationId, BTreeMap<Timestamp, Emitted>>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT * FROM emitted")?;
-        let rows = statement.query_map([], |row| {
-            let rejected = RejectCounts {
-                range: row.get(4)?,
-                rate: row.get(5)?,
-                hampel: row.get(6)?,
-                duplicate: row.get(7)?,
-                stuck: row.get(8)?,
-            };
-            let emitted = Emitted { revision: row.get(2)?, digest: row.get(3)?, rejected };
-            Ok((row.get::<_, String>(0)?, Timestamp::from_millis(row.get(1)?), emitted))
-        })?;
-        let mut all: BTreeMap<StationId, BTreeMap<Timestamp, Emitted>> = BTreeMap::new();
-        for row in rows {
-            let (station, start, emitted) = row?;
-            all.entry(station_id(&station)?).or_default().insert(start, emitted);
-        }
-        Ok(all)
-    }
-
-    /// What is carried of silent stations.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn carried(&self) -> Result<Vec<(StationId, Vec<u8>)>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT station, body FROM carried ORDER BY station")?;
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
-        rows.map(|row| row.map_err(StoreError::from).and_then(|(station, body)| Ok((station_id(&station)?, body))))
-            .collect()
-    }
-
-    /// The alerts that are open.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn open_alerts(&self) -> Result<Vec<Alert>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT id, body FROM alert ORDER BY id")?;
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
-        let mut alerts = Vec::new();
-        for row in rows {
-            let (id, body) = row?;
-            match Record::decode(&body) {
-                Ok(Record::Alert(alert)) => alerts.push(alert),
-                Ok(_) => return Err(damaged(format!("alert {id}"), "another record")),
-                Err(error) => return Err(damaged(format!("alert {id}"), error)),
-            }
-        }
-        Ok(alerts)
-    }
-
-    /// The windows of the last time, oldest first: the detector's history.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn history(&self) -> Result<Vec<Window>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT body FROM history ORDER BY start_ms, station")?;
-        let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
-        let mut windows = Vec::new();
-        for row in rows {
-            match Record::decode(&row?) {
-                Ok(Record::Window(window)) => windows.push(window),
-                Ok(_) => return Err(damaged("a window of the history".to_owned(), "another record")),
-                Err(error) => return Err(damaged("a window of the history".to_owned(), error)),
-            }
-        }
-        Ok(windows)
-    }
-
-    /// How far the commits are gone through; none in a store that was made before this was noted.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn cursor(&self) -> Result<Option<Cursor>, StoreError> {
-        let (commit, messages) = (self.meta("gone_through")?, self.meta("gone_through_messages")?);
-        Ok(commit.zip(messages).map(|(commit, messages)| Cursor {
-            commit: commit.cast_unsigned(),
-            messages: u32::try_from(messages).unwrap_or(u32::MAX),
-        }))
-    }
-
-    /// The newest commit's number: the highest that any row has, or that was gone through.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn newest(&self) -> Result<u64, StoreError> {
-        let newest: i64 = self.connection.query_row("SELECT coalesce(max(id), 0) FROM raw", [], |row| row.get(0))?;
-        Ok(newest.max(self.meta("gone_through")?.unwrap_or(0)).cast_unsigned())
-    }
-
-    fn meta(&self, key: &str) -> Result<Option<i64>, StoreError> {
-        let value = self.connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0));
-        Ok(value.optional()?)
-    }
-
-    /// Gives the raw messages that are needed after a restart to `take`, with their commit and their place in it.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn replay(&self, mut take: impl FnMut(u64, u32, RawMessage)) -> Result<(), StoreError> {
-        let from = self.meta("replay_from")?.unwrap_or(0);
-        let mut statement = self.connection.prepare("SELECT id, body FROM raw WHERE id >= ?1 ORDER BY id")?;
-        let mut rows = statement.query([from])?;
-        while let Some(row) = rows.next()? {
-            let id: i64 = row.get(0)?;
-            let messages = messages(id, row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
-            for (index, message) in (0..).zip(messages) {
-                take(id.cast_unsigned(), index, message);
-            }
-        }
-        Ok(())
-    }
-
-    /// The first commit that is not wholly gone through, with its messages; none when there is none.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn commit_after(&self, cursor: Cursor) -> Result<Option<(u64, Vec<RawMessage>)>, StoreError> {
-        let from = cursor.commit + u64::from(cursor.messages == u32::MAX);
-        let row = self
-            .connection
-            .prepare_cached("SELECT id, body FROM raw WHERE id >= ?1 ORDER BY id LIMIT 1")?
-            .query_row([from.cast_signed()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
-            .optional()?;
-        row.map(|(id, body)| Ok((id.cast_unsigned(), messages(id, &body)?))).transpose()
-    }
-
-    /// What decoders of sources kept: source, key, and what.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn source_states(&self) -> Result<Vec<(String, String, Vec<u8>)>, StoreError> {
-        let mut statement =
-            self.connection.prepare("SELECT source, key, body FROM source_state ORDER BY source, key")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// The channels of sources that nobody mapped, the newest first.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn unmapped(&self) -> Result<Vec<Unmapped>, StoreError> {
-        let mut statement = self.connection.prepare(
-            "SELECT source, station, name, unit, value, proposal, at_ms, times FROM unmapped ORDER BY at_ms DESC",
-        )?;
-        let mut rows = statement.query([])?;
-        let mut all = Vec::new();
-        while let Some(row) = rows.next()? {
-            let proposal = row.get::<_, Option<String>>(5)?;
-            let channel = Unknown {
-                source: row.get(0)?,
-                station: station_id(&row.get::<_, String>(1)?)?,
-                name: row.get(2)?,
-                unit: row.get(3)?,
-                value: row.get(4)?,
-                proposal: proposal.and_then(|channel| channel.parse().ok()),
-            };
-            let (at, values) = (Timestamp::from_millis(row.get(6)?), row.get::<_, i64>(7)?.cast_unsigned());
-            all.push(Unmapped { channel, at, values });
-        }
-        Ok(all)
-    }
-
-    /// Forgets channels that nobody had mapped.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn forget_unmapped(&mut self, settled: &[Unmapped]) -> Result<(), StoreError> {
-        let _turn = self.turn.take();
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for Unmapped { channel, .. } in settled {
-            transaction
-                .prepare_cached("DELETE FROM unmapped WHERE source = ?1 AND station = ?2 AND name = ?3")?
-                .execute(params![channel.source, channel.station.as_str(), channel.name])?;
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// All counters.
-    ///
-    /// # Errors
-    /// When a row cannot be read.
-    pub fn counters(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT name, value FROM counter")?;
-        let rows =
-            statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-}
-
-fn messages(id: i64, body: &[u8]) -> Result<Vec<RawMessage>, StoreError> {
-    let body = zstd::bulk::decompress(body, MAX_COMMIT).map_err(|e| damaged(format!("raw row {id}"), e))?;
-    let commit = Commit::decode(body.as_slice()).map_err(|e| damaged(format!("raw row {id}"), e))?;
-    Ok(commit.messages)
-}
-
-fn station_id(name: &str) -> Result<StationId, StoreError> {
-    name.parse().map_err(|error| damaged("a station's name".to_owned(), error))
 }
 
 fn damaged(what: String, detail: impl ToString) -> StoreError {
@@ -766,102 +596,16 @@ fn spool(transaction: &Transaction<'_>, records: &[Record], now: Timestamp) -> R
 }
 
 fn spool_one(transaction: &Transaction<'_>, record: &Record, body: &[u8], now: Timestamp) -> Result<(), StoreError> {
-    transaction.prepare_cached("INSERT INTO spool (lane, at_ms, body) VALUES (?1, ?2, ?3)")?.execute(params![
-        record.lane() as i64,
-        now.as_millis(),
-        body
-    ])?;
+    let (lane, at) = (record.lane() as i64, now.as_millis());
+    transaction
+        .prepare_cached("INSERT INTO spool (lane, at_ms, body, sum) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![lane, at, body, spool_sum(lane, at, body)])?;
     Ok(())
 }
 
-impl Store {
-    /// The connection, for the spool that shares the file.
-    pub(crate) fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-
-    /// Lets go of the oldest raw commits: those older than `before`, and those beyond `most` bytes, but none from
-    /// `needed` on. Gives how many went, and how many of them only because of the bytes. At most [`DELETE_AT_ONCE`] go for
-    /// each of the two reasons; call it again when as many went.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn trim(&mut self, before: Timestamp, most: u64, needed: Option<u64>) -> Result<(u64, u64), StoreError> {
-        let _turn = self.turn.clone();
-        let _turn = _turn.take();
-        let needed = needed.map_or(i64::MAX, u64::cast_signed);
-        // Rows are in the order of their commits: the old ones are found without looking at the others.
-        let (aged, aged_bytes) = self.delete_raw(
-            "SELECT id FROM (SELECT id, at_ms FROM raw WHERE id < ?1 ORDER BY id LIMIT ?2) WHERE at_ms < ?3",
-            params![needed, DELETE_AT_ONCE, before.as_millis()],
-        )?;
-        let bytes = match self.raw_bytes {
-            Some(bytes) => bytes.saturating_sub(aged_bytes),
-            None => self.add_up_raw()?,
-        };
-        self.raw_bytes = Some(bytes);
-        let mut crowded = 0;
-        if bytes > most {
-            let gone_bytes;
-            (crowded, gone_bytes) = self.delete_raw(
-                "SELECT id FROM (SELECT id, sum(length(body) + ?4) OVER (ORDER BY id) - length(body) - ?4 AS before
-                    FROM (SELECT id, body FROM raw WHERE id < ?1 ORDER BY id LIMIT ?2)) WHERE before < ?3",
-                params![needed, DELETE_AT_ONCE, (bytes - most).cast_signed(), RAW_ROW.cast_signed()],
-            )?;
-            self.raw_bytes = Some(bytes.saturating_sub(gone_bytes));
-        }
-        if aged + crowded > 0 {
-            self.connection.execute_batch("PRAGMA incremental_vacuum(2000)")?;
-        }
-        Ok((aged + crowded, crowded))
-    }
-
-    /// Deletes the raw rows that `which` selects; gives how many they were, and their bytes.
-    fn delete_raw(&self, which: &str, params: impl rusqlite::Params) -> Result<(u64, u64), StoreError> {
-        let delete = format!("DELETE FROM raw WHERE id IN ({which}) RETURNING length(body)");
-        let mut statement = self.connection.prepare_cached(&delete)?;
-        let rows = statement.query_map(params, |row| row.get::<_, i64>(0))?;
-        let (mut count, mut bytes) = (0, 0);
-        for length in rows {
-            count += 1;
-            bytes += length?.cast_unsigned() + RAW_ROW;
-        }
-        Ok((count, bytes))
-    }
-
-    fn add_up_raw(&self) -> Result<u64, StoreError> {
-        let (rows, bytes): (i64, i64) =
-            self.connection.query_row("SELECT count(*), coalesce(sum(length(body)), 0) FROM raw", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
-        Ok(bytes.cast_unsigned() + rows.cast_unsigned() * RAW_ROW)
-    }
-
-    /// Bytes of the whole file that are in use.
-    pub(crate) fn used_bytes(&self) -> Result<u64, StoreError> {
-        let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        Ok((pragma("page_count")? - pragma("freelist_count")?).max(0).cast_unsigned()
-            * pragma("page_size")?.cast_unsigned())
-    }
-
-    /// Bytes that the store takes on disk.
-    #[must_use]
-    pub fn disk_bytes(&self) -> u64 {
-        let path = self.connection.path().unwrap_or_default();
-        ["", "-wal"].iter().filter_map(|end| std::fs::metadata(format!("{path}{end}")).ok()).map(|m| m.len()).sum()
-    }
-
-    /// Adds to counters outside a group.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn add(&mut self, counters: &BTreeMap<String, u64>) -> Result<(), StoreError> {
-        let _turn = self.turn.take();
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        count(&transaction, counters)?;
-        transaction.commit()?;
-        Ok(())
-    }
+/// The check sum of a row of the spool.
+pub(crate) fn spool_sum(lane: i64, at_ms: i64, body: &[u8]) -> i64 {
+    Sum::new().int(lane).int(at_ms).bytes(body).value()
 }
 
 impl DeliveryKind {

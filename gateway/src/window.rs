@@ -388,6 +388,20 @@ impl Windows {
         self.stations.get(station).and_then(|s| s.watermark)
     }
 
+    /// All windows of `station` that end then or before are closed; none before its first reading.
+    #[must_use]
+    pub fn closed_until(&self, station: &StationId) -> Option<Timestamp> {
+        let station = self.stations.get(station)?;
+        let ahead_ms = station.wait_ms(&self.shape) - self.shape.length_ms();
+        Some(station.watermark?.plus_millis(-ahead_ms).floor_to(self.shape.length_s))
+    }
+
+    /// What `station` has said about its rhythm.
+    #[must_use]
+    pub fn rhythm(&self, station: &StationId) -> Rhythm {
+        self.stations.get(station).map(|s| s.rhythm).unwrap_or_default()
+    }
+
     /// Every station that is known, with its rhythm and when it was last heard.
     pub fn heard(&self) -> impl Iterator<Item = (&StationId, Rhythm, Timestamp)> {
         self.stations.iter().filter_map(|(id, s)| s.heard.map(|heard| (id, s.rhythm, heard)))
@@ -530,12 +544,17 @@ impl Station {
         }
     }
 
+    /// How far the watermark must be beyond a window's start for the window to close, ms.
+    fn wait_ms(&self, shape: &Shape) -> i64 {
+        // The third reading after the end is the last that the filter looks at.
+        let ahead_ms = (HALF_WIDTH as i64 - 1) * 1000 * i64::from(self.rhythm.interval_s);
+        shape.length_ms() + ahead_ms.min(shape.context_ms)
+    }
+
     /// Computes the open windows that are due, or all of them when the station is idle, and lets go of what is final.
     fn close(&mut self, shape: &Shape, keep_ms: i64, id: &StationId, idle: bool, closed: &mut Vec<Closed>) {
         let Some(watermark) = self.watermark else { return };
-        // The third reading after the end is the last that the filter looks at.
-        let ahead_ms = (HALF_WIDTH as i64 - 1) * 1000 * i64::from(self.rhythm.interval_s);
-        let wait_ms = shape.length_ms() + ahead_ms.min(shape.context_ms);
+        let wait_ms = self.wait_ms(shape);
         let due: Vec<Timestamp> =
             self.open.iter().copied().take_while(|start| idle || watermark.millis_since(*start) >= wait_ms).collect();
         for start in due {

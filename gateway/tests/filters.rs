@@ -118,7 +118,10 @@ fn no_reading_on_a_wetting_front_is_rejected_and_spikes_beside_it_are() {
         for (channel, (readings, fronts)) in season(schedule) {
             let steps = readings.windows(2).filter(|pair| pair[1].value - pair[0].value > 0.03).count();
             if channel.level_cm == Some(5) {
-                assert!(steps >= 20, "{schedule} {channel}: only {steps} readings rise by more than the filter's floor");
+                assert!(
+                    steps >= 20,
+                    "{schedule} {channel}: only {steps} readings rise by more than the filter's floor"
+                );
             }
             assert!(fronts.len() > 100, "{schedule} {channel}: {} readings at fronts", fronts.len());
             let found = windows(shape(900, 3_600), &readings);
@@ -142,7 +145,8 @@ fn no_reading_on_a_wetting_front_is_rejected_and_spikes_beside_it_are() {
             let found = windows(shape(900, 3_600), &spiked);
             for spike in &spikes {
                 let aggregate = &found[&spike.time.floor_to(900)];
-                let rejected = aggregate.rejected.as_ref().unwrap_or_else(|| panic!("{schedule} {spike:?} is accepted"));
+                let rejected =
+                    aggregate.rejected.as_ref().unwrap_or_else(|| panic!("{schedule} {spike:?} is accepted"));
                 assert_eq!((rejected.min, rejected.max, rejected.total()), (spike.value, spike.value, 1));
                 let reason = rejected.counts[0].0;
                 assert!(matches!(reason, RejectReason::Hampel | RejectReason::Rate), "{reason:?}");

@@ -68,6 +68,16 @@ impl History {
         Self { capacity, length_ms: 0, first: Timestamp::MIN, slots: VecDeque::new(), channels: Vec::new() }
     }
 
+    /// Keeps `capacity` windows, and knows these channels already.
+    pub fn of_channels(capacity: usize, channels: Vec<Channel>) -> Self {
+        Self { channels, ..Self::new(capacity) }
+    }
+
+    /// Start of the oldest window that is kept; none before the first.
+    pub fn first(&self) -> Option<Timestamp> {
+        (!self.slots.is_empty()).then_some(self.first)
+    }
+
     /// Keeps at least `capacity` windows from now on.
     pub fn grow(&mut self, capacity: usize) {
         self.capacity = self.capacity.max(capacity);

@@ -1,6 +1,7 @@
 //! One station's history, and its alerts as they open, change and close.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use proto::{Alert, AlertKind, Channel, Driver, StationId, Stats, Timestamp, Window};
 
@@ -34,38 +35,40 @@ const COMMON_MS: i64 = 6 * 3_600_000;
 
 /// An alert that is open.
 #[derive(Debug)]
-struct Track {
-    alert: Alert,
-    /// None after a restart, until it is seen again.
-    evidence: Option<Evidence>,
+pub(super) struct Track {
+    pub(super) alert: Alert,
+    /// None after a restart without the state, until it is seen again.
+    pub(super) evidence: Option<Evidence>,
     /// Windows in a row without evidence.
-    quiet: u32,
+    pub(super) quiet: u32,
     /// The highest score so far.
-    peak: f64,
+    pub(super) peak: f64,
 }
 
 /// A stretch of a channel's past that an alert has shown to be wrong.
 #[derive(Debug, Clone, Copy)]
-struct Spoiled {
-    channel: Channel,
-    from: Timestamp,
-    until: Timestamp,
+pub(super) struct Spoiled {
+    pub(super) channel: Channel,
+    pub(super) from: Timestamp,
+    pub(super) until: Timestamp,
 }
 
 /// One station.
 #[derive(Debug)]
 pub struct Station {
-    history: History,
+    pub(super) history: History,
     /// Start of the newest window that was judged.
     judged: Option<Timestamp>,
-    tracks: Vec<Track>,
+    pub(super) tracks: Vec<Track>,
     /// Windows in a row whose score reached the threshold, and the end of the first.
-    above: BTreeMap<Channel, (u32, Timestamp)>,
-    /// The scores of the newest boundary.
-    scores: Scores,
+    pub(super) above: BTreeMap<Channel, (u32, Timestamp)>,
+    /// The channels that had a score at the newest boundary.
+    pub(super) scored: Vec<Channel>,
     /// When each channel's score was last raised.
-    raised: BTreeMap<Channel, Timestamp>,
-    spoiled: Vec<Spoiled>,
+    pub(super) raised: BTreeMap<Channel, Timestamp>,
+    pub(super) spoiled: Vec<Spoiled>,
+    /// A digest of the state that was last told.
+    told: u64,
 }
 
 impl Station {
@@ -76,9 +79,10 @@ impl Station {
             judged: None,
             tracks: Vec::new(),
             above: BTreeMap::new(),
-            scores: Scores::new(),
+            scored: Vec::new(),
             raised: BTreeMap::new(),
             spoiled: Vec::new(),
+            told: 0,
         }
     }
 
@@ -98,14 +102,28 @@ impl Station {
         self.tracks.iter().map(|t| &t.alert)
     }
 
-    /// The scores of the newest boundary.
-    pub const fn scores(&self) -> &Scores {
-        &self.scores
+    /// The state, when it is another one than was last told.
+    pub fn news(&mut self) -> Option<Vec<u8>> {
+        let state = self.state();
+        let mut digest = DefaultHasher::new();
+        state.hash(&mut digest);
+        let digest = digest.finish();
+        (std::mem::replace(&mut self.told, digest) != digest).then_some(state)
+    }
+
+    /// Start of the oldest window that is kept.
+    pub fn history_from(&self) -> Option<Timestamp> {
+        self.history.first()
+    }
+
+    /// The channels that had a score at the newest boundary.
+    pub fn scored(&self) -> &[Channel] {
+        &self.scored
     }
 
     /// Takes in the scores of the boundary that ends at `end`.
     pub fn note(&mut self, scores: &Scores, end: Timestamp) {
-        self.scores.clone_from(scores);
+        self.scored = scores.keys().copied().collect();
         let raised = scores.iter().filter(|(_, score)| score.value >= RAISED);
         self.raised.extend(raised.map(|(channel, _)| (*channel, end)));
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use proto::{Alert, Birth, StationId, TimeScale, Timestamp};
+use proto::{Alert, StationId, TimeScale, Timestamp};
 use tokio::sync::watch;
 
 use super::clocks::{Aside, Watch};
@@ -18,11 +18,12 @@ use super::snapshot::{self, Snapshot, StationState};
 use super::{Content, DISK_WAIT, Item, Shared, Stored, count, rhythm_of};
 use crate::config::Config;
 use crate::deduplicate::Recent;
+use crate::detect::barrier::Barrier;
 use crate::detect::slots::Line;
-use crate::detect::{Detector, Heard};
+use crate::detect::{Detector, Heard, RulesConfig};
 use crate::door::Outbox;
 use crate::model::Model;
-use crate::store::{Cursor, Emission, Store, StoreError};
+use crate::store::{Analysed, Cursor, Emission, Store, StoreError};
 use crate::window::{Closed, Placed, Rhythm, Windows};
 
 /// How often idle windows and silent stations are looked for.
@@ -32,10 +33,10 @@ const SNAPSHOT: Duration = Duration::from_millis(500);
 /// How much the gateway itself may lag before silence counts as a station's, on the wall clock. It matters only where
 /// the farm's clock runs faster than the machine.
 const LAG: Duration = Duration::from_secs(3);
-/// How far back the detector's history is kept.
-const HISTORY_MS: i64 = 2 * 86_400_000;
 /// The most windows that are kept in one transaction. More would hold up a group commit.
 const EMIT_AT_ONCE: usize = 500;
+/// How long windows of a station that is not judged are kept for detection.
+const UNJUDGED_MS: i64 = 2 * 86_400_000;
 /// How long the way since the last emission may get that is gone again after a restart.
 const NOTE: Duration = Duration::from_secs(10);
 /// The most windows and alerts that wait for the disk. With more nothing more is gone through.
@@ -50,54 +51,63 @@ pub struct Analysis {
     time: TimeScale,
     started: Timestamp,
     store: Store,
-    windows: Windows,
+    pub(super) windows: Windows,
     clocks: Watch,
-    detector: Detector,
+    pub(super) detector: Detector,
+    /// Windows that wait for the other stations before they are judged.
+    pub(super) barrier: Barrier,
     /// How far the commits are gone through.
-    done: Cursor,
+    pub(super) done: Cursor,
     /// What was emitted, or counted, and is not on disk yet.
     waiting: VecDeque<Emission>,
     /// Counted since the last emission.
     uncounted: BTreeMap<String, u64>,
     /// Windows that closed since the last emission.
     closed: Vec<Closed>,
+    /// Alerts that changed since the last emission.
+    alerts: Vec<Alert>,
     /// What was kept aside since the last emission.
     aside: Vec<Aside>,
+    /// Silent stations that are carried since the last emission, with what their open windows need.
+    carried: Vec<(StationId, Vec<u8>)>,
     /// Stations that got readings since the last emission.
     moved: BTreeSet<StationId>,
+    /// The most windows and alerts that are kept in one transaction.
+    pub(super) emit_at_once: usize,
     /// When the last emission was.
     noted: Instant,
     handed_over: Receiver<Stored>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     snapshot: watch::Sender<Snapshot>,
 }
 
 impl Analysis {
     pub(super) fn open(
         config: &Config,
-        store: Store,
+        mut store: Store,
         models: Vec<(Model, Option<Model>)>,
         handed_over: Receiver<Stored>,
         shared: Arc<Shared>,
         now: Timestamp,
     ) -> Result<(Self, Recent, watch::Receiver<Snapshot>), StoreError> {
         let mut windows = Windows::with(config.windows.shape(), config.filters()).heeding_order();
+        let mut barrier = Barrier::new(config.windows.shape().idle_ms);
+        barrier.resume(store.judged()?.unwrap_or(Timestamp::MIN));
         let mut emitted = store.emitted()?;
-        for (station, known) in store.stations()? {
-            let birth = known.birth.as_deref().and_then(|bytes| Birth::decode(bytes).ok());
-            let rhythm = birth.as_ref().map_or_else(Rhythm::default, rhythm_of);
+        for (station, analysed) in store.analysed()? {
             let emitted = emitted.remove(&station).unwrap_or_default();
-            windows.restore(&station, rhythm, known.watermark, emitted);
+            windows.restore(&station, analysed.rhythm, analysed.watermark, emitted);
+            if let Some(reached) = analysed.reached {
+                barrier.restore(station, reached);
+            }
         }
         for (station, blob) in store.carried()? {
-            windows.restore_carried(&station, &blob).map_err(|error| StoreError::Damaged {
-                what: format!("what is carried of station {station}"),
-                detail: error.to_string(),
-            })?;
+            if let Err(error) = windows.restore_carried(&station, &blob) {
+                tracing::error!(%station, %error, "what was carried of a silent station is lost");
+            }
         }
         let mut clocks = Watch::new(&config.windows.shape().tolerance);
-        let mut detector = Detector::new(models, config.rules.clone(), store.open_alerts()?);
-        detector.warm(store.history()?.into_iter());
+        let detector = detector(&mut store, models, config.rules.clone(), &mut barrier)?;
         // Stores that were made before the analysis noted how far it was had gone through all they held.
         let done = store.cursor()?.unwrap_or(Cursor { commit: shared.newest(), messages: u32::MAX });
         let mut recent = Recent::default();
@@ -125,19 +135,24 @@ impl Analysis {
             windows,
             clocks,
             detector,
+            barrier,
             done,
             waiting: VecDeque::new(),
             uncounted: BTreeMap::new(),
             closed: Vec::new(),
+            alerts: Vec::new(),
             aside: Vec::new(),
+            carried: Vec::new(),
             moved,
+            emit_at_once: EMIT_AT_ONCE,
             noted: Instant::now(),
             handed_over,
             shared,
             snapshot,
         };
         let closed = analysis.windows.close();
-        analysis.closed.extend(closed);
+        analysis.closes(closed);
+        analysis.judge();
         analysis.emit();
         analysis.show();
         Ok((analysis, recent, receiver))
@@ -210,7 +225,7 @@ impl Analysis {
     }
 
     /// Goes through the commits that were not handed over.
-    fn catch_up(&mut self) -> Result<(), StoreError> {
+    pub(super) fn catch_up(&mut self) -> Result<(), StoreError> {
         while self.done.commit < self.shared.newest()
             && self.waiting.iter().map(Emission::len).sum::<usize>() < WAITING_MOST
         {
@@ -236,12 +251,17 @@ impl Analysis {
             self.clocks.judge(&station, &content, &placed, at);
             let now = self.now();
             self.aside.extend(self.clocks.follow(&station, &content, &placed, at, now, &mut self.uncounted));
-            self.moved.insert(station);
             // After each message, so that what closes does not depend on which others came in its group.
-            self.closed.extend(self.windows.close());
+            let closed = self.windows.close();
+            self.closes(closed);
+            if let Some(until) = self.windows.closed_until(&station) {
+                self.barrier.reach(&station, until, self.windows.rhythm(&station).report_s);
+            }
+            self.judge();
+            self.moved.insert(station);
         }
         self.done = Cursor { commit, messages: index + 1 };
-        if self.closed.len() >= EMIT_AT_ONCE {
+        if self.closed.len() + self.alerts.len() >= self.emit_at_once {
             self.emit();
             self.write()?;
         }
@@ -251,11 +271,31 @@ impl Analysis {
     /// A commit is gone through.
     fn pass(&mut self, commit: u64) -> Result<(), StoreError> {
         self.done = Cursor { commit, messages: u32::MAX };
-        if !self.closed.is_empty() || self.noted.elapsed() >= NOTE {
+        if !self.closed.is_empty() || !self.alerts.is_empty() || self.noted.elapsed() >= NOTE {
             self.emit();
             self.write()?;
         }
         Ok(())
+    }
+
+    /// Windows have closed, or were amended.
+    fn closes(&mut self, closed: Vec<Closed>) {
+        for closed in closed {
+            for (reason, by) in closed.newly_rejected.by_reason() {
+                if by > 0 {
+                    count(&mut self.uncounted, format!("rejected.{reason}"), u64::from(by));
+                }
+            }
+            self.barrier.put(closed.window.clone());
+            self.closed.push(closed);
+        }
+    }
+
+    /// Lets the boundaries that are complete go through detection.
+    fn judge(&mut self) {
+        while let Some(windows) = self.barrier.complete() {
+            self.alerts.extend(self.detector.observe(&windows));
+        }
     }
 
     /// Does what the updater wants, and tells it how the models stand.
@@ -277,44 +317,35 @@ impl Analysis {
     fn tick(&mut self) {
         let now = self.now();
         let least_ms = (LAG.as_millis() as f64 * self.time.speed) as i64;
-        self.closed.extend(self.windows.close_idle(now, least_ms));
-        if !self.closed.is_empty() {
+        let closed = self.windows.close_idle(now, least_ms);
+        if !closed.is_empty() {
+            let rested: Vec<_> = closed.iter().map(|c| (c.window.station.clone(), c.window.end())).collect();
+            self.closes(closed);
+            for (station, until) in rested {
+                self.barrier.rest(&station, until);
+                self.moved.insert(station);
+            }
+            self.judge();
             self.emit();
         }
         // Only what is not just behind here: carrying costs a write.
         if self.done.commit == self.shared.newest() {
-            let carried = self.windows.carry(now, least_ms, CARRY_AT_ONCE);
-            if !carried.is_empty() {
-                self.conclude(Vec::new(), Vec::new(), carried);
-            }
+            self.carried = self.windows.carry(now, least_ms, CARRY_AT_ONCE);
         }
         let heard: Vec<(StationId, Rhythm, Timestamp)> =
             self.windows.heard().map(|(station, rhythm, last)| (station.clone(), rhythm, last)).collect();
         let heard =
             heard.iter().map(|(station, rhythm, last)| Heard { station, last: *last, report_s: rhythm.report_s });
-        let alerts = self.detector.tick(now, heard);
-        if !alerts.is_empty() || !self.uncounted.is_empty() {
-            self.conclude(Vec::new(), alerts, Vec::new());
+        self.alerts.extend(self.detector.tick(now, heard));
+        if !self.alerts.is_empty() || !self.carried.is_empty() || !self.uncounted.is_empty() {
+            self.emit();
         }
     }
 
-    /// Lets closed windows go through detection, and puts both where they wait for the disk.
-    fn emit(&mut self) {
-        let closed = std::mem::take(&mut self.closed);
-        let windows: Vec<_> = closed.iter().map(|c| c.window.clone()).collect();
-        let alerts = self.detector.observe(&windows);
-        for closed in &closed {
-            for (reason, by) in closed.newly_rejected.by_reason() {
-                if by > 0 {
-                    count(&mut self.uncounted, format!("rejected.{reason}"), u64::from(by));
-                }
-            }
-        }
-        self.conclude(closed, alerts, Vec::new());
-    }
-
-    fn conclude(&mut self, windows: Vec<Closed>, alerts: Vec<Alert>, carried: Vec<(StationId, Vec<u8>)>) {
+    /// Puts what closed, and what was found in it, where it waits for the disk.
+    pub(super) fn emit(&mut self) {
         self.noted = Instant::now();
+        let (windows, alerts) = (std::mem::take(&mut self.closed), std::mem::take(&mut self.alerts));
         let shape = self.config.windows.shape();
         let final_ms = shape.tolerance.lateness_ms + shape.context_ms + i64::from(shape.length_s) * 1000;
         let stations: BTreeSet<&StationId> = windows.iter().map(|c| &c.window.station).collect();
@@ -322,25 +353,35 @@ impl Analysis {
         for station in stations {
             if let Some(watermark) = self.windows.watermark(station) {
                 final_before.insert(station.clone(), watermark.plus_millis(-final_ms));
-                history_before.insert(station.clone(), watermark.plus_millis(-HISTORY_MS));
+            }
+            let seldom = || Some(self.windows.watermark(station)?.plus_millis(-UNJUDGED_MS));
+            if let Some(from) = self.detector.history_from(station).or_else(seldom) {
+                history_before.insert(station.clone(), from);
             }
         }
-        let watermarks = std::mem::take(&mut self.moved)
-            .into_iter()
-            .filter_map(|station| self.windows.watermark(&station).map(|watermark| (station, watermark)))
-            .collect();
+        let analysed = |station: StationId| {
+            let analysed = Analysed {
+                watermark: self.windows.watermark(&station),
+                rhythm: self.windows.rhythm(&station),
+                reached: self.barrier.reached(&station),
+            };
+            (station, analysed)
+        };
+        let moved = std::mem::take(&mut self.moved).into_iter().map(analysed).collect();
         for alert in &alerts {
             tracing::info!(id = alert.id, closed = alert.closed.is_some(), score = alert.score, alert.message, "alert");
         }
         self.waiting.push_back(Emission {
             windows,
             alerts,
-            carried,
-            quarantined: std::mem::take(&mut self.aside),
+            cursor: self.done,
             counters: std::mem::take(&mut self.uncounted),
             replay_from: self.windows.oldest_commit(),
-            cursor: self.done,
-            watermarks,
+            judged: self.barrier.judged(),
+            analysed: moved,
+            states: self.detector.news(),
+            carried: std::mem::take(&mut self.carried),
+            quarantined: std::mem::take(&mut self.aside),
             final_before,
             history_before,
         });
@@ -348,7 +389,7 @@ impl Analysis {
 
     /// Brings to disk what waits for it, as far as the disk takes it. What concerns a commit that is not on disk itself
     /// waits for that: a number that was remembered as gone through must not be given to other messages.
-    fn write(&mut self) -> Result<(), StoreError> {
+    pub(super) fn write(&mut self) -> Result<(), StoreError> {
         while let Some(emission) = self.waiting.front().filter(|e| e.cursor.commit <= self.shared.newest()) {
             match self.store.emit(emission, self.time.at(crate::wall_clock())) {
                 Ok(()) => {}
@@ -398,6 +439,38 @@ impl Analysis {
     fn now(&self) -> Timestamp {
         self.time.at(crate::wall_clock())
     }
+}
+
+/// The detector with the state that it had. Of stations whose state is lost it makes it again from their history, as well as
+/// that goes.
+fn detector(
+    store: &mut Store,
+    models: Vec<(Model, Option<Model>)>,
+    rules: RulesConfig,
+    barrier: &mut Barrier,
+) -> Result<Detector, StoreError> {
+    let (states, mut alerts) = (store.states()?, store.open_alerts()?);
+    alerts.retain(|alert| !states.contains_key(&alert.station));
+    let mut detector = Detector::new(models, rules, alerts);
+    let mut known = BTreeSet::new();
+    for (station, state) in states {
+        match detector.remember(&station, &state) {
+            Ok(()) => drop(known.insert(station)),
+            Err(error) => tracing::error!(%station, %error, "its state is made again from its history"),
+        }
+    }
+    let mut unknown = Vec::new();
+    for window in store.history()? {
+        if window.end() > barrier.judged() {
+            barrier.put(window);
+        } else if known.contains(&window.station) {
+            detector.recall(&window);
+        } else {
+            unknown.push(window);
+        }
+    }
+    detector.warm(unknown.into_iter());
+    Ok(detector)
 }
 
 /// Takes what a message says into the windows.

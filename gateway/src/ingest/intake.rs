@@ -70,7 +70,7 @@ pub(super) struct Taken {
 impl Intake {
     pub(super) fn open(
         config: &Config,
-        store: Store,
+        mut store: Store,
         recent: Recent,
         hand_over: SyncSender<Stored>,
         shared: Arc<Shared>,

@@ -144,3 +144,6 @@ fn rhythm_of(birth: &Birth) -> Rhythm {
 fn count(counters: &mut BTreeMap<String, u64>, name: String, by: u64) {
     *counters.entry(name).or_default() += by;
 }
+
+#[cfg(test)]
+mod tests;

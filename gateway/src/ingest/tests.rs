@@ -1,0 +1,177 @@
+//! The analysis killed at any message, and never: the same windows, the same alerts, to the last bit.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use proto::{Batch, Channel, Lane, Quantity};
+use tempfile::TempDir;
+
+use super::*;
+use crate::door::DeliveryKind;
+use crate::model::LoadedModel;
+use crate::store::{Group, RawMessage, kind_code};
+
+#[path = "../../tests/support/onnx.rs"]
+mod onnx;
+
+const QUARTER: i64 = 900_000;
+const STATIONS: usize = 5;
+
+/// A quarter of an hour.
+fn quarter(number: i64) -> Timestamp {
+    Timestamp::from_millis(1_780_300_800_000 + number * QUARTER)
+}
+
+fn config(dir: &Path) -> Config {
+    let text = format!(
+        "farm = \"f\"\ngateway = \"g\"\ndata_dir = {:?}\n[door]\nlisten = \"127.0.0.1:0\"\n\
+         [rules]\nanomaly_open_after = 3\nanomaly_close_after = 4\nspike_close_after = 5\n",
+        dir.display().to_string()
+    );
+    toml::from_str(&text).unwrap()
+}
+
+/// A model in which soil above 0.32 m³/m³ is one to look at.
+fn model() -> Model {
+    let scale = 1.0 / 0.32;
+    let bytes = onnx::Onnx::mean(scale as f32).bytes();
+    let golden = onnx::MEAN.map(|mean| mean * scale);
+    let manifest = onnx::manifest("1.0.0", &bytes, &golden).to_toml().unwrap();
+    LoadedModel::verify(&bytes, &manifest, quarter(0)).unwrap().into()
+}
+
+/// What `station` reports of the quarter `number`: three readings of two depths, and what is wrong with them.
+fn batch(station: usize, number: i64) -> Batch {
+    let mut readings = Vec::new();
+    for i in 0..3 {
+        let time = quarter(number).plus_millis(i * 300_000 + 1_000 * station as i64);
+        let n = number * 3 + i;
+        for (depth, level) in [(10, 0.12), (20, 0.14)] {
+            let wiggle = 0.002 * ((n * (station as i64 + 2) + depth) % 7) as f64;
+            let mut value = level + wiggle;
+            match (station, number) {
+                (0, 120..140) if depth == 10 => value = 0.12,
+                (1, 100..) if number % 23 == 0 && i == 1 => value += 0.15,
+                (2, 110..130) => value += 0.012 * (number - 110) as f64,
+                (3, 125..135) if depth == 20 => continue,
+                // The weather: everywhere at once.
+                (_, 150..156) => value += 0.2,
+                _ => {}
+            }
+            readings.push(proto::Reading {
+                channel: Channel::at(Quantity::SoilMoisture, depth as u16),
+                time,
+                value: Quantity::SoilMoisture.quantise(value),
+            });
+        }
+    }
+    Batch { boot: 1, sequence: number as u64 + 1, readings }
+}
+
+/// Messages in the order in which they come, by commit. Some are late, one station is away for hours, and groups are
+/// of any size.
+fn commits() -> Vec<Vec<(usize, i64)>> {
+    let mut sent: Vec<(i64, usize, i64)> = Vec::new();
+    for number in 0..190 {
+        for station in 0..STATIONS {
+            let late = match (station, number) {
+                (1, _) if number % 11 == 0 => 3,
+                (4, 130..150) => 150 - number,
+                _ => 0,
+            };
+            sent.push((number + late, station, number));
+        }
+    }
+    sent.sort();
+    let mut commits = Vec::new();
+    let mut rest = sent.as_slice();
+    while !rest.is_empty() {
+        let (group, others) = rest.split_at(rest.len().min(1 + commits.len() * 7 % 12));
+        commits.push(group.iter().map(|(_, station, number)| (*station, *number)).collect());
+        rest = others;
+    }
+    commits
+}
+
+fn fill(dir: &Path) -> u64 {
+    let mut store = Store::open(dir).unwrap();
+    let mut newest = 0;
+    for messages in commits() {
+        newest += 1;
+        let at = quarter(messages.iter().map(|(_, number)| number + 1).max().unwrap());
+        let message = |(station, number): &(usize, i64)| RawMessage {
+            station: format!("n{station}"),
+            kind: kind_code(DeliveryKind::Data),
+            at_ms: at.as_millis(),
+            payload: batch(*station, *number).encode().unwrap().into(),
+            ..RawMessage::default()
+        };
+        let group = Group { messages: messages.iter().map(message).collect(), ..Group::default() };
+        store.commit(&group, newest, at).unwrap();
+    }
+    newest
+}
+
+/// Lets the analysis go through all commits, killed at each of these; gives what it spooled, by lane, in order.
+fn run(kills: &[(u64, usize)]) -> BTreeMap<i64, Vec<Vec<u8>>> {
+    let dir = TempDir::new().unwrap();
+    let newest = fill(dir.path());
+    let now = quarter(200);
+    let open = || super::open(&config(dir.path()), vec![(model(), None)], now).unwrap().1;
+    for (commit, chunk) in kills {
+        let mut analysis = open();
+        analysis.emit_at_once = *chunk;
+        analysis.shared.newest.store(*commit.min(&newest), Ordering::Release);
+        analysis.catch_up().unwrap();
+        // Dropped with all that is not on disk, like a process that is killed.
+    }
+    let mut analysis = open();
+    analysis.catch_up().unwrap();
+    analysis.emit();
+    analysis.write().unwrap();
+    let store = rusqlite::Connection::open(dir.path().join("gateway.sqlite")).unwrap();
+    let mut statement = store.prepare("SELECT lane, body FROM spool ORDER BY id").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let mut lanes: BTreeMap<i64, Vec<Vec<u8>>> = BTreeMap::new();
+    for row in rows {
+        let (lane, body) = row.unwrap();
+        lanes.entry(lane).or_default().push(body);
+    }
+    lanes
+}
+
+#[test]
+fn killed_at_many_commits_the_analysis_says_what_it_says_without_a_kill() {
+    let never = run(&[]);
+    let alerts: Vec<proto::Alert> = never[&(Lane::Alerts as i64)]
+        .iter()
+        .map(|body| match proto::Record::decode(body).unwrap() {
+            proto::Record::Alert(alert) => alert,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    for kind in [proto::AlertKind::Stuck, proto::AlertKind::Spike, proto::AlertKind::Dropout, proto::AlertKind::Anomaly]
+    {
+        let of_kind = || alerts.iter().filter(move |alert| alert.kind == kind);
+        assert!(of_kind().any(|alert| alert.closed.is_none()), "no {kind:?} opens");
+        assert!(of_kind().any(|alert| alert.closed.is_some()), "no {kind:?} closes");
+    }
+    let kills: Vec<(u64, usize)> = (1..60).map(|n| (n * 3, [1, 2, 500][n as usize % 3])).collect();
+    let killed = run(&kills);
+    for lane in [Lane::Alerts, Lane::Aggregates] {
+        assert_eq!(killed[&(lane as i64)], never[&(lane as i64)], "{}", lane.name());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4))]
+
+    /// Whatever the moments of the kills, and whatever was on disk by then.
+    #[test]
+    fn no_kill_changes_what_is_said(
+        mut kills in proptest::collection::vec((1..180u64, prop_oneof![Just(1usize), Just(3), Just(500)]), 0..12),
+    ) {
+        kills.sort_unstable();
+        prop_assert_eq!(run(&kills), run(&[]));
+    }
+}
