@@ -12,6 +12,7 @@ use crate::credentials::Keyring;
 use crate::decode::source::{self, SourceConfig};
 use crate::detect::RulesConfig;
 use crate::door::DoorConfig;
+use crate::external::ExternalConfig;
 use crate::limits::Filters;
 use crate::update::UpdatesConfig;
 use crate::validate::Tolerance;
@@ -39,6 +40,9 @@ pub struct Config {
     /// The front door.
     #[serde(default)]
     pub door: DoorConfig,
+    /// A broker that the farm already runs, of which the gateway is a client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<ExternalConfig>,
     /// The cloud; a gateway without one works by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud: Option<CloudConfig>,
@@ -196,7 +200,11 @@ impl Config {
             "at least 1 MiB",
         );
         let (door, share) = (&self.door, self.rules.common_share);
-        expect(door.listen.is_some() || door.tls.is_some(), "door", &"{}", "with a listen or a tls.listen");
+        let reached = door.listen.is_some() || door.tls.is_some() || self.broker.is_some();
+        expect(reached, "door", &"{}", "with a listen or a tls.listen, or beside a broker");
+        for (key, value, expected) in self.broker.iter().flat_map(ExternalConfig::check) {
+            expect(false, &format!("broker.{key}"), &value, expected);
+        }
         for (key, value, expected) in door.check() {
             expect(false, &format!("door.{key}"), &value, expected);
         }
@@ -232,6 +240,9 @@ impl Config {
         }
         if let Some(Err(error)) = door.tls.as_ref().map(crate::door::tls::acceptor) {
             wrong.push(error.to_string());
+        }
+        if let Some(Err(error)) = self.broker.as_ref().map(|broker| broker.options("tilth")) {
+            wrong.push(error);
         }
         if let Some(root) = &self.updates.root
             && let Err(error) = fs::read(root)

@@ -53,6 +53,7 @@ use tracing::{debug, info, warn};
 
 pub use self::config::{DoorConfig, TlsConfig};
 pub use self::delivery::{Delivery, DeliveryKind, Release, Ticket};
+pub(crate) use self::mailbox::Mailbox;
 pub use self::metrics::DoorMetrics;
 pub use self::outbox::Outbox;
 pub use self::tls::TlsError;
@@ -84,9 +85,6 @@ pub enum DoorError {
     /// TLS files that cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Neither `door.listen` nor `door.tls` is there.
-    #[error("door.listen and door.tls are both absent: no station could connect")]
-    Nowhere,
 }
 
 /// Where the door listens, with the ports that were taken.
@@ -174,9 +172,6 @@ impl Door {
             }
             None => None,
         };
-        if plain.is_none() && tls.is_none() {
-            return Err(DoorError::Nowhere);
-        }
         let addresses = DoorAddresses {
             mqtt: plain.as_ref().and_then(|listener| listener.local_addr().ok()),
             mqtts: tls.as_ref().and_then(|(listener, _)| listener.local_addr().ok()),
@@ -219,6 +214,7 @@ impl Door {
             farm: Arc::clone(&self.shared.farm),
             clients: Arc::clone(&self.shared.clients),
             announced: Arc::clone(&self.shared.announced),
+            external: None,
             broker: self.shared.broker.clone(),
             metrics: Arc::clone(&self.shared.metrics),
         }

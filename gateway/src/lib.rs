@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,6 +22,7 @@ use crate::broker::{Broker, BrokerConfig};
 use crate::credentials::Keyring;
 use crate::decode::source::{Announcement, Routes};
 use crate::door::{Door, Outbox};
+use crate::external::External;
 use crate::ingest::Snapshot;
 use crate::metrics::Sources;
 use crate::spool::Spool;
@@ -36,6 +38,7 @@ pub mod decode;
 pub mod deduplicate;
 pub mod detect;
 pub mod door;
+pub mod external;
 pub mod filter;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -82,11 +85,21 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         keyring,
         Routes::new(&config.sources),
         broker.clone(),
-        deliveries,
+        deliveries.clone(),
     )
     .await?;
+    let external = match &config.broker {
+        Some(broker) => {
+            let (names, routes) = ((config.farm.clone(), &config.gateway), Routes::new(&config.sources));
+            Some(External::new(broker, names, routes, deliveries.clone()).map_err(anyhow::Error::msg)?)
+        }
+        None => None,
+    };
+    drop(deliveries);
+    let to_external = external.as_ref().map(External::handle);
     let announcements = intake.announcements();
-    let (outbox, door_metrics, addresses) = (door.outbox(), door.metrics(), door.addresses());
+    let (outbox, door_metrics, addresses) =
+        (door.outbox().with_external(to_external.clone()), door.metrics(), door.addresses());
     let listener = TcpListener::bind(config.status_listen)
         .await
         .with_context(|| format!("cannot listen on status_listen {}", config.status_listen))?;
@@ -106,6 +119,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let sources = Sources {
         door: door_metrics,
         broker: broker.clone(),
+        external: to_external.map(|external| Arc::clone(external.metrics())),
         uplink: uplink.as_ref().map(Uplink::metrics),
         outbox: outbox.clone(),
     };
@@ -125,6 +139,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         door.run(closing).await;
         Ok("door")
     });
+    if let Some(external) = external {
+        let closing = shutdown.clone();
+        tasks.spawn(async move {
+            external.run(closing).await;
+            Ok("way to the farm's broker")
+        });
+    }
     for Announcement { topic, online, .. } in &announcements {
         outbox.announce(topic, online);
     }

@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::broker::Broker;
 use crate::door::{DoorMetrics, Outbox};
+use crate::external::ExternalMetrics;
 use crate::ingest::Snapshot;
 use crate::uplink::UplinkMetrics;
 
@@ -21,6 +22,8 @@ pub struct Sources {
     pub door: Arc<DoorMetrics>,
     /// The broker's.
     pub broker: Broker,
+    /// Those of the way to the farm's own broker, where there is one.
+    pub external: Option<Arc<ExternalMetrics>>,
     /// The uplink's, where there is a cloud.
     pub uplink: Option<Arc<UplinkMetrics>>,
     /// Who is connected.
@@ -65,6 +68,10 @@ pub fn render(snapshot: &Snapshot, sources: &Sources) -> Result<String, std::fmt
         named(sources.broker.metrics().snapshot()),
         &mut registry,
     );
+    if let Some(external) = &sources.external {
+        let help = "What the way to the farm's own broker counted since it was started";
+        add("external_broker", help, "event", named(external.snapshot()), &mut registry);
+    }
     add("rejected_readings", "Readings that were not accepted, by reason", "reason", under("rejected."), &mut registry);
     add("refused_messages", "Messages that could not be read, by reason", "reason", under("refused."), &mut registry);
     let others =

@@ -57,3 +57,17 @@ fn files_that_are_not_there_are_named() {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
     }
 }
+
+#[test]
+fn a_door_may_be_shut_beside_a_broker_of_the_farms_own() {
+    let read = |text: &str| {
+        let config: gateway::Config =
+            toml::from_str(&format!("farm = \"f\"\ngateway = \"g\"\ndata_dir = \"/x\"\n{text}")).unwrap();
+        (config.door.listen.is_some(), config.check())
+    };
+    assert_eq!(read(""), (true, vec![]));
+    assert_eq!(read("broker = \"mqtts://broker.lan\""), (true, vec![]));
+    assert_eq!(read("broker = \"mqtts://broker.lan\"\n[door]"), (false, vec![]));
+    assert_eq!(read("[door]").1, ["door = {} is not with a listen or a tls.listen, or beside a broker"]);
+    assert_eq!(read("[broker]\nurl = \"mqtt://x\"\nca = \"a.pem\"").1.len(), 1);
+}

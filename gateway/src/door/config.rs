@@ -15,9 +15,9 @@ const MOST_PAYLOAD_BYTES: usize = 15 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DoorConfig {
-    /// Address for MQTT with passwords and without TLS, for a closed farm network; absent when there is to be none. Port
-    /// 0 takes a free one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Address for MQTT with passwords and without TLS, for a closed farm network; absent when there is to be none (without
+    /// the whole table it is port 1883 of the machine itself). Port 0 takes a free one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
     /// The credentials file (see [`crate::credentials`]). Without it nobody has a password.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -15,6 +15,7 @@ use super::metrics::{DoorMetrics, count};
 use super::rate::Spent;
 use crate::broker::Broker;
 use crate::decode::source::filter;
+use crate::external::ToExternal;
 
 /// Clients that have gone and whose spending is remembered. Beyond it a client that comes back begins anew.
 const MAX_SPENT: usize = 20_000;
@@ -166,6 +167,7 @@ pub struct Outbox {
     pub(crate) announced: Arc<Announced>,
     pub(crate) broker: Broker,
     pub(crate) metrics: Arc<DoorMetrics>,
+    pub(crate) external: Option<ToExternal>,
 }
 
 impl Outbox {
@@ -202,6 +204,11 @@ impl Outbox {
         if self.broker.is_wanted() {
             self.broker.hand_on(Bytes::from(levels.join("/")), Bytes::copy_from_slice(payload), None);
         }
+        if let Some(external) = &self.external
+            && self.clients.get(station.as_str()).is_none()
+        {
+            return external.publish(levels.join("/"), Bytes::copy_from_slice(payload), false);
+        }
         let sent = self.clients.get(station.as_str()).filter(|peer| peer.wants(kind)).and_then(|peer| {
             if peer.mqtt5.is_some_and(|most| frames::publish_bytes(levels, payload) > most as usize) {
                 return None;
@@ -228,6 +235,9 @@ impl Outbox {
     /// Publishes a message for a source's clients with QoS 0, at the broker. It is dropped and counted when the broker is
     /// behind.
     pub fn publish_foreign(&self, topic: &str, payload: Bytes) {
+        if let Some(external) = &self.external {
+            external.publish(topic.to_owned(), payload.clone(), false);
+        }
         self.broker.hand_on(Bytes::copy_from_slice(topic.as_bytes()), payload, None);
     }
 
@@ -235,7 +245,17 @@ impl Outbox {
     /// subscribes. Nobody else publishes on that topic any more.
     pub fn announce(&self, topic: &str, payload: &Bytes) {
         self.announced.lock().insert(topic.to_owned(), payload.clone());
-        self.publish_foreign(topic, payload.clone());
+        if let Some(external) = &self.external {
+            external.publish(topic.to_owned(), payload.clone(), true);
+        }
+        self.broker.hand_on(Bytes::copy_from_slice(topic.as_bytes()), payload.clone(), None);
+    }
+
+    /// The same, and to the stations at the farm's own broker: there goes what is for none that is connected here.
+    #[must_use]
+    pub fn with_external(mut self, external: Option<ToExternal>) -> Self {
+        self.external = external;
+        self
     }
 
     /// How many stations are connected.

@@ -4,6 +4,7 @@
 
 mod acknowledging;
 mod behind;
+mod external;
 mod limits;
 mod mqtt5;
 mod strangers;
