@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Verdict;
 use crate::ingest::{Snapshot, StationState};
 use crate::metrics::{self, Sources};
 
@@ -166,18 +167,20 @@ fn heard(station: &StationState, now: Timestamp) -> Markup {
 
 fn clock(station: &StationState, now: Timestamp) -> Markup {
     let state = &station.clock;
-    let wrong = state.verdict.is_wrong();
-    let by = state.offset_ms.map(|ms| age(Timestamp::from_millis(ms.saturating_abs()), Timestamp::from_millis(0)));
-    let side = if state.offset_ms.is_some_and(|ms| ms < 0) { "behind" } else { "ahead" };
-    html! {
-        td class=(if wrong { "warning" } else { "" }) {
-            (state.verdict.name())
-            @if wrong {
-                @if let Some(by) = &by { ", " (by) " " (side) }
-                @if let Some(since) = state.since { ", for " (age(now, since)) }
-            }
-        }
+    if !state.verdict.is_wrong() {
+        return html! { td { (state.verdict.name()) } };
     }
+    let mut said = Vec::new();
+    if !matches!(state.verdict, Verdict::Ahead | Verdict::Behind | Verdict::LongPast) {
+        said.push(state.verdict.name().to_owned());
+    }
+    if let Some(offset_ms) = state.offset_ms {
+        let by = age(Timestamp::from_millis(offset_ms.saturating_abs()), Timestamp::from_millis(0));
+        said.push(format!("{by} {}", if offset_ms < 0 { "behind" } else { "ahead" }));
+    }
+    said.extend(state.drift_ppm.map(|ppm| format!("{:+.1} s a day", ppm * 0.0864)));
+    said.extend(state.since.map(|since| format!("for {}", age(now, since))));
+    html! { td.warning { (said.join(", ")) } }
 }
 
 fn value(reading: &Reading) -> String {

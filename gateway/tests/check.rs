@@ -71,3 +71,22 @@ fn a_door_may_be_shut_beside_a_broker_of_the_farms_own() {
     assert_eq!(read("[door]").1, ["door = {} is not with a listen or a tls.listen, or beside a broker"]);
     assert_eq!(read("[broker]\nurl = \"mqtt://x\"\nca = \"a.pem\"").1.len(), 1);
 }
+
+#[test]
+fn mistakes_in_filters_are_named_with_the_others() {
+    let output = check(
+        "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"data\"\n[windows]\nlength_s = 7\n\
+         [filters.soil_mosture]\nrange = [0, 1]\n[filters.station.n7.soil_moisture_20cm]\nrange = [1, 0]\nstuck = true\n",
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "windows.length_s = 7 is not a part of a day",
+        "filters.soil_mosture is not a quantity (soil_moisture, ",
+        "filters.station.n7.soil_moisture_20cm.range = [1, 0] is not [least, greatest] in the quantity's unit",
+        "filters.station.n7.soil_moisture_20cm.stuck = true is not { hours = above 0 and at most 72 }, or false",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    assert_eq!(said.lines().count(), 4, "{said}");
+}

@@ -435,6 +435,41 @@ async fn a_station_says_what_it_is_obeys_and_says_goodbye() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_station_sends_its_own_clocks_times_until_it_is_told_the_true_one() {
+    let broker = Broker::start("").await;
+    let gateway = Gateway::start(broker.port);
+    until("the gateway to listen", || gateway.has(|received| received.listening)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("clock.toml");
+    let text = "[[clock]]\nstation = \"n1\"\nstart = \"0h\"\nend = \"90d\"\noffset_s = 86400\n";
+    std::fs::write(&scenario, text).unwrap();
+    let mut config = config(&broker, dir.path(), 1);
+    (config.pace, config.until, config.farm.scenario) = (Pace::Scale, None, Some(scenario));
+    config.time =
+        TimeScale { wall: Timestamp::from_jiff(jiff::Timestamp::now()), farm: config.farm.start, speed: 3600.0 };
+    let farm_now = || config.time.at(Timestamp::from_jiff(jiff::Timestamp::now()));
+    let shutdown = CancellationToken::new();
+    let farm = tokio::spawn(node_sim::run(config.clone(), shutdown.clone()));
+    // How far the newest report of a station is ahead of the newest of another, in hours.
+    let ahead_h = |received: &Received| {
+        let newest = |name: &str| {
+            let of = received.reports.iter().filter(|((station, ..), _)| station.as_str() == name);
+            of.max_by_key(|((_, boot, sequence), _)| (*boot, *sequence)).and_then(|(_, readings)| readings.last())
+        };
+        Some(newest("n1")?.time.millis_since(newest("n2")?.time) as f64 / 3_600_000.0)
+    };
+    until("reports a day ahead", || {
+        gateway.has(|received| ahead_h(received).is_some_and(|h| (20.0..28.0).contains(&h)))
+    })
+    .await;
+    gateway.command(&config.farm.id, "n1", 1, Command::SetTime(farm_now()));
+    until("reports of the true time", || gateway.has(|received| ahead_h(received).is_some_and(|h| h.abs() < 4.0)))
+        .await;
+    shutdown.cancel();
+    tokio::time::timeout(PATIENCE, farm).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stations_come_with_their_own_certificates() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let dir = tempfile::tempdir().unwrap();

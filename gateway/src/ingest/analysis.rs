@@ -248,7 +248,6 @@ impl Analysis {
     fn go_through(&mut self, commit: u64, index: u32, item: Option<Item>, at: Timestamp) -> Result<(), StoreError> {
         if let Some(Item { station, content }) = item {
             let placed = place(&mut self.windows, &station, &content, at, commit);
-            self.clocks.judge(&station, &content, &placed, at);
             let now = self.now();
             self.aside.extend(self.clocks.follow(&station, &content, &placed, at, now, &mut self.uncounted));
             // After each message, so that what closes does not depend on which others came in its group.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use proto::{Command, Reading, StationId, Timestamp};
 
 use super::{Content, count};
-use crate::clock::{Arrival, Bounds, ClockState, Clocks};
+use crate::clock::{Arrival, Bounds, Change, ClockState, Clocks};
 use crate::door::Outbox;
 use crate::validate::Tolerance;
 use crate::window::Placed;
@@ -47,20 +47,14 @@ impl Watch {
 
     /// Judges the clock of the station that said `content`, which came at `at` and was placed as `placed` says. After a
     /// restart this alone is done with what was gone through before.
-    pub fn judge(&mut self, station: &StationId, content: &Content, placed: &Placed, at: Timestamp) {
-        let Some(newest) = readings(content).iter().map(|r| r.time).max() else { return };
+    pub fn judge(&mut self, station: &StationId, content: &Content, placed: &Placed, at: Timestamp) -> Option<Change> {
+        let newest = readings(content).iter().map(|r| r.time).max()?;
         let goes_back = placed.clock > 0 && placed.windowed + placed.late + placed.future == 0;
-        let Some(change) = self.clocks.observe(station, Arrival { at, newest, goes_back }) else { return };
-        let (verdict, offset_s) = (change.now.verdict, change.now.offset_ms.unwrap_or(0) as f64 / 1000.0);
-        let drift = change.now.drift_ppm.map(|ppm| format!("{:+.1} s a day", ppm * 0.0864));
-        if verdict.is_wrong() {
-            tracing::warn!(%station, verdict = verdict.name(), offset_s, drift, "a station's clock is wrong");
-        } else if change.before.is_wrong() {
-            tracing::info!(%station, offset_s, "a station's clock is right again");
-        }
+        self.clocks.observe(station, Arrival { at, newest, goes_back })
     }
 
-    /// Counts what was rejected for its time, keeps it aside, and tells the station the time if it needs it.
+    /// [`Watch::judge`], and what follows from it: says what changed, counts what was rejected for its time, keeps it aside,
+    /// and tells the station the time if it needs it.
     pub fn follow(
         &mut self,
         station: &StationId,
@@ -70,6 +64,9 @@ impl Watch {
         now: Timestamp,
         counters: &mut BTreeMap<String, u64>,
     ) -> Option<Aside> {
+        if let Some(change) = self.judge(station, content, placed, at) {
+            say(station, &change);
+        }
         for (reason, by) in [("late", placed.late), ("future", placed.future), ("clock", placed.clock)] {
             if by > 0 {
                 tracing::debug!(%station, readings = by, reason, "readings are of a time that is not taken");
@@ -108,6 +105,16 @@ impl Watch {
             self.clocks.told(station, now);
             count(counters, "clocks_told".to_owned(), 1);
         }
+    }
+}
+
+fn say(station: &StationId, change: &Change) {
+    let (verdict, offset_s) = (change.now.verdict, change.now.offset_ms.unwrap_or(0) as f64 / 1000.0);
+    let drift = change.now.drift_ppm.map(|ppm| format!("{:+.1} s a day", ppm * 0.0864));
+    if verdict.is_wrong() {
+        tracing::warn!(%station, verdict = verdict.name(), offset_s, drift, "a station's clock is wrong");
+    } else if change.before.is_wrong() {
+        tracing::info!(%station, offset_s, "a station's clock is right again");
     }
 }
 

@@ -505,3 +505,85 @@ fn a_silent_station_needs_no_commit_any_more_and_comes_back_as_if_it_did() {
     assert_eq!(run(true, false), whole);
     assert_eq!(run(true, true), whole);
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    /// The same of a station whose clock is wrong now and then: set back, ahead a little or far, and right again; with silences
+    /// in which it is carried. What is rejected for its time is the same too (of what is too late in any case, and only
+    /// after a silence, it may be said that it is late, not that the clock is wrong).
+    #[test]
+    fn a_rebuilt_gateway_believes_the_same_clock(
+        offsets in proptest::collection::vec(
+            (prop_oneof![4 => Just(0), 1 => Just(-40), 1 => Just(-100), 1 => Just(-3000), 1 => Just(3), 1 => Just(20)], 1..9usize),
+            4..16,
+        ),
+        silences in proptest::collection::vec((any::<prop::sample::Index>(), 300..2000i64), 0..3),
+        kills in proptest::collection::vec(any::<prop::sample::Index>(), 1..4),
+    ) {
+        // A batch each quarter of an hour by the true clock: when it came, and its readings by the station's.
+        let mut sent: Vec<(Timestamp, Vec<Reading>)> = Vec::new();
+        let mut at = 5_000;
+        for offset in offsets.iter().flat_map(|(offset, batches)| std::iter::repeat_n(*offset, *batches)) {
+            at += 15;
+            let readings = (0..3).map(|n| moisture(at + offset - 10 + 5 * n, 0.2 + 0.001 * (at % 7) as f64)).collect();
+            sent.push((minute(at), readings));
+        }
+        for (index, minutes) in silences {
+            let from = index.index(sent.len());
+            for (came, readings) in &mut sent[from..] {
+                *came = came.plus_millis(minutes * MINUTE);
+                readings.iter_mut().for_each(|r| r.time = r.time.plus_millis(minutes * MINUTE));
+            }
+        }
+        let run = |kills: &[usize]| {
+            let (mut last, mut rejected) = (Final::new(), Vec::new());
+            let mut alive = windows().heeding_order();
+            let (mut reached, mut emitted, mut carried) = (None, BTreeMap::new(), None);
+            let mut before = minute(0);
+            for (at, (came, batch)) in sent.iter().enumerate() {
+                // What the gateway does while nothing comes.
+                for quarter in (1..came.millis_since(before) / (15 * MINUTE)).take(200) {
+                    let now = before.plus_millis(quarter * 15 * MINUTE);
+                    let closed = alive.close_idle(now, 0);
+                    emitted.extend(closed.iter().map(|c| (c.window.start, c.emitted)));
+                    record(closed, &mut last);
+                    if let Some((_, blob)) = alive.carry(now, 0, 1).pop() {
+                        carried = Some(blob);
+                        reached = alive.watermark(&station());
+                    }
+                }
+                before = *came;
+                if kills.contains(&at) {
+                    let needed = alive.oldest_commit();
+                    alive = windows().heeding_order();
+                    alive.restore(&station(), Rhythm::default(), reached, emitted.clone());
+                    if let Some(blob) = &carried {
+                        alive.restore_carried(&station(), blob).unwrap();
+                    }
+                    for (commit, (came, batch)) in sent.iter().enumerate().take(at) {
+                        if needed.is_some_and(|n| commit as u64 >= n) {
+                            alive.insert(&station(), origin(1 + commit as u64), batch, *came, commit as u64);
+                        }
+                    }
+                    alive.resume(sent[at.saturating_sub(1)].0);
+                    let again = alive.close();
+                    assert!(again.is_empty(), "emitted again: {again:?}");
+                }
+                let placed = alive.insert(&station(), origin(1 + at as u64), batch, *came, at as u64);
+                rejected.push((placed.late + placed.clock, placed.future));
+                let closed = alive.close();
+                emitted.extend(closed.iter().map(|c| (c.window.start, c.emitted)));
+                if let Some(watermark) = alive.watermark(&station()) {
+                    reached = Some(watermark);
+                    emitted.retain(|start, _| !shape().is_final(*start, watermark));
+                }
+                record(closed, &mut last);
+            }
+            record(alive.close_idle(late_evening(), 0), &mut last);
+            (last, rejected)
+        };
+        let kills: Vec<usize> = kills.iter().map(|k| k.index(sent.len())).collect();
+        prop_assert_eq!(run(&kills), run(&[]));
+    }
+}
