@@ -4,6 +4,7 @@
 
 mod acknowledging;
 mod behind;
+mod bridges;
 mod external;
 mod limits;
 mod mqtt5;

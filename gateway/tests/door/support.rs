@@ -57,17 +57,23 @@ impl Gateway {
     }
 
     pub async fn with(config: DoorConfig, room: usize, broker: BrokerConfig) -> Self {
+        Self::with_routes(config, room, broker, Routes::default()).await
+    }
+
+    /// One with sources.
+    pub async fn with_routes(config: DoorConfig, room: usize, broker: BrokerConfig, routes: Routes) -> Self {
         let mut credentials = Credentials::default();
         for (name, role) in
             [("n1", Role::Station), ("n2", Role::Station), ("viewer", Role::Subscriber), ("node-red", Role::Subscriber)]
         {
             credentials.insert(name, role, &password(name));
         }
+        credentials.insert("sp-1", Role::Station, &password("sp-1"));
+        credentials.insert_bridge("edge", &["spBv1.0/G/+/e1/#", "spBv1.0/STATE/#"], &password("edge"));
         let (sender, deliveries) = mpsc::channel(room);
         let broker = Broker::start(broker).await.unwrap();
-        let door = Door::bind(&config, "f".parse().unwrap(), credentials, Routes::default(), broker.clone(), sender)
-            .await
-            .unwrap();
+        let door =
+            Door::bind(&config, "f".parse().unwrap(), credentials, routes, broker.clone(), sender).await.unwrap();
         let shutdown = CancellationToken::new();
         let (addresses, outbox, metrics) = (door.addresses(), door.outbox(), door.metrics());
         tokio::spawn({
