@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use cloud::setup::{self, FarmSpec, FieldSpec};
 use gateway::config::{CloudConfig, RetentionConfig, WindowsConfig};
 use gateway::credentials::Role;
+use gateway::decode::source::SourceConfig;
 use gateway::detect::RulesConfig;
 use gateway::door::DoorConfig;
 use gateway::update::UpdatesConfig;
@@ -212,7 +213,7 @@ impl Plan {
             retention: RetentionConfig::default(),
             rules: RulesConfig::default(),
             models_dir: None,
-            sources: Vec::new(),
+            sources: sources(&self.data_dir.join("sources.toml"))?,
             filters: toml::Table::new(),
             updates: UpdatesConfig {
                 root: Some(registry::pinned_root(&self.data_dir)),
@@ -274,6 +275,31 @@ pub fn credentials_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("config/credentials.d")
 }
 
+/// The gateway's sources, written by hand in a file of `[[source]]` tables; none when it is not there.
+///
+/// # Errors
+/// When it cannot be read, or what is in it cannot be used; all of it is named.
+pub fn sources(path: &Path) -> anyhow::Result<Vec<SourceConfig>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sources {
+        #[serde(default)]
+        source: Vec<SourceConfig>,
+    }
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let Sources { source } = toml::from_str(&text).with_context(|| format!("sources {}", path.display()))?;
+    let wrong = gateway::decode::source::check(&source);
+    let lines: Vec<String> = wrong
+        .into_iter()
+        .map(|(key, value, expected)| format!("sources {}: {key} = {value} is not {expected}", path.display()))
+        .collect();
+    if lines.is_empty() { Ok(source) } else { anyhow::bail!("{}", lines.join("\n")) }
+}
+
 /// Makes a directory that only its owner enters.
 fn private_dir(dir: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
@@ -282,4 +308,26 @@ fn private_dir(dir: &Path) -> anyhow::Result<()> {
 
 fn gateway_id() -> anyhow::Result<GatewayId> {
     Ok(GATEWAY.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_a_file_of_their_own_and_what_is_wrong_in_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("sources.toml");
+        assert_eq!(sources(&file).unwrap(), []);
+        fs::write(&file, "[[source]]\nkind = \"sparkplug\"\nhost_id = \"home\"\n").unwrap();
+        let read = sources(&file).unwrap();
+        assert_eq!((read.len(), read[0].kind.name()), (1, "sparkplug"));
+        fs::write(&file, "[[source]]\nkind = \"sparkplug\"\nhost_id = \"a/b\"\nrebirth_s = 0\n").unwrap();
+        let error = sources(&file).unwrap_err().to_string();
+        for part in ["sources.toml: source.sparkplug.host_id = \"a/b\"", "source.sparkplug.rebirth_s = 0"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        fs::write(&file, "[[sources]]\n").unwrap();
+        assert!(format!("{:#}", sources(&file).unwrap_err()).contains("unknown field `sources`"));
+    }
 }

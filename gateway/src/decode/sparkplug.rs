@@ -16,6 +16,7 @@
 //! Values that are not numbers are told with the unmapped channels. What it does not read: data sets, templates, arrays.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proto::native::{MAX_CHANNELS, MAX_FIRMWARE};
 use proto::{Birth, GatewayId, Reading, StationId, Timestamp};
@@ -118,8 +119,16 @@ struct Place<'a> {
     device: Option<&'a str>,
 }
 
-/// What is kept of a node that is born.
-#[derive(Debug, Serialize, Deserialize)]
+/// What is kept of a node that is born, or of a device.
+#[derive(Debug, Serialize)]
+struct Keep<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bd_seq: Option<u64>,
+    table: &'a Table,
+}
+
+/// The same, read again.
+#[derive(Debug, Deserialize)]
 struct Kept {
     #[serde(default)]
     bd_seq: Option<u64>,
@@ -183,11 +192,8 @@ impl Host {
 
     /// Asks a node for its births, unless it was asked a moment ago.
     fn ask(&mut self, place: Place<'_>, now: Timestamp, decoded: &mut Decoded) {
-        let wait = self.rebirth_ms;
-        let Ok(node) = self.node(place) else { return };
-        let waits = |asked: Timestamp| (0..wait).contains(&now.millis_since(asked));
-        if !node.asked.is_some_and(waits) {
-            node.asked = Some(now);
+        let wait_ms = self.rebirth_ms;
+        if self.node(place).is_ok_and(|node| node.ask(now, wait_ms)) {
             decoded.replies.push(command::rebirth(place.group, place.node, now));
             decoded.count("rebirths_requested", 1);
         }
@@ -201,6 +207,7 @@ impl Host {
         decoded: &mut Decoded,
     ) -> Result<(), SourceError> {
         let (table, wrong) = Table::new(payload, &self.channels);
+        let table = Arc::new(table);
         let key = place.key();
         let before = self.nodes.get(&key).and_then(|node| node.born.as_ref()).map_or(0, |born| match place.device {
             Some(device) => born.devices.get(device).map_or(0, |table| table.metrics.len()),
@@ -227,7 +234,7 @@ impl Host {
                         decoded.state.push((format!("{}/{device}", place.kept()), None));
                     }
                 }
-                node.born = Some(Born { bd_seq, seq: payload.seq, table: table.clone(), devices: BTreeMap::new() });
+                node.bear(Born { bd_seq, seq: payload.seq, table: Arc::clone(&table), devices: BTreeMap::new() });
                 decoded.count("node_births", 1);
             }
             Some(device) => {
@@ -237,7 +244,7 @@ impl Host {
                     self.ask(place, now, decoded);
                     return Ok(());
                 };
-                born.devices.insert(device.to_owned(), table.clone());
+                born.devices.insert(device.to_owned(), Arc::clone(&table));
                 decoded.count("device_births", 1);
                 self.number(place, payload, now, decoded);
             }
@@ -246,7 +253,7 @@ impl Host {
         let bd_seq = self.nodes.get(&key).and_then(|node| node.born.as_ref()).and_then(|born| born.bd_seq);
         let station = place.station(&self.common);
         self.describe(&station, &table, payload, bd_seq, decoded);
-        let kept = serde_json::to_vec(&Kept { bd_seq, table: table.clone() });
+        let kept = serde_json::to_vec(&Keep { bd_seq, table: &table });
         decoded.state.push((place.kept(), kept.ok()));
         self.read(&station, &table, payload, now, decoded);
         // What came before is explained now, if it fits.
@@ -354,7 +361,9 @@ impl Host {
             let gone = self.node(place)?.hold(held(unexplained));
             decoded.count("held_forgotten", gone as u64);
         }
-        if unborn || decoded.aside.is_some() {
+        // A request that was lost, or came before the node listened, is made again.
+        let wanted = self.nodes.get(&place.key()).is_some_and(|node| node.wanted);
+        if unborn || wanted || decoded.aside.is_some() {
             self.ask(place, now, decoded);
         }
         Ok(())
@@ -432,8 +441,15 @@ impl Host {
     }
 
     fn death(&mut self, place: Place<'_>, payload: &Payload, now: Timestamp, decoded: &mut Decoded) {
-        let Some(born) = self.nodes.get_mut(&place.key()).and_then(|node| node.born.as_mut()) else {
+        let Some(node) = self.nodes.get_mut(&place.key()) else {
             return decoded.count("stale_deaths", 1);
+        };
+        let Some(born) = &mut node.born else {
+            decoded.count("stale_deaths", 1);
+            if place.device.is_none() {
+                decoded.count("held_forgotten", node.forget_held() as u64);
+            }
+            return;
         };
         if let Some(device) = place.device {
             if born.devices.remove(device).is_some() {
@@ -450,11 +466,8 @@ impl Host {
         decoded.state.extend(born.devices.keys().map(|device| (format!("{}/{device}", place.kept()), None)));
         decoded.state.push((place.kept(), None));
         decoded.count("node_deaths", 1);
-        if let Some(node) = self.nodes.get_mut(&place.key()) {
-            node.born = None;
-            let gone = node.forget_held();
-            decoded.count("held_forgotten", gone as u64);
-        }
+        node.born = None;
+        decoded.count("held_forgotten", node.forget_held() as u64);
     }
 }
 
@@ -482,6 +495,7 @@ impl Decoder for Host {
             return;
         };
         table.resolve(&self.channels);
+        let table = Arc::new(table);
         let Ok(remembered) = self.node(place) else { return };
         match place.device {
             None => {

@@ -140,7 +140,7 @@ impl Intake {
         for station in decoded.heard {
             group.stations.insert(station.clone(), now);
             group.messages.push(normalised(&station, &[], now));
-            items.push(Item { station, content: Content::Plain(Vec::new()) });
+            items.push(Item { station, content: Content::Status { online: true } });
         }
         for channel in decoded.unknown {
             count(&mut group.counters, "unmapped".to_owned(), 1);
@@ -176,7 +176,8 @@ fn normalised(station: &StationId, readings: &[Reading], now: Timestamp) -> RawM
     }
 }
 
-/// The readings that were kept with [`normalised`], bit for bit. A channel that this program does not know is left out.
+/// The readings that were kept with [`normalised`], bit for bit; none say that the station was heard. A channel that this
+/// program does not know is left out.
 pub(super) fn readings(message: &RawMessage) -> Vec<Reading> {
     let Some(Normalised { steps_ms, channels, values }) = &message.readings else { return Vec::new() };
     let mut time = message.at_ms;
@@ -194,7 +195,10 @@ pub(super) fn readings(message: &RawMessage) -> Vec<Reading> {
 pub(super) fn item(message: &RawMessage) -> Option<(Item, Option<Sent>)> {
     let station: StationId = message.station.parse().ok()?;
     if message.kind == NORMALISED {
-        return Some((Item { station, content: Content::Plain(readings(message)) }, None));
+        let readings = readings(message);
+        let heard = readings.is_empty();
+        let content = if heard { Content::Status { online: true } } else { Content::Plain(readings) };
+        return Some((Item { station, content }, None));
     }
     let packet = u16::try_from(message.packet).unwrap_or(0);
     Some((Item { station, content: Content::Foreign }, Some(Sent::new(&message.payload, packet, false))))
@@ -224,7 +228,11 @@ mod tests {
             let message = normalised(&"gh-1".parse().unwrap(), &readings, Timestamp::from_millis(now));
             let message = RawMessage::decode(message.encode_to_vec().as_slice()).unwrap();
             let (item, known) = item(&message).unwrap();
-            let Content::Plain(back) = item.content else { panic!("not readings") };
+            let back = match item.content {
+                Content::Plain(back) => back,
+                Content::Status { online: true } if readings.is_empty() => Vec::new(),
+                other => panic!("{other:?}"),
+            };
             let bits = |all: &[Reading]| all.iter().map(|r| (r.channel, r.time, r.value.to_bits())).collect::<Vec<_>>();
             prop_assert_eq!(bits(&back), bits(&readings));
             prop_assert!(known.is_none() && is_foreign(&message));

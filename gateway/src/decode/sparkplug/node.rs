@@ -1,6 +1,7 @@
 //! What is remembered of nodes and devices: their births, and what came that no birth explains yet. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use proto::{Channel, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,8 @@ use crate::decode::source::{Channels, Target};
 pub const HELD_MOST: usize = 256;
 /// The most bytes of them, as they came.
 pub const HELD_BYTES_MOST: usize = 256 << 10;
+/// How often the time between two requests for a birth doubles while a node does not obey.
+const DOUBLINGS_MOST: u32 = 6;
 
 /// The metrics of one birth.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -140,8 +143,10 @@ pub struct Held {
 pub struct Node {
     /// Its birth; none while it is dead or was never heard.
     pub born: Option<Born>,
-    /// When it was asked for a birth last.
-    pub asked: Option<Timestamp>,
+    /// Whether a birth of it is wanted.
+    pub wanted: bool,
+    /// When it was asked for one last, and how often since its last one.
+    asked: Option<(Timestamp, u32)>,
     held: VecDeque<Held>,
     held_bytes: usize,
 }
@@ -154,9 +159,9 @@ pub struct Born {
     /// The number of its last message; none after a restart.
     pub seq: Option<u64>,
     /// Its own metrics.
-    pub table: Table,
+    pub table: Arc<Table>,
     /// Its devices that are born.
-    pub devices: BTreeMap<String, Table>,
+    pub devices: BTreeMap<String, Arc<Table>>,
 }
 
 /// How a message's number follows the one before.
@@ -194,6 +199,32 @@ impl Born {
 }
 
 impl Node {
+    /// Whether it is to be asked for a birth now, which is noted: at most once in `wait_ms`, and when it does not obey less and
+    /// less often.
+    pub fn ask(&mut self, now: Timestamp, wait_ms: i64) -> bool {
+        self.wanted = true;
+        let times = match self.asked {
+            Some((at, times)) => {
+                let wait_ms = wait_ms.saturating_mul(1 << times.saturating_sub(1).min(DOUBLINGS_MOST));
+                // A clock that was set back must not keep it from being asked.
+                if (0..wait_ms).contains(&now.millis_since(at)) {
+                    return false;
+                }
+                times
+            }
+            None => 0,
+        };
+        self.asked = Some((now, times.saturating_add(1)));
+        true
+    }
+
+    /// It has published a birth.
+    pub fn bear(&mut self, born: Born) {
+        self.born = Some(born);
+        self.wanted = false;
+        self.asked = self.asked.map(|(at, _)| (at, 0));
+    }
+
     /// Keeps what no birth explains yet. Gives how many older ones had to go.
     pub fn hold(&mut self, held: Held) -> usize {
         self.held_bytes += held.bytes;
@@ -234,6 +265,17 @@ mod tests {
         assert_eq!([born.count(255), born.count(0), born.count(0)], [Order::Next, Order::Next, Order::Again]);
         assert_eq!(born.count(3), Order::Gap { expected: 1 });
         assert_eq!(born.count(4), Order::Next);
+    }
+
+    #[test]
+    fn a_node_that_does_not_obey_is_asked_less_and_less_often() {
+        let mut node = Node::default();
+        let asked: Vec<i64> = (0..2_000).filter(|secs| node.ask(Timestamp::from_secs(*secs), 10_000)).collect();
+        assert_eq!(asked, [0, 10, 30, 70, 150, 310, 630, 1_270, 1_910]);
+        node.bear(Born::default());
+        assert!(!node.wanted && !node.ask(Timestamp::from_secs(1_919), 10_000), "it was asked nine seconds ago");
+        assert!(node.ask(Timestamp::from_secs(1_920), 10_000) && node.wanted);
+        assert!(node.ask(Timestamp::from_secs(0), 10_000), "a clock that was set back");
     }
 
     #[test]

@@ -167,6 +167,10 @@ fn what_came_before_its_birth_is_read_with_the_birth_that_follows_if_it_fits() {
     let reborn =
         tell(&mut host, "NBIRTH", "edge", &payload(Some(0), 50, vec![session(1), metric("VWC 30", Some(5), 9.0)]), 50);
     assert_eq!(readings(&reborn), [edge("soil_moisture_30cm", 50, 0.09)]);
+    // So does one of a node whose birth was never heard.
+    tell(&mut host, "NDATA", "other", &payload(Some(1), 60, vec![metric("", Some(5), 1.0)]), 60);
+    let dead = tell(&mut host, "NDEATH", "other", &payload(None, 0, vec![session(8)]), 61);
+    assert_eq!(dead.counted, [("held_forgotten", 1), ("stale_deaths", 1)].into());
 }
 
 #[test]
