@@ -281,6 +281,7 @@ fn gateway(volumes: &Volumes, args: &GatewayArgs) -> anyhow::Result<(PathBuf, Fi
         retention: gateway::config::RetentionConfig::default(),
         rules: gateway::detect::RulesConfig::default(),
         models_dir: None,
+        broker: None,
         sources: farm::sources(&volumes.at("gateway/sources.toml"))?,
         filters: toml::Table::new(),
         updates: UpdatesConfig { root: Some(volumes.pinned_root()), ..UpdatesConfig::default() },

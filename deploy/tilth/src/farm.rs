@@ -213,6 +213,7 @@ impl Plan {
             retention: RetentionConfig::default(),
             rules: RulesConfig::default(),
             models_dir: None,
+            broker: None,
             sources: sources(&self.data_dir.join("sources.toml"))?,
             filters: toml::Table::new(),
             updates: UpdatesConfig {
