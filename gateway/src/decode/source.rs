@@ -353,6 +353,11 @@ impl SourceConfig {
         }
         let of_kind: Vec<(&str, String, String)> = match &self.kind {
             Kind::Sparkplug(config) => {
+                // Its rules are asked for at births, of all nodes and devices alike.
+                for rule in common.channels.iter().filter(|rule| rule.of.is_some() || rule.counter) {
+                    let expected = "a rule without of and counter, which sparkplug does not know";
+                    say("channels.name", format!("{:?}", rule.name), expected);
+                }
                 config.check().into_iter().map(|(key, value, expected)| (key, value, expected.to_owned())).collect()
             }
             Kind::Chirpstack(config) => config.check(),

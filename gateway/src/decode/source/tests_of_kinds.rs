@@ -189,6 +189,10 @@ fn all_mistakes_of_all_sources_are_named_at_once() {
         topics = ["a/{probe}", "b/{"]
 
         [[source]]
+        kind = "sparkplug"
+        channels = [{ name = "total", channel = "rain", counter = true }]
+
+        [[source]]
         kind = "json"
         topic = "a/{b}"
         value = "v"
@@ -206,6 +210,7 @@ fn all_mistakes_of_all_sources_are_named_at_once() {
         "source.senml.topics = [] is not at least one topic",
         "source.packs.topics = \"a/{probe}\" is not a topic whose only capture is {station}",
         "source.packs.topics = \"b/{\" is not a topic",
+        "source.sparkplug.channels.name = \"total\" is not a rule without of and counter",
         "source.json.station = \"{station}\" is not made of captures that topic has",
         "source.json.value = \"v\" is not a JSON Pointer",
         "source.json.channels.unit = \"Cel\" is not a unit of rain: mm",
