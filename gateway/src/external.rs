@@ -22,7 +22,7 @@ use bytes::Bytes;
 use proto::{FarmId, GatewayId, StationId, Topic, TopicKind};
 use rand::RngExt as _;
 use rumqttc::mqttbytes::v4::SubscribeReasonCode;
-use rumqttc::{AsyncClient, ConnectionError, Event, Incoming, MqttOptions, Publish, QoS, SubscribeFilter};
+use rumqttc::{AsyncClient, ConnectionError, Event, Incoming, LastWill, MqttOptions, Publish, QoS, SubscribeFilter};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -31,7 +31,7 @@ use tracing::{debug, error, info, warn};
 
 pub use self::config::ExternalConfig;
 
-use crate::decode::source::Routes;
+use crate::decode::source::{Announcement, Routes};
 use crate::door::{Delivery, DeliveryKind, Mailbox, Ticket};
 
 /// Messages for stations that wait for the connection. Further ones are dropped and counted: whoever sends acks and
@@ -132,6 +132,8 @@ pub struct External {
     /// In whose name messages of sources are delivered.
     name: Arc<StationId>,
     filters: Vec<String>,
+    /// What the gateway says about itself, as retained messages.
+    announced: Vec<Announcement>,
     deliveries: mpsc::Sender<Delivery>,
     outgoing: mpsc::Receiver<Outgoing>,
     handle: ToExternal,
@@ -189,7 +191,39 @@ impl External {
         let name = "broker".parse().map_err(|error| format!("{error}"))?;
         let (queue, outgoing) = mpsc::channel(MAX_OUTGOING);
         let handle = ToExternal { queue, metrics: Arc::default() };
-        Ok(Self { options, farm, routes, name: Arc::new(name), filters, deliveries, outgoing, handle })
+        Ok(Self {
+            options,
+            farm,
+            routes,
+            name: Arc::new(name),
+            filters,
+            announced: Vec::new(),
+            deliveries,
+            outgoing,
+            handle,
+        })
+    }
+
+    /// With what the gateway says about itself: on every connect that it is there, at the orderly end that it is not. The
+    /// first is also the connection's will; MQTT knows only one.
+    #[must_use]
+    pub fn saying(mut self, announced: &[Announcement]) -> Self {
+        if let Some(Announcement { topic, offline, .. }) = announced.first() {
+            self.options.set_last_will(LastWill::new(topic, offline.clone(), QoS::AtLeastOnce, true));
+        }
+        self.filters.extend(announced.iter().map(|own| own.topic.clone()));
+        self.announced = announced.to_vec();
+        self
+    }
+
+    /// Says that the gateway is there, or is not.
+    fn announce(&self, session: &Session, online: bool) {
+        for own in &self.announced {
+            let payload = if online { own.online.clone() } else { own.offline.clone() };
+            if session.client.try_publish(&own.topic, QoS::AtLeastOnce, true, payload).is_err() {
+                count(&self.handle.metrics.messages_dropped);
+            }
+        }
     }
 
     /// The way to the broker's clients.
@@ -324,7 +358,9 @@ impl External {
                 session.connected = true;
                 // Also with a session: the filters may be others than when it began.
                 let filters = self.filters.iter().map(|path| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce));
-                session.client.try_subscribe_many(filters).map_err(|error| End::Lost(error.to_string()))
+                session.client.try_subscribe_many(filters).map_err(|error| End::Lost(error.to_string()))?;
+                self.announce(session, true);
+                Ok(())
             }
             Incoming::SubAck(ack) => {
                 for (filter, code) in self.filters.iter().zip(&ack.return_codes) {
@@ -352,6 +388,13 @@ impl External {
             session.withheld += 1;
             Ticket::withheld(Arc::clone(&session.mailbox), publish.pkid)
         };
+        if self.announced.iter().any(|own| own.topic == publish.topic) {
+            // The will of a connection before this one (Sparkplug 3.0.0: the host says again that it is there).
+            if says_offline(&publish.payload) {
+                self.announce(session, true);
+            }
+            return ticket.commit();
+        }
         let Some((station, kind)) = self.sender(&publish.topic) else {
             debug!(topic = %publish.topic, "no station's topic");
             count(&metrics.refused_topic);
@@ -385,8 +428,17 @@ impl External {
 
     /// Sends what waits and a DISCONNECT.
     async fn say_goodbye(&self, session: &mut Session) {
+        if session.connected {
+            self.announce(session, false);
+        }
         if session.client.try_disconnect().is_ok() {
             let _ = timeout(FAREWELL, async { while let Some(Ok(_)) = session.events.recv().await {} }).await;
         }
     }
+}
+
+/// Whether a host application is said to be gone.
+fn says_offline(payload: &[u8]) -> bool {
+    let said: Option<serde_json::Value> = serde_json::from_slice(payload).ok();
+    said.is_some_and(|said| said.get("online") == Some(&serde_json::Value::Bool(false)))
 }

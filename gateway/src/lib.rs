@@ -88,16 +88,17 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         deliveries.clone(),
     )
     .await?;
+    let announcements = intake.announcements();
     let external = match &config.broker {
         Some(broker) => {
             let (names, routes) = ((config.farm.clone(), &config.gateway), Routes::new(&config.sources));
-            Some(External::new(broker, names, routes, deliveries.clone()).map_err(anyhow::Error::msg)?)
+            let external = External::new(broker, names, routes, deliveries.clone()).map_err(anyhow::Error::msg)?;
+            Some(external.saying(&announcements))
         }
         None => None,
     };
     drop(deliveries);
     let to_external = external.as_ref().map(External::handle);
-    let announcements = intake.announcements();
     let (outbox, door_metrics, addresses) =
         (door.outbox().with_external(to_external.clone()), door.metrics(), door.addresses());
     let listener = TcpListener::bind(config.status_listen)

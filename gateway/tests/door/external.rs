@@ -314,3 +314,42 @@ async fn a_broker_that_wants_certificates_gets_one() {
     delivery.ticket.commit();
     until("the acknowledgement", || read(&way.metrics.pubacks) == 1).await;
 }
+
+#[tokio::test]
+async fn what_the_gateway_says_about_itself_is_retained_and_its_will_says_that_it_is_gone() {
+    let broker = Broker::start("allow_anonymous true").await;
+    let state = gateway::decode::sparkplug::command::state("g1", proto::Timestamp::from_secs(1_780_297_200));
+    let open = || {
+        let (sender, _deliveries) = mpsc::channel(10);
+        let names = ("f".parse().unwrap(), &"g".parse().unwrap());
+        let external = External::new(&broker.config(), names, Routes::default(), sender).unwrap();
+        let external = external.saying(std::slice::from_ref(&state));
+        let shutdown = CancellationToken::new();
+        (tokio::spawn(external.run(shutdown.clone())), shutdown)
+    };
+    let (task, _) = open();
+    let (client, mut events) = AsyncClient::new(MqttOptions::new("edge", "127.0.0.1", broker.port), 10);
+    client.try_subscribe("spBv1.0/STATE/g1", QoS::AtLeastOnce).unwrap();
+    let mut told = async |expected: &bytes::Bytes| loop {
+        let event = within("a state", events.poll()).await.unwrap();
+        if let Event::Incoming(Incoming::Publish(publish)) = event {
+            if publish.payload == *expected {
+                return;
+            }
+        }
+    };
+    told(&state.online).await;
+    // Killed: the broker publishes its will.
+    task.abort();
+    told(&state.offline).await;
+    let (task, shutdown) = open();
+    told(&state.online).await;
+    // Somebody else's word for it is set right at once.
+    client.try_publish("spBv1.0/STATE/g1", QoS::AtLeastOnce, true, state.offline.clone()).unwrap();
+    told(&state.offline).await;
+    told(&state.online).await;
+    // An orderly end has no will, but says so itself.
+    shutdown.cancel();
+    told(&state.offline).await;
+    within("the end", task).await.unwrap();
+}
