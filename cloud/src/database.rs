@@ -47,6 +47,8 @@ pub fn all_statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         crate::ingest::windows::STATEMENTS,
         crate::ingest::alerts::STATEMENTS,
         crate::ingest::births::STATEMENTS,
+        crate::ingest::readings::STATEMENTS,
+        crate::readings::STATEMENTS,
         crate::registry::store::STATEMENTS,
         crate::registry::push::STATEMENTS,
         crate::registry::versions::STATEMENTS,

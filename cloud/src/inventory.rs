@@ -7,7 +7,8 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use crate::api::types::{
-    Farm, FarmSummary, Field, Gateway, GatewayStatus, LatestValue, Quantity, RunningModel, Station, StationCounts,
+    BudgetStatus, Farm, FarmSummary, Field, Gateway, GatewayStatus, LaneStatus, LatestValue, LinkStatus, Quantity,
+    RunningModel, Station, StationCounts, UplinkStatus,
 };
 use crate::database::{SqlTime, statements};
 
@@ -207,6 +208,7 @@ impl From<proto::GatewayStatus> for GatewayStatus {
             disk_bytes,
             readings,
             rejected,
+            uplink,
             update,
         } = status;
         let models = models.into_iter().map(RunningModel::from).collect();
@@ -222,7 +224,30 @@ impl From<proto::GatewayStatus> for GatewayStatus {
             disk_bytes,
             readings,
             rejected,
+            uplink: uplink.into(),
             update: update.into(),
+        }
+    }
+}
+
+impl From<proto::UplinkStatus> for UplinkStatus {
+    fn from(status: proto::UplinkStatus) -> Self {
+        let lane = |(name, lane)| {
+            let proto::LaneStatus { records, oldest, refused } = lane;
+            (name, LaneStatus { records, oldest, refused })
+        };
+        let link = |link: proto::LinkStatus| {
+            let proto::LinkStatus { up, since, last_success, last_error, last_error_at, bytes } = link;
+            LinkStatus { up, since, last_success, last_error, last_error_at, bytes }
+        };
+        let budget = |budget: proto::BudgetStatus| {
+            let proto::BudgetStatus { bytes_per_hour, burst_bytes, available } = budget;
+            BudgetStatus { bytes_per_hour, burst_bytes, available }
+        };
+        Self {
+            lanes: status.lanes.into_iter().map(lane).collect(),
+            link: status.link.map(link),
+            budget: status.budget.map(budget),
         }
     }
 }

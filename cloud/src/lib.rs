@@ -19,6 +19,7 @@ pub mod ingest;
 pub mod inventory;
 pub mod metrics;
 pub mod people;
+pub mod readings;
 pub mod registry;
 pub mod series;
 pub mod server;

@@ -21,6 +21,8 @@ const DROP_AT_ONCE: u32 = 500;
 /// A batch that is under way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sending {
+    /// The store's number, which counts the sequences.
+    pub store: u64,
     /// The sequence of the first record.
     pub first: u64,
     /// The last record's row.
@@ -33,6 +35,8 @@ pub struct Sending {
 #[derive(Debug)]
 pub struct Spool {
     store: Store,
+    /// The store's number.
+    id: u64,
 }
 
 impl Spool {
@@ -41,7 +45,10 @@ impl Spool {
     /// # Errors
     /// When the store cannot be opened.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Ok(Self { store: Store::open(dir)? })
+        let mut store = Store::open(dir)?;
+        let id: i64 =
+            store.connection().query_row("SELECT value FROM uplink WHERE key = 'store'", [], |row| row.get(0))?;
+        Ok(Self { store, id: id.cast_unsigned() })
     }
 
     fn connection(&mut self) -> &mut Connection {
@@ -54,6 +61,7 @@ impl Spool {
     /// # Errors
     /// When SQLite refuses.
     pub fn next(&mut self, lane: Lane, most: usize, now: Timestamp) -> Result<Option<Sending>, StoreError> {
+        let store = self.id;
         let transaction = self.connection().transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let (acknowledged, sending): (i64, Option<i64>) =
             transaction.query_row("SELECT acknowledged, sending FROM lane WHERE lane = ?1", [lane as i64], |row| {
@@ -88,6 +96,7 @@ impl Spool {
             set_aside(&transaction, id, lane, &reason, now)?;
         }
         let batch = records.last().map(|(last_row, _)| *last_row).map(|last_row| Sending {
+            store,
             first: acknowledged.cast_unsigned() + 1,
             last_row,
             records,
@@ -152,7 +161,7 @@ impl Spool {
     ///
     /// # Errors
     /// When SQLite refuses.
-    pub fn backlog(&mut self) -> Result<[(Lane, Backlog); 3], StoreError> {
+    pub fn backlog(&mut self) -> Result<[(Lane, Backlog); Lane::ALL.len()], StoreError> {
         let mut all = Lane::ALL.map(|lane| (lane, Backlog::default()));
         for (lane, backlog) in &mut all {
             // Rows are in the order in which they were made; the index answers both.
@@ -289,6 +298,6 @@ mod tests {
         let batch = all.next(Lane::Aggregates, 10, now()).unwrap().unwrap();
         assert_eq!(batch.records.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 3]);
         assert_eq!(all.store.counters().unwrap()["refused_by_cloud"], 1);
-        assert_eq!(all.backlog().unwrap().map(|(_, b)| b.records), [0, 0, 2]);
+        assert_eq!(all.backlog().unwrap().map(|(_, b)| b.records), [0, 0, 0, 2, 0]);
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use proto::{Alert, Lane, Record, StationId, Timestamp};
+use rand::RngExt as _;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::detect::barrier::Reached;
@@ -114,6 +115,12 @@ const SOURCES: &str = "
     CREATE TABLE IF NOT EXISTS unmapped (
         source TEXT NOT NULL, station TEXT NOT NULL, name TEXT NOT NULL, unit TEXT, value TEXT NOT NULL, proposal TEXT,
         at_ms INTEGER NOT NULL, times INTEGER NOT NULL, PRIMARY KEY (source, station, name)) WITHOUT ROWID;
+";
+
+/// Made where it is missing, too.
+const UPLINK: &str = "
+    -- store: the random number by which the cloud tells this store's sequences from another's. The rest is the back-fill's.
+    CREATE TABLE IF NOT EXISTS uplink (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// Why the store cannot be used.
@@ -298,9 +305,6 @@ impl Store {
                 let sum = Sum::new().bytes(key).int(value).value();
                 transaction.execute("INSERT INTO meta VALUES (?1, ?2, ?3)", params![key, value, sum])?;
             }
-            for lane in Lane::ALL {
-                transaction.execute("INSERT INTO lane (lane, acknowledged) VALUES (?1, 0)", params![lane as i64])?;
-            }
             transaction.pragma_update(None, "user_version", LAYOUT)?;
         } else if found == 1 {
             transaction.execute_batch(UPGRADE)?;
@@ -309,6 +313,13 @@ impl Store {
             return Err(StoreError::Layout { path: path.display().to_string(), found });
         }
         transaction.execute_batch(SOURCES)?;
+        transaction.execute_batch(UPLINK)?;
+        for lane in Lane::ALL {
+            transaction
+                .execute("INSERT OR IGNORE INTO lane (lane, acknowledged) VALUES (?1, 0)", params![lane as i64])?;
+        }
+        let id = rand::rng().random_range(1..i64::MAX);
+        transaction.execute("INSERT OR IGNORE INTO uplink VALUES ('store', ?1)", [id])?;
         transaction.commit()?;
         Ok(Self { connection, raw_bytes: None, damages: Vec::new(), turn: Turn::default() })
     }

@@ -224,6 +224,7 @@ impl Uplink {
         let batch = UplinkBatch {
             farm: self.farm.clone(),
             gateway: self.gateway.clone(),
+            store: sending.store,
             lane,
             first: sending.first,
             records: sending.records.iter().map(|(_, record)| record.clone()).collect(),

@@ -16,6 +16,7 @@ pub mod id;
 pub mod manifest;
 pub mod native;
 pub mod quantity;
+pub mod raw;
 pub mod tensor;
 pub mod time;
 pub mod topic;
@@ -31,10 +32,14 @@ pub use id::{FarmId, FieldId, GatewayId, StationId};
 pub use manifest::Manifest;
 pub use native::{Ack, Batch, Birth, Command, CommandMessage, Status};
 pub use quantity::Quantity;
+pub use raw::RawReadings;
 pub use time::{TimeScale, Timestamp};
 pub use topic::{Topic, TopicKind};
 pub use update::UpdateStatus;
-pub use uplink::{GatewayStatus, Lane, Record, RunningModel, StationBirth, UplinkBatch};
+pub use uplink::{
+    BudgetStatus, GatewayStatus, Lane, LaneStatus, LinkStatus, Record, RunningModel, StationBirth, UplinkBatch,
+    UplinkStatus,
+};
 
 /// The generated protobuf messages. Only this crate sees them; the others use the checked types.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

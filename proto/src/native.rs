@@ -187,52 +187,7 @@ impl Batch {
     /// # Errors
     /// When a value cannot be sent, a channel has two readings at a time, or the batch is too large.
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
-        if self.readings.len() > MAX_READINGS {
-            return Err(EncodeError::TooLarge);
-        }
-        let mut times: Vec<Timestamp> = self.readings.iter().map(|r| r.time).collect();
-        times.sort_unstable();
-        times.dedup();
-        let base = times.first().copied().unwrap_or_default();
-        let mut before = base;
-        let mut steps_ms = Vec::with_capacity(times.len());
-        for time in &times {
-            steps_ms.push(u32::try_from(time.millis_since(before)).map_err(|_| EncodeError::TooLarge)?);
-            before = *time;
-        }
-
-        let mut by_channel: BTreeMap<Channel, Vec<&Reading>> = BTreeMap::new();
-        for reading in &self.readings {
-            by_channel.entry(reading.channel).or_default().push(reading);
-        }
-        if by_channel.len() > MAX_CHANNELS {
-            return Err(EncodeError::TooLarge);
-        }
-        let mut columns = Vec::with_capacity(by_channel.len());
-        for (channel, mut readings) in by_channel {
-            readings.sort_by_key(|r| r.time);
-            let decimals = channel.quantity.wire_decimals();
-            let mut values = Vec::with_capacity(readings.len());
-            let mut samples = Vec::with_capacity(readings.len());
-            let (mut value_before, mut next_sample) = (0, 0);
-            for reading in readings {
-                let &Reading { time, value, .. } = reading;
-                let integer = to_integer(value, decimals).ok_or(EncodeError::Value { channel, time, value })?;
-                values.push(integer - value_before);
-                value_before = integer;
-                let sample = times.binary_search(&time).unwrap_or(0) + 1;
-                let step =
-                    sample.checked_sub(next_sample).filter(|s| *s > 0).ok_or(EncodeError::Twice { channel, time })?;
-                samples.push(step as u32);
-                next_sample = sample;
-            }
-            if samples.len() == times.len() {
-                samples.clear();
-            }
-            columns.push(wire::Column { channel: channel.code(), decimals: u32::from(decimals), values, samples });
-        }
-        let data =
-            wire::Data { boot: self.boot, sequence: self.sequence, base_time_ms: base.as_millis(), steps_ms, columns };
+        let data = wire::Data { boot: self.boot, sequence: self.sequence, ..pack(&self.readings)? };
         Ok(data.encode_to_vec())
     }
 
@@ -245,34 +200,89 @@ impl Batch {
         if data.sequence == 0 {
             return Err(DecodeError::value("sequence", 0));
         }
-        at_most("channels", data.columns.len(), MAX_CHANNELS)?;
-        at_most("samples", data.steps_ms.len(), MAX_READINGS)?;
-        at_most("readings", data.columns.iter().map(|c| c.values.len()).sum(), MAX_READINGS)?;
-
-        let mut time_ms = data.base_time_ms;
-        let mut times = Vec::with_capacity(data.steps_ms.len());
-        for (sample, step) in data.steps_ms.iter().enumerate() {
-            if sample > 0 && *step == 0 {
-                return Err(DecodeError::value("steps_ms", 0));
-            }
-            time_ms = time_ms.checked_add(i64::from(*step)).ok_or_else(|| DecodeError::value("steps_ms", step))?;
-            times.push(decode::time("steps_ms", time_ms)?);
-        }
-
-        let mut readings = Vec::with_capacity(data.columns.iter().map(|c| c.values.len()).sum());
-        let mut seen = Vec::with_capacity(data.columns.len());
-        for column in &data.columns {
-            let channel = Channel::from_code(column.channel)?;
-            seen.push(channel);
-            read_column(channel, column, &times, &mut readings)?;
-        }
-        seen.sort_unstable();
-        if let Some(twice) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(DecodeError::value("columns", format!("{} twice", twice[0])));
-        }
-        readings.sort_by_key(|r| (r.time, r.channel));
+        let readings = unpack(&data)?;
         Ok(Self { boot: data.boot, sequence: data.sequence, readings })
     }
+}
+
+/// Readings by column: times once, and each channel's values as steps of integers. Boot and sequence are left at 0.
+pub(crate) fn pack(readings: &[Reading]) -> Result<wire::Data, EncodeError> {
+    if readings.len() > MAX_READINGS {
+        return Err(EncodeError::TooLarge);
+    }
+    let mut times: Vec<Timestamp> = readings.iter().map(|r| r.time).collect();
+    times.sort_unstable();
+    times.dedup();
+    let base = times.first().copied().unwrap_or_default();
+    let mut before = base;
+    let mut steps_ms = Vec::with_capacity(times.len());
+    for time in &times {
+        steps_ms.push(u32::try_from(time.millis_since(before)).map_err(|_| EncodeError::TooLarge)?);
+        before = *time;
+    }
+
+    let mut by_channel: BTreeMap<Channel, Vec<&Reading>> = BTreeMap::new();
+    for reading in readings {
+        by_channel.entry(reading.channel).or_default().push(reading);
+    }
+    if by_channel.len() > MAX_CHANNELS {
+        return Err(EncodeError::TooLarge);
+    }
+    let mut columns = Vec::with_capacity(by_channel.len());
+    for (channel, mut readings) in by_channel {
+        readings.sort_by_key(|r| r.time);
+        let decimals = channel.quantity.wire_decimals();
+        let mut values = Vec::with_capacity(readings.len());
+        let mut samples = Vec::with_capacity(readings.len());
+        let (mut value_before, mut next_sample) = (0, 0);
+        for reading in readings {
+            let &Reading { time, value, .. } = reading;
+            let integer = to_integer(value, decimals).ok_or(EncodeError::Value { channel, time, value })?;
+            values.push(integer - value_before);
+            value_before = integer;
+            let sample = times.binary_search(&time).unwrap_or(0) + 1;
+            let step =
+                sample.checked_sub(next_sample).filter(|s| *s > 0).ok_or(EncodeError::Twice { channel, time })?;
+            samples.push(step as u32);
+            next_sample = sample;
+        }
+        if samples.len() == times.len() {
+            samples.clear();
+        }
+        columns.push(wire::Column { channel: channel.code(), decimals: u32::from(decimals), values, samples });
+    }
+    Ok(wire::Data { boot: 0, sequence: 0, base_time_ms: base.as_millis(), steps_ms, columns })
+}
+
+/// The readings of columns, by time and then by channel.
+pub(crate) fn unpack(data: &wire::Data) -> Result<Vec<Reading>, DecodeError> {
+    at_most("channels", data.columns.len(), MAX_CHANNELS)?;
+    at_most("samples", data.steps_ms.len(), MAX_READINGS)?;
+    at_most("readings", data.columns.iter().map(|c| c.values.len()).sum(), MAX_READINGS)?;
+
+    let mut time_ms = data.base_time_ms;
+    let mut times = Vec::with_capacity(data.steps_ms.len());
+    for (sample, step) in data.steps_ms.iter().enumerate() {
+        if sample > 0 && *step == 0 {
+            return Err(DecodeError::value("steps_ms", 0));
+        }
+        time_ms = time_ms.checked_add(i64::from(*step)).ok_or_else(|| DecodeError::value("steps_ms", step))?;
+        times.push(decode::time("steps_ms", time_ms)?);
+    }
+
+    let mut readings = Vec::with_capacity(data.columns.iter().map(|c| c.values.len()).sum());
+    let mut seen = Vec::with_capacity(data.columns.len());
+    for column in &data.columns {
+        let channel = Channel::from_code(column.channel)?;
+        seen.push(channel);
+        read_column(channel, column, &times, &mut readings)?;
+    }
+    seen.sort_unstable();
+    if let Some(twice) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(DecodeError::value("columns", format!("{} twice", twice[0])));
+    }
+    readings.sort_by_key(|r| (r.time, r.channel));
+    Ok(readings)
 }
 
 fn read_column(

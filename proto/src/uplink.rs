@@ -10,6 +10,7 @@ use crate::alert::Alert;
 use crate::decode::{self, DecodeError, at_most, message};
 use crate::id::{FarmId, GatewayId, StationId};
 use crate::native::Birth;
+use crate::raw::RawReadings;
 use crate::time::Timestamp;
 use crate::update::UpdateStatus;
 use crate::wire;
@@ -21,21 +22,25 @@ pub const MAX_COMPRESSED: usize = 1 << 20;
 /// The largest batch once decompressed, in bytes.
 pub const MAX_DECOMPRESSED: usize = 16 << 20;
 
-/// A queue to the cloud with a sequence of its own. The earlier goes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A queue to the cloud with a sequence of its own. Its number is what goes over the wire, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {
     /// Changes of alerts.
-    Alerts,
+    Alerts = 0,
     /// Births of stations.
-    Births,
+    Births = 1,
     /// Closed and amended windows.
-    Aggregates,
+    Aggregates = 2,
+    /// What was decided.
+    Decisions = 3,
+    /// What can wait: windows that waited too long to be live, and raw readings.
+    Backfill = 4,
 }
 
 impl Lane {
-    /// Every lane, by priority.
-    pub const ALL: [Self; 3] = [Self::Alerts, Self::Births, Self::Aggregates];
+    /// Every lane, by priority: the earlier goes first.
+    pub const ALL: [Self; 5] = [Self::Alerts, Self::Decisions, Self::Births, Self::Aggregates, Self::Backfill];
 
     /// Its name in tables, metrics and the API.
     #[must_use]
@@ -44,7 +49,40 @@ impl Lane {
             Self::Alerts => "alerts",
             Self::Births => "births",
             Self::Aggregates => "aggregates",
+            Self::Decisions => "decisions",
+            Self::Backfill => "backfill",
         }
+    }
+
+    /// Its place in [`ALL`](Self::ALL).
+    #[must_use]
+    pub const fn priority(self) -> usize {
+        match self {
+            Self::Alerts => 0,
+            Self::Decisions => 1,
+            Self::Births => 2,
+            Self::Aggregates => 3,
+            Self::Backfill => 4,
+        }
+    }
+
+    /// Whether a record may go by it: each by its own lane, and windows by the back-fill too.
+    #[must_use]
+    pub fn takes(self, record: &Record) -> bool {
+        record.lane() == self || (self == Self::Backfill && matches!(record, Record::Window(_)))
+    }
+}
+
+impl PartialOrd for Lane {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By priority.
+impl Ord for Lane {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.priority().cmp(&other.priority())
     }
 }
 
@@ -68,6 +106,8 @@ pub enum Record {
     Window(Window),
     /// A station's birth.
     Birth(StationBirth),
+    /// Raw readings.
+    Raw(RawReadings),
 }
 
 impl Record {
@@ -78,6 +118,7 @@ impl Record {
             Self::Alert(_) => Lane::Alerts,
             Self::Window(_) => Lane::Aggregates,
             Self::Birth(_) => Lane::Births,
+            Self::Raw(_) => Lane::Backfill,
         }
     }
 
@@ -104,6 +145,7 @@ impl Record {
                 at_ms: birth.at.as_millis(),
                 birth: Some(birth.birth.to_wire()),
             }),
+            Self::Raw(raw) => wire::record::Record::Raw(raw.to_wire()),
         };
         wire::Record { record: Some(record) }
     }
@@ -117,6 +159,7 @@ impl Record {
                 at: decode::time("at_ms", birth.at_ms)?,
                 birth: Birth::from_wire(birth.birth.ok_or(DecodeError::Missing { field: "birth" })?)?,
             }),
+            wire::record::Record::Raw(raw) => Self::Raw(RawReadings::from_wire(raw)?),
         })
     }
 }
@@ -128,7 +171,10 @@ pub struct UplinkBatch {
     pub farm: FarmId,
     /// The gateway.
     pub gateway: GatewayId,
-    /// The lane; every record is of it.
+    /// Which store counts the lane's records: a random number made with it, below 2^63; 0 when it has none. Another store
+    /// counts anew, so what one has sent says nothing of the other.
+    pub store: u64,
+    /// The lane; it takes every record.
     pub lane: Lane,
     /// The sequence of the first record, from 1.
     pub first: u64,
@@ -143,6 +189,7 @@ impl UplinkBatch {
         wire::UplinkBatch {
             farm: self.farm.to_string(),
             gateway: self.gateway.to_string(),
+            store: self.store,
             lane: self.lane as u32,
             first: self.first,
             records: self.records.iter().map(Record::to_wire).collect(),
@@ -156,7 +203,7 @@ impl UplinkBatch {
     /// When it is no batch, a field holds what it may not, or a record is of another lane.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let batch: wire::UplinkBatch = message("uplink batch", bytes)?;
-        let lane = usize::try_from(batch.lane).ok().and_then(|l| Lane::ALL.get(l)).copied();
+        let lane = Lane::ALL.into_iter().find(|lane| *lane as u32 == batch.lane);
         let lane = lane.ok_or_else(|| DecodeError::value("lane", batch.lane))?;
         at_most("records", batch.records.len(), MAX_RECORDS)?;
         if batch.records.is_empty() {
@@ -166,8 +213,11 @@ impl UplinkBatch {
         if batch.first == 0 || last.is_none_or(|last| i64::try_from(last).is_err()) {
             return Err(DecodeError::value("first", batch.first));
         }
+        if i64::try_from(batch.store).is_err() {
+            return Err(DecodeError::value("store", batch.store));
+        }
         let records = batch.records.into_iter().map(Record::from_wire).collect::<Result<Vec<_>, _>>()?;
-        if let Some(other) = records.iter().find(|r| r.lane() != lane) {
+        if let Some(other) = records.iter().find(|r| !lane.takes(r)) {
             return Err(DecodeError::value(
                 "records",
                 format!("one of lane {} in a batch of {}", other.lane().name(), lane.name()),
@@ -176,6 +226,7 @@ impl UplinkBatch {
         Ok(Self {
             farm: batch.farm.parse().map_err(|e| DecodeError::value("farm", e))?,
             gateway: batch.gateway.parse().map_err(|e| DecodeError::value("gateway", e))?,
+            store: batch.store,
             lane,
             first: batch.first,
             records,
@@ -229,7 +280,69 @@ pub struct GatewayStatus {
     pub readings: u64,
     /// Readings and messages refused since the gateway was set up, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// What waits in each lane, how the link is and what it may carry; an older gateway says nothing.
+    #[serde(default)]
+    pub uplink: UplinkStatus,
     /// How its models come and go; a gateway that takes no updates says nothing.
     #[serde(default)]
     pub update: UpdateStatus,
+}
+
+/// What waits for the cloud, and how the way to it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    /// By lane.
+    #[serde(default)]
+    pub lanes: BTreeMap<String, LaneStatus>,
+    /// The link; none without a cloud.
+    #[serde(default)]
+    pub link: Option<LinkStatus>,
+    /// What the link may carry; none when it may carry anything.
+    #[serde(default)]
+    pub budget: Option<BudgetStatus>,
+}
+
+/// What waits in a lane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneStatus {
+    /// Records that wait.
+    pub records: u64,
+    /// When the oldest of them was made, in farm time.
+    #[serde(default)]
+    pub oldest: Option<Timestamp>,
+    /// Records that the cloud refused for good, since the gateway was started.
+    #[serde(default)]
+    pub refused: u64,
+}
+
+/// The way to the cloud, as the gateway sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// Whether the last request was answered as it should be.
+    pub up: bool,
+    /// Since when it is so, in farm time.
+    pub since: Timestamp,
+    /// When a request last went well, in farm time; none since the gateway was started.
+    #[serde(default)]
+    pub last_success: Option<Timestamp>,
+    /// What last went wrong, in words.
+    #[serde(default)]
+    pub last_error: Option<String>,
+    /// When that was, in farm time.
+    #[serde(default)]
+    pub last_error_at: Option<Timestamp>,
+    /// Bytes that went over the link in both directions since the gateway was started, headers estimated.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+/// What the link may carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetStatus {
+    /// Bytes of an hour.
+    pub bytes_per_hour: u64,
+    /// Bytes that may go at once when little went before.
+    pub burst_bytes: u64,
+    /// Bytes that may go now.
+    pub available: u64,
 }

@@ -10,7 +10,8 @@ use proto::assignment::{Assignment, Assignments, MAX_SHADOW_S};
 use proto::manifest::{Feature, Golden, Input, Limits, Output, Statistic, Task};
 use proto::{
     Ack, Aggregate, Alert, AlertKind, Batch, Birth, Channel, Command, CommandMessage, Driver, Lane, Manifest, Quantity,
-    Reading, Record, RejectReason, Rejected, StationBirth, StationId, Stats, Status, Timestamp, UplinkBatch, Window,
+    RawReadings, Reading, Record, RejectReason, Rejected, StationBirth, StationId, Stats, Status, Timestamp,
+    UplinkBatch, Window,
 };
 
 fn quantity() -> impl Strategy<Value = Quantity> {
@@ -138,17 +139,24 @@ fn alert() -> impl Strategy<Value = Alert> {
 
 fn uplink() -> impl Strategy<Value = UplinkBatch> {
     let births = (id(), time(), birth()).prop_map(|(station, at, birth)| StationBirth { station, at, birth });
+    let readings = vec(
+        (channel(), time(), prop_oneof![-100.0..100.0_f64, (-9_999..9_999_i32).prop_map(|n| f64::from(n) / 100.0)]),
+        1..20,
+    );
+    let raw = (id(), readings).prop_map(|(station, readings)| {
+        RawReadings::new(
+            station,
+            readings.into_iter().map(|(channel, time, value)| Reading { channel, time, value }).collect(),
+        )
+    });
     let records = prop_oneof![
         vec(alert().prop_map(Record::Alert), 1..5),
         vec(window().prop_map(Record::Window), 1..5),
         vec(births.prop_map(Record::Birth), 1..5),
+        vec(raw.prop_map(Record::Raw), 1..5),
     ];
-    (id(), id(), 1_u64..1 << 60, records).prop_map(|(farm, gateway, first, records)| UplinkBatch {
-        farm,
-        gateway,
-        lane: records[0].lane(),
-        first,
-        records,
+    (id(), id(), 0_u64..1 << 63, 1_u64..1 << 60, records).prop_map(|(farm, gateway, store, first, records)| {
+        UplinkBatch { farm, gateway, store, lane: records[0].lane(), first, records }
     })
 }
 

@@ -10,6 +10,7 @@ mod farms;
 mod models;
 pub mod parameters;
 pub mod problem;
+mod readings;
 mod session;
 mod stations;
 mod tuf;
@@ -159,6 +160,7 @@ pub fn router() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(stations::stations))
         .routes(routes!(stations::station))
         .routes(routes!(stations::series))
+        .routes(routes!(readings::readings))
         .routes(routes!(stations::sparklines))
         .routes(routes!(alerts::alerts))
         .routes(routes!(events::events))

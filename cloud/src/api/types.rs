@@ -335,6 +335,24 @@ pub struct ChannelSeries {
     pub rejected_max: Vec<Option<f64>>,
 }
 
+/// A channel's raw readings as columns of one length, by time and then by value.
+#[derive(Serialize, ToSchema)]
+pub struct ReadingPage {
+    /// The channel: quantity and level.
+    #[schema(value_type = String, example = "soil_moisture_20cm")]
+    pub channel: Channel,
+    /// The quantity's unit, UCUM.
+    #[schema(example = "m3/m3")]
+    pub unit: String,
+    /// When each was taken, milliseconds since 1970-01-01T00:00:00Z.
+    pub time_ms: Vec<i64>,
+    /// What each said.
+    pub value: Vec<f64>,
+    /// What to give as `cursor` for the next page; null on the last.
+    #[schema(required)]
+    pub next: Option<String>,
+}
+
 /// What an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -479,8 +497,67 @@ pub struct GatewayStatus {
     pub readings: u64,
     /// Readings that it has rejected, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// What waits for the cloud, and how the way to it is.
+    pub uplink: UplinkStatus,
     /// How its models come and go.
     pub update: UpdateStatus,
+}
+
+/// What waits for the cloud, and how the way to it is.
+#[derive(Serialize, ToSchema)]
+pub struct UplinkStatus {
+    /// By lane; empty from an older gateway.
+    pub lanes: BTreeMap<String, LaneStatus>,
+    /// The link; null from an older gateway.
+    #[schema(required)]
+    pub link: Option<LinkStatus>,
+    /// What the link may carry; null when it may carry anything.
+    #[schema(required)]
+    pub budget: Option<BudgetStatus>,
+}
+
+/// What waits in a lane.
+#[derive(Serialize, ToSchema)]
+pub struct LaneStatus {
+    /// Records that wait.
+    pub records: u64,
+    /// When the oldest of them was made, in farm time.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub oldest: Option<Timestamp>,
+    /// Records that the cloud refused for good, since the gateway was started.
+    pub refused: u64,
+}
+
+/// The way to the cloud, as the gateway sees it.
+#[derive(Serialize, ToSchema)]
+pub struct LinkStatus {
+    /// Whether the last request was answered as it should be.
+    pub up: bool,
+    /// Since when it is so, in farm time.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// When a request last went well, in farm time.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub last_success: Option<Timestamp>,
+    /// What last went wrong, in words; null when nothing has since the gateway was started.
+    #[schema(required)]
+    pub last_error: Option<String>,
+    /// When that was, in farm time.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub last_error_at: Option<Timestamp>,
+    /// Bytes that went over the link in both directions since the gateway was started, headers estimated.
+    pub bytes: u64,
+}
+
+/// What the link may carry.
+#[derive(Serialize, ToSchema)]
+pub struct BudgetStatus {
+    /// Bytes of an hour.
+    pub bytes_per_hour: u64,
+    /// Bytes that may go at once when little went before.
+    pub burst_bytes: u64,
+    /// Bytes that may go now.
+    pub available: u64,
 }
 
 /// A model that a gateway runs.

@@ -26,7 +26,7 @@ struct Body(Vec<u8>);
 /// Store a batch
 ///
 /// The body is an `UplinkBatch` in protobuf, compressed with zstd: at most 1 MiB compressed, 16 MiB decompressed and
-/// 2,000 records. What is stored already is skipped, so a batch may be sent again. Each lane of a gateway counts its
+/// 2,000 records. A batch that is stored already may be sent again. Each lane of each store of a gateway counts its
 /// records from 1 without a gap.
 #[utoipa::path(
     post,
@@ -40,7 +40,7 @@ struct Body(Vec<u8>);
         (status = 400, body = Problem, content_type = "application/problem+json", description = "The body is no batch"),
         (status = 401, body = Problem, content_type = "application/problem+json", description = "No gateway has this token"),
         (status = 403, body = Problem, content_type = "application/problem+json", description = "The batch is another gateway's"),
-        (status = 409, body = Problem, content_type = "application/problem+json", description = "Records before this batch are missing; `expected` is the sequence that comes next"),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "Records before this batch are missing, or some of it are stored and some are not; `expected` is the sequence that comes next"),
         (status = 413, body = Problem, content_type = "application/problem+json", description = "The body is too large"),
         (status = 415, body = Problem, content_type = "application/problem+json", description = "Another type or encoding"),
         (status = 422, body = Problem, content_type = "application/problem+json", description = "A record cannot be stored"),

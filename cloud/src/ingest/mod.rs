@@ -8,6 +8,7 @@
 
 pub mod alerts;
 pub mod births;
+pub mod readings;
 pub mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,12 +23,13 @@ use crate::database::{SqlTime, statements};
 use crate::registry::events;
 
 statements! {
-    /// Locks the lane's row, which is made when the lane is new. $1 farm, $2 gateway, $3 lane.
-    LOCK_LANE = "INSERT INTO uplink_progress AS p (farm_id, gateway_id, lane, sequence) VALUES ($1, $2, $3, 0)
-        ON CONFLICT (farm_id, gateway_id, lane) DO UPDATE SET sequence = p.sequence RETURNING sequence";
+    /// Locks the lane's row, which is made when the lane is new. $1 farm, $2 gateway, $3 store, $4 lane.
+    LOCK_LANE = "INSERT INTO uplink_progress AS p (farm_id, gateway_id, store_id, lane, sequence) VALUES ($1, $2, $3, $4, 0)
+        ON CONFLICT (farm_id, gateway_id, store_id, lane) DO UPDATE SET sequence = p.sequence RETURNING sequence";
 
-    /// $1 farm, $2 gateway, $3 lane, $4 sequence.
-    ADVANCE_LANE = "UPDATE uplink_progress SET sequence = $4 WHERE farm_id = $1 AND gateway_id = $2 AND lane = $3";
+    /// $1 farm, $2 gateway, $3 store, $4 lane, $5 sequence.
+    ADVANCE_LANE = "UPDATE uplink_progress SET sequence = $5
+        WHERE farm_id = $1 AND gateway_id = $2 AND store_id = $3 AND lane = $4";
 
     /// $1 farm, $2 gateway, $3 time.
     GATEWAY_SEEN = "UPDATE gateway SET last_seen = greatest(last_seen, $3) WHERE farm_id = $1 AND gateway_id = $2";
@@ -79,7 +81,8 @@ impl Refusal {
 /// Why nothing of a batch was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// Records between what is stored and this batch are missing.
+    /// Records between what is stored and this batch are missing, or it begins among what is stored and goes beyond: a store
+    /// sends a batch again as it was, so one that was set back sends other records under numbers that are taken.
     #[error("the batch begins at {first}, and {expected} comes next")]
     Gap {
         /// The batch's first sequence.
@@ -112,21 +115,26 @@ pub struct Receipt {
 /// [`IngestError`]; nothing is stored then.
 pub async fn ingest(pool: &PgPool, batch: &UplinkBatch, now: Timestamp) -> Result<Receipt, IngestError> {
     let records = Records::checked(batch, now)?;
-    if let Records::Windows(windows) = &records {
-        windows::make_partitions(pool, windows).await?;
-    }
+    records.make_partitions(pool).await?;
 
     let mut transaction = pool.begin().await?;
     let (farm, gateway, lane) = (batch.farm.as_str(), batch.gateway.as_str(), batch.lane.name());
-    let stored: i64 =
-        sqlx::query_scalar(LOCK_LANE).bind(farm).bind(gateway).bind(lane).fetch_one(&mut *transaction).await?;
+    let store = batch.store.cast_signed();
+    let stored: i64 = sqlx::query_scalar(LOCK_LANE)
+        .bind(farm)
+        .bind(gateway)
+        .bind(store)
+        .bind(lane)
+        .fetch_one(&mut *transaction)
+        .await?;
     let stored = stored.unsigned_abs();
-    if batch.first > stored + 1 {
-        return Err(IngestError::Gap { first: batch.first, expected: stored + 1 });
-    }
     let last = batch.last();
     if last <= stored {
         return Ok(Receipt { sequence: stored, records: 0, rows: 0 });
+    }
+    // A gateway that names no store gets what it always got: what is stored is skipped.
+    if batch.first > stored + 1 || (batch.store > 0 && batch.first <= stored) {
+        return Err(IngestError::Gap { first: batch.first, expected: stored + 1 });
     }
 
     let skipped = usize::try_from(stored + 1 - batch.first).unwrap_or(usize::MAX);
@@ -134,6 +142,7 @@ pub async fn ingest(pool: &PgPool, batch: &UplinkBatch, now: Timestamp) -> Resul
     sqlx::query(ADVANCE_LANE)
         .bind(farm)
         .bind(gateway)
+        .bind(store)
         .bind(lane)
         .bind(last.cast_signed())
         .execute(&mut *transaction)
@@ -150,6 +159,7 @@ enum Records<'a> {
     Windows(Vec<&'a proto::Window>),
     Alerts(Vec<&'a proto::Alert>),
     Births(Vec<&'a proto::StationBirth>),
+    Backfill(Vec<&'a Record>),
 }
 
 /// What is to be announced.
@@ -189,6 +199,28 @@ impl<'a> Records<'a> {
                 };
                 records.map(birth).collect::<Result<_, _>>().map(Self::Births)
             }
+            Lane::Decisions => Err(Refusal::new(0, "lane", batch.lane.name(), "is not taken yet")),
+            Lane::Backfill => {
+                let late = |(index, record): (usize, &'a Record)| match record {
+                    Record::Window(window) => windows::check(index, window, latest).map(|()| record),
+                    Record::Raw(raw) => readings::check(index, raw, latest).map(|()| record),
+                    _ => Err(other(index)),
+                };
+                records.map(late).collect::<Result<_, _>>().map(Self::Backfill)
+            }
+        }
+    }
+
+    /// Makes the partitions that are not there yet.
+    async fn make_partitions(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Windows(windows) => windows::make_partitions(pool, windows).await,
+            Self::Backfill(records) => {
+                let (windows, raw) = split(records);
+                windows::make_partitions(pool, &windows).await?;
+                readings::make_partitions(pool, &raw).await
+            }
+            Self::Alerts(_) | Self::Births(_) => Ok(()),
         }
     }
 
@@ -221,8 +253,27 @@ impl<'a> Records<'a> {
                 let rows = births::store(connection, farm, births).await?;
                 Ok((rows, News::of(ChangeKind::Births, heard, births.iter().map(|birth| birth.at))))
             }
+            Self::Backfill(records) => {
+                let (windows, raw) = split(&records[skipped..]);
+                let of_windows = windows.iter().map(|window| (&window.station, window.end()));
+                let of_raw = raw.iter().filter_map(|raw| Some((&raw.station, raw.readings.last()?.time)));
+                let times: Vec<_> = of_windows.chain(of_raw).collect();
+                // Stations in one order for all that lock them: at once, and not windows first.
+                let heard = heard(times.iter().map(|(station, at)| (*station, Some(*at))));
+                hear(connection, farm, &heard).await?;
+                let rows =
+                    windows::store(connection, farm, &windows).await? + readings::store(connection, farm, &raw).await?;
+                Ok((rows, News::of(ChangeKind::Aggregates, heard, times.into_iter().map(|(_, at)| at))))
+            }
         }
     }
+}
+
+/// The windows and the raw readings among some records.
+fn split<'a>(records: &[&'a Record]) -> (Vec<&'a proto::Window>, Vec<&'a proto::RawReadings>) {
+    let windows = records.iter().filter_map(|r| if let Record::Window(window) = r { Some(window) } else { None });
+    let raw = records.iter().filter_map(|r| if let Record::Raw(raw) = r { Some(raw) } else { None });
+    (windows.collect(), raw.collect())
 }
 
 impl<'a> News<'a> {

@@ -86,6 +86,7 @@ fn runs(version: &str, previous: Option<&str>, since: Timestamp) -> GatewayStatu
         connected: 1,
         backlog: [].into(),
         backlog_oldest: None,
+        uplink: proto::UplinkStatus::default(),
         disk_bytes: 0,
         readings: 0,
         rejected: [].into(),

@@ -4,6 +4,7 @@
 mod amended;
 mod answers;
 mod assignments;
+mod backfill;
 mod events;
 mod hostile;
 mod ingest;

@@ -25,6 +25,7 @@ fn status(update: UpdateStatus) -> GatewayStatus {
         connected: 0,
         backlog: [].into(),
         backlog_oldest: None,
+        uplink: proto::UplinkStatus::default(),
         disk_bytes: 0,
         readings: 0,
         rejected: [].into(),

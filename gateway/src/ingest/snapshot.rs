@@ -51,6 +51,7 @@ impl Snapshot {
             connected: 0,
             backlog: BTreeMap::new(),
             backlog_oldest: None,
+            uplink: proto::UplinkStatus::default(),
             disk_bytes: 0,
             readings: counters.get("readings").copied().unwrap_or(0),
             rejected: rejected(&counters),

@@ -214,8 +214,16 @@ impl Cloud {
     }
 }
 
-const TABLES: [&str; 7] =
-    ["station", "uplink_progress", "aggregate", "aggregate_hourly", "aggregate_daily", "latest_value", "alert"];
+const TABLES: [&str; 8] = [
+    "reading",
+    "station",
+    "uplink_progress",
+    "aggregate",
+    "aggregate_hourly",
+    "aggregate_daily",
+    "latest_value",
+    "alert",
+];
 
 /// Status and JSON of an answer; null when it has no body.
 pub async fn answer(response: Response) -> (StatusCode, Value) {

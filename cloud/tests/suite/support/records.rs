@@ -104,7 +104,7 @@ pub fn birth(station: &str, at: &str, field: Option<&str>) -> StationBirth {
 /// A batch of the farm "fallon" and its gateway "g1".
 pub fn batch(first: u64, records: Vec<Record>) -> UplinkBatch {
     let lane = records.first().map_or(Lane::Aggregates, Record::lane);
-    UplinkBatch { farm: "fallon".parse().unwrap(), gateway: "g1".parse().unwrap(), lane, first, records }
+    UplinkBatch { farm: "fallon".parse().unwrap(), gateway: "g1".parse().unwrap(), store: 7, lane, first, records }
 }
 
 /// A batch of windows.
