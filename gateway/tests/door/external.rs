@@ -332,10 +332,8 @@ async fn what_the_gateway_says_about_itself_is_retained_and_its_will_says_that_i
     client.try_subscribe("spBv1.0/STATE/g1", QoS::AtLeastOnce).unwrap();
     let mut told = async |expected: &bytes::Bytes| loop {
         let event = within("a state", events.poll()).await.unwrap();
-        if let Event::Incoming(Incoming::Publish(publish)) = event {
-            if publish.payload == *expected {
-                return;
-            }
+        if matches!(event, Event::Incoming(Incoming::Publish(publish)) if publish.payload == *expected) {
+            return;
         }
     };
     told(&state.online).await;
