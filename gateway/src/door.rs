@@ -288,9 +288,34 @@ async fn serve(admission: Admission, stream: TcpStream, tls: Option<TlsAcceptor>
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY cannot be set");
     }
+    // The handshake's future is soon over and large, and a future keeps room for its largest part: so it is boxed.
     match tls {
-        None => handshake::plain(&shared, stream, admission.address).await,
-        Some(acceptor) => handshake::tls(&shared, stream, &acceptor).await,
+        None => {
+            if let Some(connection) = Box::pin(handshake::plain(&shared, stream, admission.address)).await {
+                connection.run().await;
+            }
+        }
+        Some(acceptor) => {
+            if let Some(connection) = Box::pin(handshake::tls(&shared, stream, &acceptor)).await {
+                connection.run().await;
+            }
+        }
     }
     drop(admission);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Ten thousand stations wait in as many of these.
+    #[test]
+    fn a_connection_is_small() {
+        let bytes = size_of_future(serve) + size_of::<connection::Connection<TcpStream>>();
+        assert!(bytes <= 2_048, "{bytes} bytes");
+    }
 }

@@ -142,6 +142,9 @@ pub(crate) struct Connection<S> {
     filters: Vec<(String, bool)>,
     watching: Option<Watching>,
     pending: VecDeque<PendingSubscribe>,
+    /// When something was read last.
+    read_at: Instant,
+    /// When a whole packet was read last: a byte now and then is no sign of life (MQTT 3.1.1, 3.1.2.10).
     last_heard: Instant,
     /// The client has sent more than its rate: until when it is not read from.
     paused_until: Option<Instant>,
@@ -154,9 +157,11 @@ pub(crate) struct Connection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// A connection whose CONNECT has been read; `frames` may hold what came with it, `out` holds its CONNACK.
-    pub fn new(shared: Arc<Shared>, session: Session, socket: S, frames: Frames, out: BytesMut) -> Self {
+    ///
+    /// Boxed, because a future keeps room for what is moved into it twice.
+    pub fn new(shared: Arc<Shared>, session: Session, socket: S, frames: Frames, out: BytesMut) -> Box<Self> {
         let now = Instant::now();
-        Self {
+        Box::new(Self {
             shared,
             session,
             socket,
@@ -171,16 +176,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             filters: Vec::new(),
             watching: None,
             pending: VecDeque::new(),
+            read_at: now,
             last_heard: now,
             paused_until: None,
             stuck_since: None,
             next_link_ping: now + FAR,
             drain_until: None,
-        }
+        })
     }
 
     /// Serves the client to its end.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         let end = match self.serve().await {
             Ok(never) => match never {},
             Err(end) => end,
@@ -287,7 +293,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     }
                     self.stuck_since = None;
                     if reading {
-                        self.last_heard = Instant::now();
+                        self.read_at = Instant::now();
                     }
                 }
                 permit = shared.deliveries.reserve(), if self.blocked.is_some() => {

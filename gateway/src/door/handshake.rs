@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, info};
 
 use super::Shared;
@@ -33,24 +34,35 @@ const MAX_CLIENT_ID_BYTES: usize = 128;
 /// Time for the refused to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A plain connection.
-pub(crate) async fn plain(shared: &Arc<Shared>, stream: TcpStream, address: IpAddr) {
-    connect(shared, stream, Proof::Password(address), Instant::now() + shared.handshake_timeout).await;
+/// A plain connection, if it is let in.
+pub(crate) async fn plain(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    address: IpAddr,
+) -> Option<Box<Connection<TcpStream>>> {
+    connect(shared, stream, Proof::Password(address), Instant::now() + shared.handshake_timeout).await
 }
 
-/// A TLS connection. The certificate's name is the client's.
-pub(crate) async fn tls(shared: &Arc<Shared>, stream: TcpStream, acceptor: &TlsAcceptor) {
+/// A TLS connection, if it is let in. The certificate's name is the client's.
+pub(crate) async fn tls(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+) -> Option<Box<Connection<TlsStream<TcpStream>>>> {
     let until = Instant::now() + shared.handshake_timeout;
     let accepted = tokio::select! {
-        () = shared.shutdown.cancelled() => return,
-        // Boxed, because it is large and soon over, and a connection's task keeps room for its largest part.
-        accepted = Box::pin(timeout_at(until, acceptor.accept(stream))) => accepted,
+        () = shared.shutdown.cancelled() => return None,
+        accepted = timeout_at(until, acceptor.accept(stream)) => accepted,
     };
     match accepted {
-        Err(_) => count(&shared.metrics.handshake_timeouts),
+        Err(_) => {
+            count(&shared.metrics.handshake_timeouts);
+            None
+        }
         Ok(Err(error)) => {
             debug!(%error, "TLS handshake failed");
             count(&shared.metrics.connections_refused_tls);
+            None
         }
         Ok(Ok(stream)) => {
             let certificates = stream.get_ref().1.peer_certificates();
@@ -60,6 +72,7 @@ pub(crate) async fn tls(shared: &Arc<Shared>, stream: TcpStream, acceptor: &TlsA
                 None => {
                     debug!("a client certificate without a name that a client can have");
                     count(&shared.metrics.connections_refused_certificate_name);
+                    None
                 }
             }
         }
@@ -74,21 +87,24 @@ enum Proof {
     Certificate(String),
 }
 
-/// Reads the CONNECT, answers it, and serves the client if it is let in.
-async fn connect<S>(shared: &Arc<Shared>, mut socket: S, proof: Proof, until: Instant)
+/// Reads the CONNECT and answers it, or has the connection answer it if the client is let in.
+async fn connect<S>(shared: &Arc<Shared>, mut socket: S, proof: Proof, until: Instant) -> Option<Box<Connection<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let metrics = &shared.metrics;
     let mut frames = Frames::new(MAX_CONNECT_BYTES);
     let first = tokio::select! {
-        () = shared.shutdown.cancelled() => return,
+        () = shared.shutdown.cancelled() => return None,
         first = timeout_at(until, first_frame(&mut socket, &mut frames)) => first,
     };
     let frame = match first {
-        Err(_) => return count(&metrics.handshake_timeouts),
-        Ok(None) => return count(&metrics.connections_refused_not_mqtt),
         Ok(Some(frame)) => frame,
+        missing => {
+            let timeout = missing.is_err();
+            count(if timeout { &metrics.handshake_timeouts } else { &metrics.connections_refused_not_mqtt });
+            return None;
+        }
     };
     let mut answer = BytesMut::new();
     let level = frame.protocol().map_or(0, |(_, level)| level);
@@ -107,7 +123,7 @@ where
             shared.clients.enter(&session.key, Arc::clone(&session.peer));
             debug!(client = %session.name, level, "let in");
             frames.set_max_frame(shared.max_frame());
-            Connection::new(Arc::clone(shared), session, socket, frames, answer).run().await;
+            Some(Connection::new(Arc::clone(shared), session, socket, frames, answer))
         }
         Err(refused) => {
             refused.count(shared);
@@ -123,6 +139,7 @@ where
                 socket.shutdown().await
             };
             let _ = timeout(FAREWELL, farewell).await;
+            None
         }
     }
 }

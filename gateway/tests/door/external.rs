@@ -351,3 +351,19 @@ async fn what_the_gateway_says_about_itself_is_retained_and_its_will_says_that_i
     told(&state.offline).await;
     within("the end", task).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_large_message_comes_through() {
+    let broker = Broker::start("allow_anonymous true").await;
+    let mut way = Way::open(&broker.config(), 10).await;
+    way.connected().await;
+    let mut options = MqttOptions::new("n1", "127.0.0.1", broker.port);
+    options.set_max_packet_size(1 << 20, 1 << 20);
+    let (station, mut events) = AsyncClient::new(options, 10);
+    station.try_publish("tilth/v1/f/n1/data", QoS::AtLeastOnce, false, vec![7; 200_000]).unwrap();
+    tokio::spawn(async move { while events.poll().await.is_ok() {} });
+    let delivery = way.next().await;
+    assert_eq!(delivery.payload.len(), 200_000);
+    delivery.ticket.commit();
+    until("the acknowledgement", || read(&way.metrics.pubacks) == 1).await;
+}

@@ -29,6 +29,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let Some(frame) = self.frames.next()? else {
                 break;
             };
+            self.last_heard = self.last_heard.max(self.read_at);
             self.take_packet(&frame)?;
             // A subscriber answers as often as it is written to.
             if frame.bytes[0] != PUBACK {
@@ -43,7 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let (rate, opened) = (&self.shared.client_rate, self.shared.opened);
         let mut spent = self.session.peer.spent();
         // The time of the last read is good enough while there is something left, and costs no look at the clock.
-        if spent.charge(rate, self.last_heard - opened, bytes).is_some() {
+        if spent.charge(rate, self.read_at - opened, bytes).is_some() {
             let wait = spent.wait(rate, opened.elapsed());
             drop(spent);
             self.pause(wait);
