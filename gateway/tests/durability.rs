@@ -1,0 +1,279 @@
+//! `kill -9` a hundred times while real MQTT clients publish as fast as they are acknowledged: what was acknowledged is in
+//! the raw store once, and windows and alerts are those of a gateway that was never killed.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use gateway::store::{Cursor, Store};
+use proto::{Alert, Batch, Birth, Channel, Lane, Quantity, Reading, Record, StationId, Timestamp, Window};
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, Outgoing, QoS};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+/// Nothing in these tests takes as long on any machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+const STATIONS: usize = 4;
+const BATCHES: u64 = 280;
+const KILLS: u32 = 100;
+/// How far one station may be ahead of another, in batches: less than detection waits for.
+const AHEAD: u64 = 2;
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn name(station: usize) -> String {
+    format!("n{station}")
+}
+
+/// A gateway's place on disk, and the process there.
+struct Gateway {
+    dir: TempDir,
+    child: Option<Child>,
+    port: Arc<AtomicU16>,
+}
+
+impl Gateway {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let mut credentials = String::new();
+        for name in (0..STATIONS).map(name) {
+            let digest: String = Sha256::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
+            credentials += &format!("[[client]]\nname = {name:?}\nrole = \"station\"\npassword_sha256 = {digest:?}\n");
+        }
+        fs::write(dir.path().join("credentials.toml"), credentials).unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let config = format!(
+            "farm = \"f\"\ngateway = \"g\"\ndata_dir = {:?}\nstatus_listen = \"127.0.0.1:0\"\nready_file = {:?}\n\
+             [door]\nlisten = \"127.0.0.1:0\"\ncredentials = {:?}\n[rules]\nspike_close_after = 6\n",
+            at("data"),
+            at("ready"),
+            at("credentials.toml")
+        );
+        fs::write(dir.path().join("gateway.toml"), config).unwrap();
+        Self { dir, child: None, port: Arc::default() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    async fn start(&mut self) {
+        let ready = self.dir.path().join("ready");
+        let _ = fs::remove_file(&ready);
+        let child = Command::new(env!("CARGO_BIN_EXE_gateway"))
+            .arg("--config")
+            .arg(self.dir.path().join("gateway.toml"))
+            .env("RUST_LOG", "off")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let child = self.child.insert(child);
+        until("the gateway is ready", || {
+            assert!(child.try_wait().unwrap().is_none(), "the gateway ended");
+            ready.exists()
+        })
+        .await;
+        let ready: BTreeMap<String, String> = serde_json::from_slice(&fs::read(&ready).unwrap()).unwrap();
+        let port = ready["mqtt"].rsplit_once(':').unwrap().1.parse().unwrap();
+        self.port.store(port, Ordering::Relaxed);
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    async fn stop(&mut self) {
+        let mut child = self.child.take().unwrap();
+        assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
+        until("the gateway has ended", || child.try_wait().unwrap().is_some()).await;
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The start of a quarter of an hour, five days ago.
+fn beginning() -> Timestamp {
+    Timestamp::from_jiff(jiff::Timestamp::now()).plus_secs(-5 * 86_400).floor_to(900)
+}
+
+/// A quarter of an hour of readings, and what is wrong with them.
+fn batch(start: Timestamp, station: usize, sequence: u64) -> Batch {
+    let mut readings = Vec::new();
+    for i in 0..3 {
+        let n = (sequence as i64 - 1) * 3 + i;
+        let time = start.plus_secs(n * 300 + station as i64);
+        let wiggle = 0.002 * ((n * (station as i64 + 3)) % 7) as f64;
+        let mut moisture = 0.2 + wiggle;
+        match (station, sequence) {
+            (0, 150..180) => moisture = 0.2,
+            (1, 100..) if sequence % 29 == 0 && i == 1 => moisture += 0.2,
+            _ => {}
+        }
+        readings.push(Reading {
+            channel: Channel::at(Quantity::SoilMoisture, 20),
+            time,
+            value: Quantity::SoilMoisture.quantise(moisture),
+        });
+        if station != 2 || !(180..200).contains(&sequence) {
+            let value = Quantity::SoilTemperature.quantise(14.0 + 3.0 * (n as f64 / 46.0).sin() + 10.0 * wiggle);
+            readings.push(Reading { channel: Channel::at(Quantity::SoilTemperature, 20), time, value });
+        }
+    }
+    Batch { boot: 1, sequence, readings }
+}
+
+/// How far each station's batches are acknowledged by PUBACK.
+type Acknowledged = Arc<Vec<AtomicU64>>;
+
+/// A station that keeps what is not acknowledged, and sends it again on each new connection.
+async fn station(number: usize, start: Timestamp, port: Arc<AtomicU16>, all: Acknowledged, over: Arc<AtomicBool>) {
+    let topic = |kind: &str| format!("tilth/v1/f/{}/{kind}", name(number));
+    let birth = Birth {
+        boot: 1,
+        firmware: "1.0".to_owned(),
+        interval_s: 300,
+        report_s: 900,
+        channels: Vec::new(),
+        field: None,
+        latitude: None,
+        longitude: None,
+    };
+    while !over.load(Ordering::Relaxed) {
+        let port = port.load(Ordering::Relaxed);
+        let mut options = MqttOptions::new(name(number), "127.0.0.1", port);
+        options.set_credentials(name(number), name(number)).set_keep_alive(Duration::from_secs(30));
+        let (client, mut events) = AsyncClient::new(options, 64);
+        client.publish(topic("birth"), QoS::AtLeastOnce, false, birth.encode()).await.unwrap();
+        let mut next = all[number].load(Ordering::Relaxed) + 1;
+        // What is in flight, by packet id: a sequence, or 0 for the birth.
+        let (mut queued, mut flying) = (VecDeque::from([0]), BTreeMap::new());
+        loop {
+            let slowest = all.iter().map(|one| one.load(Ordering::Relaxed)).min().unwrap();
+            while next <= BATCHES && next <= slowest + AHEAD && queued.len() + flying.len() < 8 {
+                let payload = batch(start, number, next).encode().unwrap();
+                client.publish(topic("data"), QoS::AtLeastOnce, false, payload).await.unwrap();
+                queued.push_back(next);
+                next += 1;
+            }
+            match tokio::time::timeout(Duration::from_millis(5), events.poll()).await {
+                Err(_) if over.load(Ordering::Relaxed) => return,
+                Err(_) | Ok(Ok(Event::Incoming(Incoming::ConnAck(_)))) => {}
+                Ok(Err(_)) => break,
+                Ok(Ok(Event::Outgoing(Outgoing::Publish(packet)))) => {
+                    flying.insert(packet, queued.pop_front().unwrap());
+                }
+                Ok(Ok(Event::Incoming(Incoming::PubAck(puback)))) => {
+                    let sequence = flying.remove(&puback.pkid).unwrap();
+                    all[number].fetch_max(sequence, Ordering::Relaxed);
+                }
+                Ok(Ok(_)) => {}
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Sends everything to a gateway that is killed so many times meanwhile.
+async fn run(start: Timestamp, kills: u32) -> Gateway {
+    let mut gateway = Gateway::new();
+    gateway.start().await;
+    let (all, over): (Acknowledged, Arc<AtomicBool>) =
+        (Arc::new((0..STATIONS).map(|_| AtomicU64::new(0)).collect()), Arc::default());
+    let stations: Vec<_> = (0..STATIONS)
+        .map(|n| tokio::spawn(station(n, start, gateway.port.clone(), all.clone(), over.clone())))
+        .collect();
+    let sum = || all.iter().map(|one| one.load(Ordering::Relaxed)).sum::<u64>();
+    let whole = STATIONS as u64 * BATCHES;
+    for kill in 1..=kills {
+        // Under load: each time something more was acknowledged, at another moment of its way.
+        let wanted = u64::from(kill) * whole / u64::from(kills + 1);
+        until("the stations are acknowledged", || sum() >= wanted).await;
+        tokio::time::sleep(Duration::from_millis(u64::from(kill * 37 % 61))).await;
+        gateway.kill();
+        let acknowledged: Vec<u64> = all.iter().map(|one| one.load(Ordering::Relaxed)).collect();
+        if kill % 10 == 0 {
+            is_stored_once(&gateway.data(), &acknowledged);
+        }
+        gateway.start().await;
+    }
+    until("everything is acknowledged", || sum() == whole).await;
+    over.store(true, Ordering::Relaxed);
+    for station in stations {
+        station.await.unwrap();
+    }
+    gateway.stop().await;
+    is_stored_once(&gateway.data(), &[BATCHES; STATIONS]);
+    gateway
+}
+
+/// Every acknowledged batch is in the raw store, and none is there twice.
+fn is_stored_once(data: &Path, acknowledged: &[u64]) {
+    let mut store = Store::open(data).unwrap();
+    let mut seen: BTreeSet<(String, u64)> = BTreeSet::new();
+    let mut cursor = Cursor { commit: 0, messages: u32::MAX };
+    while let Some((commit, messages)) = store.commit_after(cursor).unwrap() {
+        for message in messages.iter().filter(|message| message.kind == 1) {
+            let batch = Batch::decode(&message.payload).unwrap();
+            let new = seen.insert((message.station.clone(), batch.sequence));
+            assert!(new, "{} has batch {} twice", message.station, batch.sequence);
+        }
+        cursor = Cursor { commit, messages: u32::MAX };
+    }
+    for (number, acknowledged) in acknowledged.iter().enumerate() {
+        for sequence in 1..=*acknowledged {
+            assert!(seen.contains(&(name(number), sequence)), "{} has lost batch {sequence}", name(number));
+        }
+    }
+}
+
+/// What the spool holds: each window's and each alert's last revision.
+fn said(data: &Path) -> (BTreeMap<(StationId, Timestamp), Window>, BTreeMap<String, Alert>) {
+    let store = rusqlite::Connection::open(data.join("gateway.sqlite")).unwrap();
+    let mut statement = store.prepare("SELECT body FROM spool WHERE lane IN (?1, ?2) ORDER BY id").unwrap();
+    let lanes = [Lane::Alerts as i64, Lane::Aggregates as i64];
+    let bodies = statement.query_map(lanes, |row| row.get::<_, Vec<u8>>(0)).unwrap();
+    let (mut windows, mut alerts) = (BTreeMap::new(), BTreeMap::new());
+    for body in bodies {
+        match Record::decode(&body.unwrap()).unwrap() {
+            Record::Window(window) => drop(windows.insert((window.station.clone(), window.start), window)),
+            // How long a station was not heard depends on when it was killed.
+            Record::Alert(alert) if alert.kind == proto::AlertKind::Silent => {}
+            Record::Alert(alert) => drop(alerts.insert(alert.id.clone(), alert)),
+            other => panic!("{other:?}"),
+        }
+    }
+    (windows, alerts)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_a_hundred_times_under_load_a_gateway_loses_nothing_and_says_the_same() {
+    let start = beginning();
+    let never = run(start, 0).await;
+    let killed = run(start, KILLS).await;
+    let ((windows, alerts), (expected, expected_alerts)) = (said(&killed.data()), said(&never.data()));
+    assert!(expected.len() as u64 > STATIONS as u64 * (BATCHES - 4), "{} windows", expected.len());
+    assert!(expected_alerts.len() > 3, "too few alerts to compare: {expected_alerts:?}");
+    for (key, window) in &expected {
+        assert_eq!(windows.get(key), Some(window), "{key:?}");
+    }
+    assert_eq!(windows.len(), expected.len());
+    assert_eq!(alerts, expected_alerts);
+}
