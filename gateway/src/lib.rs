@@ -26,7 +26,7 @@ use crate::external::External;
 use crate::ingest::Snapshot;
 use crate::metrics::Sources;
 use crate::spool::Spool;
-use crate::store::Backlog;
+use crate::store::{Backlog, Store, StoreError};
 use crate::uplink::Uplink;
 
 pub mod bench;
@@ -59,11 +59,32 @@ pub use config::Config;
 /// How often it is counted what waits for the cloud.
 const BACKLOG: Duration = Duration::from_secs(1);
 
+/// How long the gateway rests before it starts again after damage.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Runs a gateway until `shutdown`: then the door closes, what came in is stored and acknowledged, and the rest ends.
 ///
 /// # Errors
 /// When something cannot be opened, listened on or read at the start, or a part fails while it runs.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        let result = run_once(&config, shutdown.child_token()).await;
+        match &result {
+            Err(error)
+                if !shutdown.is_cancelled()
+                    && error.downcast_ref::<StoreError>().is_some_and(StoreError::is_damage) =>
+            {
+                // The next start makes the store anew from what is good of it.
+                tracing::error!(%error, "the store is damaged: the gateway starts again");
+                Store::suspect(&config.data_dir);
+                tokio::time::sleep(AGAIN).await;
+            }
+            _ => return result,
+        }
+    }
+}
+
+async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot make data_dir {}", config.data_dir.display()))?;
     let lock = fs::File::create(config.data_dir.join("lock"))
@@ -106,7 +127,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .with_context(|| format!("cannot listen on status_listen {}", config.status_listen))?;
     let status_address = listener.local_addr()?;
     let (status, status_receiver) = watch::channel(snapshot.borrow().status.clone());
-    let (line, updater, update_status) = match updates.attach(&config)? {
+    let (line, updater, update_status) = match updates.attach(config)? {
         Some((line, updater, status)) => (Some(line), Some(updater), Some(status)),
         None => (None, None, None),
     };
@@ -215,7 +236,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         }
     }
     if result.is_ok() {
-        update::ended_well(&config)?;
+        update::ended_well(config)?;
     }
     result
 }

@@ -23,11 +23,14 @@ use crate::window::Rhythm;
 use rows::{RAW, RawRow, emitted_sum};
 use sum::Sum;
 
+mod recover;
+mod reserve;
 mod retention;
 mod rows;
 mod sources;
 mod sum;
 
+pub use reserve::Reserve;
 pub use retention::DELETE_AT_ONCE;
 
 /// The store's file in the data directory.
@@ -150,6 +153,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the disk is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+    }
+
     /// Whether it may pass by itself: a full disk, a store that another program holds.
     #[must_use]
     pub fn passes(&self) -> bool {
@@ -710,5 +719,29 @@ mod tests {
         store.commit(&group(10_000), 100, Timestamp::from_secs(0)).unwrap();
         store.connection.pragma_update(None, "user_version", LAYOUT + 1).unwrap();
         assert!(!Store::open(dir.path()).unwrap_err().passes());
+    }
+
+    #[test]
+    fn on_a_full_disk_old_readings_that_nothing_needs_make_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let now = Timestamp::from_secs(1_000_000);
+        store.connection.pragma_update(None, "max_page_count", 120).unwrap();
+        let full = (1..).find(|id| match store.commit(&group(10_000), *id, now) {
+            Ok(()) => false,
+            Err(error) => {
+                assert!(error.is_full(), "{error}");
+                true
+            }
+        });
+        let full = full.unwrap();
+        assert_eq!(store.make_room(50_000, 1).unwrap(), 0, "the windows need all of them");
+        assert!(store.commit(&group(10_000), full, now).unwrap_err().is_full());
+        let gone = store.make_room(50_000, full).unwrap();
+        assert!((4..8).contains(&gone), "{gone} commits");
+        for id in full..full + 3 {
+            store.commit(&group(10_000), id, now).unwrap();
+        }
+        assert_eq!(rows(&store).first(), Some(&(gone.cast_signed() + 1)), "the oldest went");
     }
 }

@@ -124,7 +124,7 @@ fn batch(start: Timestamp, station: usize, sequence: u64) -> Batch {
         let mut moisture = 0.2 + wiggle;
         match (station, sequence) {
             (0, 150..180) => moisture = 0.2,
-            (1, 100..) if sequence % 29 == 0 && i == 1 => moisture += 0.2,
+            (1, 100..) if sequence.is_multiple_of(29) && i == 1 => moisture += 0.2,
             _ => {}
         }
         readings.push(Reading {

@@ -39,6 +39,10 @@ const EMIT_AT_ONCE: usize = 500;
 const UNJUDGED_MS: i64 = 2 * 86_400_000;
 /// How long the way since the last emission may get that is gone again after a restart.
 const NOTE: Duration = Duration::from_secs(10);
+/// How often some of the raw store is looked at for damage.
+const SCRUB: Duration = Duration::from_secs(1);
+/// How many commits are looked at each time.
+const SCRUB_AT_ONCE: u32 = 16;
 /// The most windows and alerts that wait for the disk. With more nothing more is gone through.
 const WAITING_MOST: usize = 20_000;
 /// The most silent stations that are carried at once.
@@ -127,6 +131,7 @@ impl Analysis {
         let (config, time) = (config.clone(), config.time);
         // The replay may have carried stations on from where the store has them: the first emission says so.
         let moved = windows.heard().map(|(station, ..)| station.clone()).collect();
+        shared.counted(store.set_aside(now)?);
         let mut analysis = Self {
             config,
             time,
@@ -164,7 +169,8 @@ impl Analysis {
     /// When the store fails in a way that waiting does not heal.
     pub fn run(mut self, outbox: Outbox, mut line: Option<Line>) -> Result<(), StoreError> {
         self.clocks.connect(outbox);
-        let (mut tick, mut snapshot) = (Instant::now(), Instant::now());
+        let (mut tick, mut snapshot, mut scrub) = (Instant::now(), Instant::now(), Instant::now());
+        let mut scrubbed = 0;
         self.catch_up()?;
         let now = self.now();
         let known: Vec<StationId> = self.windows.heard().map(|(station, ..)| station.clone()).collect();
@@ -186,6 +192,10 @@ impl Analysis {
             };
             if !crowded {
                 self.catch_up()?;
+            }
+            if scrub.elapsed() >= SCRUB {
+                scrub = Instant::now();
+                scrubbed = self.scrub(scrubbed)?;
             }
             if tick.elapsed() >= TICK {
                 tick = Instant::now();
@@ -405,6 +415,14 @@ impl Analysis {
             }
         }
         Ok(())
+    }
+
+    /// Looks at some more of the raw store for damage, from `from` on, and sets aside what was found. Gives where to go on.
+    pub(super) fn scrub(&mut self, from: u64) -> Result<u64, StoreError> {
+        let next = self.store.scrub(from, SCRUB_AT_ONCE)?;
+        let counters = self.store.set_aside(self.now())?;
+        self.shared.counted(counters);
+        Ok(next.unwrap_or(0))
     }
 
     /// Makes the state for the page and the cloud anew.

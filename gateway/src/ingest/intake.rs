@@ -21,7 +21,7 @@ use crate::decode::source::{Announcement, Sources};
 use crate::decode::{self, Message, Plain};
 use crate::deduplicate::{Progress, Recent, Sent, Verdict};
 use crate::door::{Delivery, DeliveryKind, Outbox, Release, Ticket};
-use crate::store::{DELETE_AT_ONCE, Group, RawMessage, Store, StoreError, kind_code};
+use crate::store::{DELETE_AT_ONCE, Group, RawMessage, Reserve, Store, StoreError, kind_code};
 use crate::window::Origin;
 
 /// How long a group waits for more: what a PUBACK is late at most, with the sync after it.
@@ -34,6 +34,8 @@ pub const QUEUE: usize = 4_096;
 const TICK: Duration = Duration::from_millis(250);
 /// How often old raw readings are let go of.
 const TRIM: Duration = Duration::from_secs(10);
+/// How much raw readings make room at once on a full disk, bytes.
+const ROOM: u64 = 4 << 20;
 /// What is counted when the disk refuses a group.
 const FAILED: &str = "failed_commits";
 /// How often the disk is tried again after the door has closed.
@@ -45,6 +47,7 @@ pub struct Intake {
     retention: RetentionConfig,
     time: TimeScale,
     store: Store,
+    reserve: Reserve,
     progress: Progress,
     /// The plain payloads that came last.
     pub(super) recent: Recent,
@@ -74,6 +77,7 @@ impl Intake {
         recent: Recent,
         hand_over: SyncSender<Stored>,
         shared: Arc<Shared>,
+        now: Timestamp,
     ) -> Result<Self, StoreError> {
         let birth = |bytes: Vec<u8>| Birth::decode(&bytes).ok();
         let births = store
@@ -85,10 +89,13 @@ impl Intake {
         for (source, key, body) in store.source_states()? {
             sources.restore(&source, &key, &body);
         }
+        let progress = Progress::new(store.progress()?);
+        shared.counted(store.set_aside(now)?);
         Ok(Self {
             retention: config.retention,
             time: config.time,
-            progress: Progress::new(store.progress()?),
+            reserve: Reserve::open(&config.data_dir),
+            progress,
             recent,
             sources,
             births,
@@ -124,6 +131,7 @@ impl Intake {
                 self.keep(taken, outbox, || deliveries.is_closed())?;
             }
             if trim.elapsed() >= TRIM && !self.trim() {
+                self.reserve.make();
                 // With more to let go of, go on at the next chance.
                 trim = Instant::now();
             }
@@ -215,6 +223,9 @@ impl Intake {
                 Ok(()) => break,
                 Err(error) if error.passes() => {
                     tracing::error!(%error, messages = taken.group.messages.len(), "a group could not be stored; trying again");
+                    if error.is_full() {
+                        self.make_room();
+                    }
                     // It is shown at once, and kept with the group.
                     self.shared.counted([(FAILED.to_owned(), 1)].into());
                     count(&mut taken.group.counters, FAILED.to_owned(), 1);
@@ -263,6 +274,19 @@ impl Intake {
         if let Some(stored) = stored {
             // When it has ended by itself, it says why where it is joined.
             let _ = self.hand_over.try_send(stored);
+        }
+    }
+
+    /// Lets the oldest raw readings that nothing needs go, for the disk is full. The room that this takes was set aside.
+    fn make_room(&mut self) {
+        self.reserve.give_up();
+        let needed = self.shared.needed.load(Ordering::Acquire);
+        match self.store.make_room(ROOM, needed) {
+            Ok(gone) => {
+                tracing::warn!(commits = gone, "the disk is full: old readings are let go of");
+                count(&mut self.uncounted, "raw_commits_crowded_out".to_owned(), gone);
+            }
+            Err(error) => tracing::warn!(%error, "no room can be made on the disk"),
         }
     }
 

@@ -119,7 +119,8 @@ pub fn open(
     models: Vec<(Model, Option<Model>)>,
     now: Timestamp,
 ) -> Result<(Intake, Analysis, watch::Receiver<Snapshot>), StoreError> {
-    let mut store = Store::open(&config.data_dir)?;
+    // What was counted for damage is on disk, and read with all other counters.
+    let (mut store, _) = Store::open_or_recover(&config.data_dir, now)?;
     // What somebody has mapped since, or whose source is gone, is unknown no more.
     let (unmapped, settled): (Vec<_>, Vec<_>) =
         store.unmapped()?.into_iter().partition(|one| source::is_unmapped(&config.sources, &one.channel));
@@ -133,7 +134,7 @@ pub fn open(
     let (sender, receiver) = sync_channel(HAND_OVER);
     let own = store.beside()?;
     let (analysis, recent, snapshot) = Analysis::open(config, own, models, receiver, Arc::clone(&shared), now)?;
-    let intake = Intake::open(config, store, recent, sender, shared)?;
+    let intake = Intake::open(config, store, recent, sender, shared, now)?;
     Ok((intake, analysis, snapshot))
 }
 

@@ -175,3 +175,139 @@ proptest! {
         prop_assert_eq!(run(&kills), run(&[]));
     }
 }
+
+/// Every message that the raw store holds.
+fn stored(dir: &Path) -> Vec<(String, bytes::Bytes)> {
+    let mut store = Store::open(dir).unwrap();
+    let mut all = Vec::new();
+    let mut cursor = crate::store::Cursor { commit: 0, messages: u32::MAX };
+    while let Some((commit, messages)) = store.commit_after(cursor).unwrap() {
+        all.extend(messages.into_iter().map(|message| (message.station, message.payload)));
+        cursor = crate::store::Cursor { commit, messages: u32::MAX };
+    }
+    all
+}
+
+#[test]
+fn wherever_a_byte_flips_the_gateway_starts_and_says_what_that_cost() {
+    let dir = TempDir::new().unwrap();
+    fill(dir.path());
+    let now = quarter(200);
+    let open = |dir: &Path| super::open(&config(dir), vec![(model(), None)], now);
+    let mut analysis = open(dir.path()).unwrap().1;
+    analysis.catch_up().unwrap();
+    analysis.emit();
+    analysis.write().unwrap();
+    drop(analysis);
+    // Without a write-ahead log, so that every byte is in the one file.
+    let store = rusqlite::Connection::open(dir.path().join(crate::store::FILE)).unwrap();
+    let _: i64 = store.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    drop(store);
+    let good = std::fs::read(dir.path().join(crate::store::FILE)).unwrap();
+    let whole = stored(dir.path());
+    assert!(whole.len() > 900);
+
+    let (mut lost, mut pages) = (0, std::collections::BTreeSet::new());
+    for n in 0..60usize {
+        // Single bits, bytes, and pages that were never written.
+        let at = (n * 7_919_993 + n * n * 131) % good.len();
+        let mut bad = good.clone();
+        match n % 3 {
+            0 => bad[at] ^= 1 << (n % 8),
+            1 => bad[at..(at + 3).min(good.len())].fill(0xa5),
+            _ => {
+                let page = at / 4096 * 4096;
+                bad[page..page + 4096].fill(0);
+            }
+        }
+        pages.insert(at / 4096);
+        let dir = TempDir::new().unwrap();
+        std::fs::write(dir.path().join(crate::store::FILE), &bad).unwrap();
+        let (intake, mut analysis, _) = open(dir.path()).unwrap_or_else(|error| panic!("byte {at}: {error}"));
+        analysis.catch_up().unwrap();
+        let mut from = 0;
+        loop {
+            from = analysis.scrub(from).unwrap_or_else(|error| panic!("byte {at}: {error}"));
+            if from == 0 {
+                break;
+            }
+        }
+        drop(analysis);
+        let reported = intake.shared.counters().keys().any(|name| name.starts_with("refused.damaged"));
+        drop(intake);
+        let left = stored(dir.path());
+        if left != whole {
+            assert!(reported, "byte {at}: {} of {} messages are left, and nobody says so", left.len(), whole.len());
+            lost += 1;
+        }
+    }
+    assert!(lost > 3 && pages.len() > 40, "the flips hit nothing: {lost}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_thinks_may_hang_and_everything_is_acknowledged_and_nothing_is_said_otherwise() {
+    use crate::door::{Delivery, Outbox, Ticket};
+    let said = |dir: &Path| {
+        let store = rusqlite::Connection::open(dir.join(crate::store::FILE)).unwrap();
+        let mut statement = store.prepare("SELECT lane, body FROM spool ORDER BY lane, id").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<Result<Vec<(i64, Vec<u8>)>, _>>().unwrap()
+    };
+    let broker = crate::broker::Broker::start(crate::broker::BrokerConfig::default()).await.unwrap();
+    let mut results = Vec::new();
+    for hangs in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let now = quarter(200);
+        let (intake, analysis, _snapshot) = super::open(&config(dir.path()), vec![(model(), None)], now).unwrap();
+        let shared = Arc::clone(&intake.shared);
+        let (sender, queue) = tokio::sync::mpsc::channel(QUEUE);
+        let outbox = Outbox {
+            farm: Arc::new("f".parse().unwrap()),
+            clients: Arc::default(),
+            announced: Arc::default(),
+            broker: broker.clone(),
+            metrics: Arc::default(),
+            external: None,
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let to_stations = outbox.clone();
+        let intake = tokio::task::spawn_blocking(move || intake.run(queue, &to_stations, &runtime));
+        let running = |analysis: Analysis| {
+            let outbox = outbox.clone();
+            tokio::task::spawn_blocking(move || analysis.run(outbox, None))
+        };
+        // Hanging means that it takes nothing up: it begins when all is stored.
+        let (mut waiting, mut thinking) = (Some(analysis), None);
+        if !hangs {
+            thinking = waiting.take().map(&running);
+        }
+        for number in 100..170 {
+            for station in 0..STATIONS {
+                let delivery = Delivery {
+                    station: Arc::new(format!("n{station}").parse().unwrap()),
+                    kind: DeliveryKind::Data,
+                    topic: None,
+                    payload: batch(station, number).encode().unwrap().into(),
+                    packet: 1,
+                    duplicate: false,
+                    ticket: Ticket::detached(),
+                };
+                sender.send(delivery).await.unwrap();
+            }
+            // Each quarter is a group of its own: many more of them than lie between the two threads.
+            let wanted = number - 99;
+            let begun = std::time::Instant::now();
+            while shared.newest() < wanted as u64 {
+                assert!(begun.elapsed() < Duration::from_secs(60), "nothing is stored any more");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        drop(sender);
+        intake.await.unwrap().unwrap();
+        thinking = thinking.or_else(|| waiting.take().map(&running));
+        thinking.unwrap().await.unwrap().unwrap();
+        results.push(said(dir.path()));
+    }
+    assert!(results[0].len() > 5 * 60);
+    assert_eq!(results[0], results[1]);
+}

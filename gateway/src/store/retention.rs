@@ -11,6 +11,19 @@ use super::{RAW_ROW, Store, StoreError, count};
 pub const DELETE_AT_ONCE: u32 = 200;
 
 impl Store {
+    /// Lets go of the oldest raw commits that nothing needs, about `bytes` of them, for a disk that is full. Gives how many.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn make_room(&mut self, bytes: u64, needed: u64) -> Result<u64, StoreError> {
+        let held = match self.raw_bytes {
+            Some(held) => held,
+            None => self.add_up_raw()?,
+        };
+        let (gone, _) = self.trim(Timestamp::MIN, held.saturating_sub(bytes), Some(needed))?;
+        Ok(gone)
+    }
+
     /// The connection, for the spool that shares the file.
     pub(crate) fn connection(&mut self) -> &mut Connection {
         &mut self.connection

@@ -37,12 +37,21 @@ impl Store {
 
     /// Takes what was found damaged since the last call out of the tables, keeps it aside with what it cost, and counts it.
     ///
+    /// On a full disk it is done at the next call.
+    ///
     /// # Errors
-    /// When SQLite refuses.
+    /// When SQLite refuses, and it does not pass.
     pub fn set_aside(&mut self, now: Timestamp) -> Result<BTreeMap<String, u64>, StoreError> {
         if self.damages.is_empty() {
             return Ok(BTreeMap::new());
         }
+        match self.move_aside(now) {
+            Err(error) if error.passes() => Ok(BTreeMap::new()),
+            other => other,
+        }
+    }
+
+    fn move_aside(&mut self, now: Timestamp) -> Result<BTreeMap<String, u64>, StoreError> {
         let _turn = self.turn.clone();
         let _turn = _turn.take();
         let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;

@@ -1,0 +1,267 @@
+//! A store that SQLite itself cannot read any more: what can be read of it goes into a new one, the old one stays beside it,
+//! and what is missing is reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+
+use proto::{Batch, Timestamp};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+
+use super::{Cursor, FILE, Store, StoreError, Sum, count, quarantine};
+use crate::decode::json;
+
+/// Up to this size the whole file is checked at each start, bytes; of a larger one the small tables.
+const CHECK_WHOLE: u64 = 64 << 20;
+/// Says that the store was found damaged.
+const SUSPECT: &str = "suspect";
+/// The most rows that are looked for one by one where pages between them cannot be read.
+const LOOK_FOR: i64 = 200_000;
+/// What the file of every store begins with: SQLite's magic, pages of 4 KiB, a write-ahead log, no reserved space.
+const HEADER: &[u8; 24] = b"SQLite format 3\0\x10\x00\x02\x02\x00\x40\x20\x20";
+/// Tables with the columns that their rows are ordered by.
+const KEYS: [(&str, &str); 18] = [
+    ("meta", "key"),
+    ("raw", "id"),
+    ("progress", "station, boot"),
+    ("station", "station"),
+    ("analysed", "station"),
+    ("state", "station"),
+    ("emitted", "station, start_ms"),
+    ("carried", "station"),
+    ("alert", "id"),
+    ("history", "start_ms, station"),
+    ("spool", "id"),
+    ("lane", "lane"),
+    ("uplink", "key"),
+    ("quarantine", "id"),
+    ("counter", "name"),
+    ("source_state", "source, key"),
+    ("unmapped", "source, station, name"),
+    ("sqlite_sequence", "rowid"),
+];
+
+impl StoreError {
+    /// Whether the file itself is damaged.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            Self::Sqlite(error) => {
+                matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+                    // A page that is another one's: columns are missing, or of another kind.
+                    || matches!(
+                        error,
+                        rusqlite::Error::InvalidColumnType(..)
+                            | rusqlite::Error::FromSqlConversionFailure(..)
+                            | rusqlite::Error::Utf8Error(..)
+                            | rusqlite::Error::IntegralValueOutOfRange(..)
+                    )
+            }
+            Self::Damaged { .. } => true,
+            Self::Layout { .. } => false,
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in `dir`. One whose file is damaged is made anew from what can be read of it; what was counted for that is
+    /// given.
+    ///
+    /// # Errors
+    /// When it cannot be opened for another reason.
+    pub fn open_or_recover(dir: &Path, now: Timestamp) -> Result<(Self, BTreeMap<String, u64>), StoreError> {
+        let suspect = dir.join(SUSPECT);
+        match Self::open(dir).and_then(|store| store.check(suspect.exists()).map(|()| store)) {
+            Ok(store) => {
+                let _ = fs::remove_file(suspect);
+                Ok((store, BTreeMap::new()))
+            }
+            Err(error) if error.is_damage() => Self::recover(dir, now, &error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the store in `dir` anew from what can be read of it.
+    ///
+    /// # Errors
+    /// When the new one cannot be written.
+    pub fn recover(dir: &Path, now: Timestamp, why: &StoreError) -> Result<(Self, BTreeMap<String, u64>), StoreError> {
+        let path = dir.join(FILE);
+        let aside = dir.join(format!("{FILE}.damaged-{}", now.as_millis()));
+        tracing::error!(%why, kept = %aside.display(), "the store is damaged and made anew from what can be read");
+        let unmoved = |e: std::io::Error| super::damaged(format!("the file {}", path.display()), e);
+        fs::rename(&path, &aside).map_err(unmoved)?;
+        for end in ["-wal", "-shm"] {
+            let _ = fs::rename(dir.join(format!("{FILE}{end}")), format!("{}{end}", aside.display()));
+        }
+        if let Ok(mut file) = fs::OpenOptions::new().write(true).open(&aside) {
+            let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(HEADER));
+        }
+        let mut store = Self::open(dir)?;
+        let mut lost = Vec::new();
+        let transaction = store.connection.transaction()?;
+        match Connection::open(&aside) {
+            Ok(old) => {
+                for (table, key) in KEYS {
+                    if let Some(problem) = copy(&old, &transaction, table, key)? {
+                        lost.push(format!("{table}: {problem}"));
+                    }
+                }
+            }
+            Err(error) => lost.push(error.to_string()),
+        }
+        let sure: bool =
+            transaction.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE key = 'judged')", [], |row| row.get(0))?;
+        if !sure {
+            // How far the analysis was is lost. What is open is made again, and what was said is not said again.
+            transaction.execute("DELETE FROM meta WHERE key LIKE 'gone_through%'", [])?;
+        }
+        let (gaps, missing) = gaps(&transaction)?;
+        lost.extend(gaps);
+        let mut counters: BTreeMap<String, u64> = [("refused.damaged_store".to_owned(), 1)].into();
+        if missing > 0 {
+            counters.insert("refused.damaged_commit".to_owned(), missing);
+        }
+        let what = format!("{why}; kept as {}; {}", aside.display(), lost.join("; "));
+        tracing::error!(what, "what the damage cost");
+        quarantine(&transaction, now, "store", &what, &[])?;
+        count(&transaction, &counters)?;
+        transaction.commit()?;
+        store.learn_progress(now)?;
+        Ok((store, counters))
+    }
+
+    /// Lets the whole file be checked at the next start, for it was found damaged while the gateway ran.
+    pub fn suspect(dir: &Path) {
+        let _ = fs::write(dir.join(SUSPECT), b"");
+    }
+
+    /// Whether SQLite can read the file.
+    fn check(&self, suspect: bool) -> Result<(), StoreError> {
+        let ask = |what: &str| -> Result<(), StoreError> {
+            let said: String = self.connection.query_row(what, [], |row| row.get(0))?;
+            if said == "ok" { Ok(()) } else { Err(super::damaged("the file".to_owned(), said)) }
+        };
+        if suspect || self.disk_bytes() <= CHECK_WHOLE {
+            return ask("PRAGMA integrity_check(1)");
+        }
+        let large = ["raw", "spool", "quarantine", "sqlite_sequence"];
+        KEYS.iter()
+            .filter(|(table, _)| !large.contains(table))
+            .try_for_each(|(table, _)| ask(&format!("PRAGMA integrity_check({table})")))
+    }
+
+    /// Raises how far each station is stored to what its raw messages say.
+    fn learn_progress(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let mut highest: BTreeMap<(String, u32), u64> = BTreeMap::new();
+        let mut cursor = Cursor { commit: 0, messages: u32::MAX };
+        while let Some((commit, messages)) = self.commit_after(cursor)? {
+            for message in messages.iter().filter(|m| m.kind == 1 && !json::is_plain(&m.payload)) {
+                if let Ok(batch) = Batch::decode(&message.payload) {
+                    let known = highest.entry((message.station.clone(), batch.boot)).or_default();
+                    *known = batch.sequence.max(*known);
+                }
+            }
+            cursor = Cursor { commit, messages: u32::MAX };
+        }
+        let known = self.progress()?;
+        let transaction = self.connection.transaction()?;
+        for ((station, boot), sequence) in highest {
+            let stored = station.parse().ok().and_then(|id| known.get(&(id, boot)).copied());
+            if stored.is_none_or(|stored| stored < sequence) {
+                let sequence = sequence.cast_signed();
+                let sum = Sum::new().bytes(&station).int(boot).int(sequence).value();
+                transaction.execute(
+                    "INSERT OR REPLACE INTO progress VALUES (?1, ?2, ?3, ?4, ?5)",
+                    rusqlite::params![station, boot, sequence, now.as_millis(), sum],
+                )?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// Copies what can be read of a table, from both ends towards the damage; gives what stood in the way.
+fn copy(old: &Connection, new: &Connection, table: &str, key: &str) -> Result<Option<String>, StoreError> {
+    let columns = |connection: &Connection| -> rusqlite::Result<Vec<String>> {
+        let mut statement = connection.prepare(&format!("PRAGMA table_info({table})"))?;
+        let names = statement.query_map([], |row| row.get(1))?;
+        names.collect()
+    };
+    let known: BTreeSet<String> = columns(new)?.into_iter().collect();
+    let shared: Vec<String> = match columns(old) {
+        Ok(names) => names.into_iter().filter(|name| known.contains(name)).collect(),
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    if shared.is_empty() {
+        return Ok(Some("it is not there".to_owned()));
+    }
+    let list = shared.join(", ");
+    let places: Vec<String> = (1..=shared.len()).map(|n| format!("?{n}")).collect();
+    let mut insert = new.prepare(&format!("INSERT OR REPLACE INTO {table} ({list}) VALUES ({})", places.join(", ")))?;
+    let mut put = |row: &rusqlite::Row<'_>| -> rusqlite::Result<()> {
+        let values: Vec<Value> = (0..shared.len()).map(|n| row.get(n)).collect::<rusqlite::Result<_>>()?;
+        // A row that fits nowhere is no row.
+        let _ = insert.execute(params_from_iter(values));
+        Ok(())
+    };
+    let mut through = |order: &str| -> rusqlite::Result<()> {
+        let mut statement = old.prepare(&format!("SELECT {list} FROM {table} ORDER BY {order}"))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            put(row)?;
+        }
+        Ok(())
+    };
+    let Err(error) = through(key) else { return Ok(None) };
+    let backwards: Vec<String> = key.split(", ").map(|column| format!("{column} DESC")).collect();
+    let _ = through(&backwards.join(", "));
+    if key == "id" {
+        // Rows between two damaged pages are found by their numbers.
+        let ends = format!("SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM {table}");
+        let (first, last): (i64, i64) = new.query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let beyond = if last == 0 { LOOK_FOR } else { last };
+        if let Ok(mut one) = old.prepare(&format!("SELECT {list} FROM {table} WHERE id = ?1")) {
+            for id in (first..=beyond).take(LOOK_FOR as usize) {
+                let there =
+                    new.query_row(&format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE id = ?1)"), [id], |row| {
+                        row.get::<_, bool>(0)
+                    })?;
+                if !there {
+                    let _ = one.query_row([id], &mut put);
+                }
+            }
+        }
+    }
+    Ok(Some(error.to_string()))
+}
+
+/// The commits that are missing between others, in words, and how many they are. Commits are numbered without gaps.
+fn gaps(connection: &Connection) -> Result<(Vec<String>, u64), StoreError> {
+    let mut statement = connection.prepare("SELECT id, at_ms FROM raw ORDER BY id")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    let (mut before, mut words, mut missing): (Option<(i64, i64)>, Vec<String>, u64) = (None, Vec::new(), 0);
+    for row in rows {
+        let (id, at) = row?;
+        if let Some((last, since)) = before.filter(|(last, _)| last + 1 < id) {
+            missing += (id - last - 1).cast_unsigned();
+            let time = |ms| Timestamp::from_millis(ms);
+            words.push(format!("commits {} to {} of {} to {}", last + 1, id - 1, time(since), time(at)));
+        }
+        before = Some((id, at));
+    }
+    let reached: Option<i64> =
+        connection.query_row("SELECT max(value) FROM meta WHERE key = 'gone_through'", [], |row| row.get(0))?;
+    if let (Some((last, since)), Some(reached)) = (before, reached)
+        && last < reached
+    {
+        missing += (reached - last).cast_unsigned();
+        words.push(format!("commits {} to {reached} from {} on", last + 1, Timestamp::from_millis(since)));
+    }
+    words.truncate(20);
+    Ok((words, missing))
+}
