@@ -12,9 +12,10 @@
 //! (`persistence false`, nobody asked for a password, queues without limit), Mosquitto with `mosquitto_sub -q 1` on every
 //! topic, and the gateway with native and with JSON payloads, without a cloud. Their CPU is the user and system time of all
 //! their threads and children from `/proc`, from after a warm-up until they have come to rest after the last message: what
-//! a server puts off is counted. A station's messages are five minutes of its time apart, from some weeks ago on, so its
-//! windows of a quarter of an hour close with every third message, as in a field where it reports each five minutes, and go
-//! through the base model. The load comes from this process, encoded beforehand.
+//! a server puts off is counted. A station's messages are a minute of its time apart, from some days ago on: it sends what
+//! it kept, a report each minute, faster than it was measured. So its windows of a quarter of an hour close with every
+//! fifteenth message, as in a field where stations report each minute, and go through the base model; the gateway's clock is
+//! the wall clock. The load comes from this process, encoded beforehand.
 //!
 //! [`stations`] and [`soak`] answer two more questions: what ten thousand stations cost that report each minute, and
 //! whether anything grows over a month.
@@ -125,6 +126,12 @@ pub struct Args {
     /// Instead of the table: so many stations that report each minute
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub stations: Option<u32>,
+    /// With --stations: the hours of readings that each has kept and sends first, at most a week
+    #[arg(long, value_name = "HOURS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=168))]
+    pub history: u32,
+    /// Measure this gateway's program instead of the own one
+    #[arg(long, value_name = "PROGRAM")]
+    pub gateway: Option<PathBuf>,
     /// Instead of the table: so many days of 24 stations, as fast as they go
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=400), conflicts_with = "stations")]
     pub soak: Option<u32>,
@@ -144,6 +151,8 @@ impl Args {
             quick: true,
             json: false,
             stations: None,
+            history: 0,
+            gateway: None,
             soak: None,
             dir: std::env::temp_dir(),
         }
@@ -209,6 +218,11 @@ pub struct Row {
 /// # Errors
 /// When a server cannot be started, ends by itself or does not acknowledge.
 pub fn run(args: &Args, programs: &Programs) -> anyhow::Result<()> {
+    let mut programs = programs.clone();
+    if let Some(path) = &args.gateway {
+        programs.gateway = Program { path: path.clone(), arguments: Vec::new() };
+    }
+    let programs = &programs;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if let Some(stations) = args.stations {
         return runtime.block_on(stations::run(stations, args, programs));
@@ -261,7 +275,7 @@ async fn measure_one(
     let mut running = Running::start(server, plan.connections, &scratch, programs).await?;
     // A sparse connection that waits longer than others for its turn lets them send more.
     let each = (plan.warm_up() + plan.messages).div_ceil(plan.connections) * 5 / 4 + 8;
-    let prepared = Prepared::new(server.format(), plan.connections, each, payload::begin(each));
+    let prepared = Prepared::new(server.format(), plan.connections, each, payload::kept(each));
     let mut clients = Clients::connect(running.address, &prepared, server == Server::GatewayNative).await?;
     drive(&mut clients, shape, plan.warm_up()).await?;
     running.processes.rest().await?;
@@ -287,6 +301,6 @@ async fn measure_one(
 async fn drive(clients: &mut Clients<'_>, shape: Shape, messages: u32) -> anyhow::Result<Outcome> {
     match shape {
         Shape::Pipelined => clients.pipelined(messages, PIPELINED_WINDOW).await,
-        Shape::Sparse => clients.sparse(messages, SPARSE_RATE).await,
+        Shape::Sparse => clients.sparse(messages, f64::from(SPARSE_RATE)).await,
     }
 }

@@ -118,7 +118,7 @@ impl<'a> Clients<'a> {
 
     /// Sends `messages`, `rate` of them a second at random moments, the connections taking turns. One whose publish is not
     /// acknowledged yet is passed over.
-    pub async fn sparse(&mut self, messages: u32, rate: u32) -> anyhow::Result<Outcome> {
+    pub async fn sparse(&mut self, messages: u32, rate: f64) -> anyhow::Result<Outcome> {
         let began = Instant::now();
         let latencies = Arc::new(Mutex::new(Vec::with_capacity(messages as usize)));
         let readers: Vec<_> = self
@@ -145,7 +145,7 @@ impl<'a> Clients<'a> {
     }
 
     /// The sender of [`Self::sparse`]: on a thread of its own, because it must not be late.
-    fn send_sparsely(&self, messages: u32, rate: u32, began: Instant) -> anyhow::Result<()> {
+    fn send_sparsely(&self, messages: u32, rate: f64, began: Instant) -> anyhow::Result<()> {
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         let mut due = Duration::ZERO;
         let mut turns = self.clients.iter().zip(&self.prepared.stations).cycle();
@@ -155,7 +155,7 @@ impl<'a> Clients<'a> {
             random ^= random >> 7;
             random ^= random << 17;
             let uniform = ((random >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
-            due += Duration::from_secs_f64(-uniform.min(1.0).ln() / f64::from(rate));
+            due += Duration::from_secs_f64(-uniform.min(1.0).ln() / rate);
             let wait = due.saturating_sub(began.elapsed());
             if wait > SHORTEST {
                 std::thread::sleep(wait);
@@ -334,7 +334,7 @@ async fn open(address: SocketAddr, index: u32, native: bool) -> anyhow::Result<C
         client.write(&payload::subscribe(&payload::topic(index, "ack"))).await?;
         client.expect(9).await?;
         let mut birth = Vec::new();
-        payload::publish(&mut birth, &payload::topic(index, "birth"), u16::MAX, &payload::birth(300));
+        payload::publish(&mut birth, &payload::topic(index, "birth"), u16::MAX, &payload::birth(60));
         client.write(&birth).await?;
         client.expect(4).await?;
     }

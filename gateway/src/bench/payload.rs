@@ -3,7 +3,7 @@
 use proto::{Batch, Birth, Channel, Quantity, Reading, Timestamp};
 
 /// Between two messages of a station, in its own time.
-pub(super) const STEP_MS: i64 = 300_000;
+pub(super) const STEP_MS: i64 = 60_000;
 /// The farm.
 pub(super) const FARM: &str = "bench";
 /// Every station's password.
@@ -34,9 +34,10 @@ pub(super) fn station(index: u32) -> String {
     format!("s{index}")
 }
 
-/// When the first of `messages` messages of a station is of, so that all of them are in the past.
-pub(super) fn begin(messages: u32) -> Timestamp {
-    crate::wall_clock().plus_millis(-(i64::from(messages) + 12) * STEP_MS)
+/// When each of `messages` messages of a station is of: [`STEP_MS`] apart, and all of them in the past.
+pub(super) fn kept(messages: u32) -> impl Fn(u32) -> Timestamp {
+    let begin = crate::wall_clock().plus_millis(-(i64::from(messages) + 12) * STEP_MS);
+    move |number| begin.plus_millis(i64::from(number) * STEP_MS)
 }
 
 /// The readings of a station at `time`: a day's course, and a little noise, so that no two are the same.
@@ -102,14 +103,13 @@ pub(super) struct Frames {
 }
 
 impl Prepared {
-    /// `each` messages of `stations` stations. The packet id of a message is its number and 1.
-    pub fn new(format: Format, stations: u32, each: u32, begin: Timestamp) -> Self {
+    /// `each` messages of `stations` stations; `time` says when each is of.
+    pub fn new(format: Format, stations: u32, each: u32, time: impl Fn(u32) -> Timestamp) -> Self {
         let stations = (0..stations).map(|index| {
             let mut frames = Frames { bytes: Vec::new(), ends: Vec::with_capacity(each as usize) };
             let topic = topic(index, "data");
             for number in 0..each {
-                let time = begin.plus_millis(i64::from(number) * STEP_MS);
-                publish(&mut frames.bytes, &topic, packet(number), &payload(format, index, number, time));
+                publish(&mut frames.bytes, &topic, packet(number), &payload(format, index, number, time(number)));
                 frames.ends.push(u32::try_from(frames.bytes.len()).unwrap_or(u32::MAX));
             }
             frames

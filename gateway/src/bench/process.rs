@@ -13,10 +13,12 @@ use tokio::time::{Instant, sleep};
 
 /// The unit of times in `/proc`; the same on every Linux that Rust runs on (`USER_HZ`).
 const TICKS_A_SECOND: u64 = 100;
-/// How often it is looked whether a server rests, and the time over which it must.
-const GLANCE: Duration = Duration::from_millis(500);
-/// The most CPU time within a glance of a server that rests: what a gateway with thousands of stations does by itself.
-const AT_REST: Duration = Duration::from_millis(40);
+/// How often it is looked whether a server rests.
+const GLANCE: Duration = Duration::from_millis(50);
+/// So many glances tell whether it does.
+const GLANCES: usize = 20;
+/// In so few of them a thread of a server at rest is found at work: it does a little by itself.
+const FEW: usize = 3;
 /// How long a server may take to come to rest.
 const REST_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long it may take to end before it is killed.
@@ -92,21 +94,27 @@ impl Processes {
         Ok(self.family().into_iter().filter_map(|pid| status_bytes(pid, "VmHWM")).sum())
     }
 
-    /// Waits until they do nothing that is worth counting.
+    /// The memory that they hold now, in bytes.
+    pub fn rss(&mut self) -> anyhow::Result<u64> {
+        self.check()?;
+        Ok(self.family().into_iter().filter_map(|pid| status_bytes(pid, "VmRSS")).sum())
+    }
+
+    /// Waits until they do nothing that is worth counting. That a thread waits for a core or the disk is no rest, so a
+    /// machine that is busy with something else does not make a server look done.
     pub async fn rest(&mut self) -> anyhow::Result<()> {
         let until = Instant::now() + REST_TIMEOUT;
-        let mut before = self.cpu()?;
-        loop {
-            sleep(GLANCE).await;
-            let now = self.cpu()?;
-            if now.saturating_sub(before) <= AT_REST {
-                return Ok(());
-            }
-            before = now;
+        let mut glances = std::collections::VecDeque::from([true; GLANCES]);
+        while glances.iter().filter(|at_work| **at_work).count() > FEW {
             if Instant::now() > until {
                 bail!("it does not come to rest within {REST_TIMEOUT:?}");
             }
+            sleep(GLANCE).await;
+            self.check()?;
+            glances.pop_front();
+            glances.push_back(self.family().into_iter().any(is_at_work));
         }
+        Ok(())
     }
 
     /// Ends them, the last started first.
@@ -165,6 +173,16 @@ fn parents() -> Vec<(u32, u32)> {
 fn stat(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(text.rsplit_once(')')?.1.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// Whether any thread of a process runs, waits for a core (R) or for the disk (D).
+fn is_at_work(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+        matches!(state, Some('R' | 'D'))
+    })
 }
 
 /// utime, stime, and those of children that ended (cutime, cstime), in clock ticks: fields 14 to 17.

@@ -74,19 +74,19 @@ impl Running {
                 mosquitto(server == Server::MosquittoSubscriber, scratch).await
             }
             Server::GatewayNative | Server::GatewayJson => {
-                Self::gateway(stations, TimeScale::real(), scratch, programs).await
+                Self::gateway(stations, TimeScale::real(), scratch.path(), programs, |_| ()).await
             }
         }
     }
 
-    /// Starts a gateway whose clock runs like `time`.
+    /// Starts a gateway whose clock runs like `time`; `change` changes its configuration.
     pub async fn gateway(
         stations: u32,
         time: TimeScale,
-        scratch: &Scratch,
+        dir: &Path,
         programs: &Programs,
+        change: impl FnOnce(&mut Config),
     ) -> anyhow::Result<Self> {
-        let dir = scratch.path();
         let mut config: Config = toml::from_str(&format!(
             "farm = {FARM:?}\ngateway = \"bench\"\ndata_dir = {:?}\nstatus_listen = \"127.0.0.1:0\"\nready_file = {:?}\n",
             dir.join("data"),
@@ -99,6 +99,7 @@ impl Running {
         config.door.connections_per_s_per_address = 0;
         config.door.rate_messages_per_s = 0;
         config.door.rate_bytes_per_s = 0;
+        change(&mut config);
         let mut credentials = String::new();
         let digest = hex::encode(Sha256::digest(PASSWORD));
         for index in 0..stations {
