@@ -200,11 +200,12 @@ impl Detector {
                     continue;
                 }
                 let station = self.stations.entry(window.station.clone()).or_insert_with(|| Station::new(self.history));
-                if station.take(window) && !due.contains(&window.station) {
+                if station.take(window) {
                     due.push(window.station.clone());
                 }
             }
             due.sort_unstable();
+            due.dedup();
             self.touched.extend(due.iter().cloned());
             self.judge(&due, &Tick { end, quiet }, changed);
         }

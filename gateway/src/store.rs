@@ -6,12 +6,11 @@
 //!
 //! Intake and analysis have a connection each and take turns in writing; a reader never holds up a writer (WAL).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prost::Message as _;
 use proto::{Alert, Lane, Record, StationId, Timestamp};
 use rand::RngExt as _;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
@@ -41,6 +40,10 @@ pub const LAYOUT: i64 = 2;
 const LEVEL: i32 = 1;
 /// The largest commit once decompressed, bytes: far above what one group holds.
 const MAX_COMMIT: usize = 256 << 20;
+/// Room for messages before they are compressed that is kept from one commit to the next, bytes.
+const ENCODED_KEPT: usize = 4 << 20;
+/// When a station was heard is kept no more exactly than this, ms: nothing depends on it but what a person sees.
+const HEARD_MS: i64 = 60_000;
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(10);
 /// How many boots of a station are remembered: batches of older ones would be stored again.
@@ -272,16 +275,27 @@ pub struct Backlog {
 }
 
 /// The store, open for reading and writing.
-#[derive(Debug)]
 pub struct Store {
     connection: Connection,
     /// Bytes of all raw rows, once they were added up.
     raw_bytes: Option<u64>,
+    /// When each station was heard, as far as it was kept here.
+    heard: HashMap<StationId, Timestamp>,
+    /// A commit's messages before they are compressed; its room is used again.
+    encoded: Vec<u8>,
+    /// Its tables are large: they are used again, too.
+    compressor: zstd::bulk::Compressor<'static>,
     /// What was found damaged and not yet set aside.
     damages: Vec<rows::Damage>,
     /// Held by the connection that writes, of those that were opened [beside](Self::beside) each other. SQLite would make
     /// the others ask again and again, later and later.
     turn: Turn,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("path", &self.connection.path()).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -330,7 +344,17 @@ impl Store {
         let id = rand::rng().random_range(1..i64::MAX);
         transaction.execute("INSERT OR IGNORE INTO uplink VALUES ('store', ?1)", [id])?;
         transaction.commit()?;
-        Ok(Self { connection, raw_bytes: None, damages: Vec::new(), turn: Turn::default() })
+        let compressor = zstd::bulk::Compressor::new(LEVEL)
+            .map_err(|e| StoreError::Damaged { what: "zstd".to_owned(), detail: e.to_string() })?;
+        Ok(Self {
+            connection,
+            raw_bytes: None,
+            heard: HashMap::new(),
+            encoded: Vec::new(),
+            compressor,
+            damages: Vec::new(),
+            turn: Turn::default(),
+        })
     }
 
     /// Another connection to the same store, for what can be made again: its transactions are not synced by themselves, but
@@ -351,8 +375,17 @@ impl Store {
     /// # Errors
     /// When SQLite refuses: nothing of the group is stored then.
     pub fn commit(&mut self, group: &Group, id: u64, now: Timestamp) -> Result<(), StoreError> {
-        let body = zstd::bulk::compress(&Commit { messages: group.messages.clone() }.encode_to_vec(), LEVEL)
+        self.encoded.clear();
+        for message in &group.messages {
+            prost::encoding::message::encode(1, message, &mut self.encoded);
+        }
+        let body = self
+            .compressor
+            .compress(&self.encoded)
             .map_err(|e| StoreError::Damaged { what: "a commit".to_owned(), detail: e.to_string() })?;
+        if self.encoded.capacity() > ENCODED_KEPT {
+            self.encoded = Vec::new();
+        }
         let mut names: Vec<&str> = group.messages.iter().map(|m| m.station.as_str()).collect();
         names.sort_unstable();
         names.dedup();
@@ -398,7 +431,14 @@ impl Store {
                     .execute(params![station, BOOTS_KEPT])?;
             }
         }
-        for (station, heard) in &group.stations {
+        let heard_before = |heard: Timestamp| move |kept: &&Timestamp| heard.millis_since(**kept) < HEARD_MS;
+        let mut heard: Vec<(&StationId, Timestamp)> = Vec::new();
+        for (station, at) in &group.stations {
+            if self.heard.get(station).filter(heard_before(*at)).is_none() {
+                heard.push((station, *at));
+            }
+        }
+        for (station, heard) in &heard {
             let sum = Sum::new().bytes(station.as_str()).bytes([]).value();
             transaction
                 .prepare_cached(
@@ -420,6 +460,7 @@ impl Store {
         count(&transaction, &group.counters)?;
         spool(&transaction, &group.records, now)?;
         transaction.commit()?;
+        self.heard.extend(heard.into_iter().map(|(station, at)| (station.clone(), at)));
         if let Some(bytes) = self.raw_bytes.as_mut().filter(|_| !group.messages.is_empty()) {
             *bytes += row.body.len() as u64 + RAW_ROW;
         }

@@ -379,7 +379,7 @@ impl Windows {
     /// The oldest commit of the raw store that is needed to build this state again; none when nothing is needed.
     #[must_use]
     pub fn oldest_commit(&self) -> Option<u64> {
-        self.stations.values().filter_map(|s| s.commits.iter().map(|(commit, _)| *commit).min()).min()
+        self.stations.values().filter_map(|s| s.commits.front().map(|(commit, _)| *commit)).min()
     }
 
     /// How far `station`'s readings have come.
@@ -587,7 +587,10 @@ impl Station {
             }
             !entries.is_empty()
         });
-        self.commits.retain(|(_, newest)| *newest >= from);
+        // They are in order. One that came late may keep the next ones a little longer than they are needed.
+        while self.commits.front().is_some_and(|(_, newest)| *newest < from) {
+            self.commits.pop_front();
+        }
         while let Some(oldest) = self.emitted.first_entry().filter(|e| shape.is_final(*e.key(), watermark)) {
             oldest.remove();
         }

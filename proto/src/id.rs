@@ -1,7 +1,8 @@
-//! Names of farms, fields, stations and gateways.
+//! Names of farms, fields, stations and gateways. Copies share one text, so that a name can go along with every message.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,7 @@ macro_rules! id {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
@@ -50,7 +51,7 @@ macro_rules! id {
 
             fn from_str(value: &str) -> Result<Self, InvalidId> {
                 check($what, value)?;
-                Ok(Self(value.to_owned()))
+                Ok(Self(value.into()))
             }
         }
 
@@ -59,13 +60,13 @@ macro_rules! id {
 
             fn try_from(value: String) -> Result<Self, InvalidId> {
                 check($what, &value)?;
-                Ok(Self(value))
+                Ok(Self(value.into()))
             }
         }
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0
+                id.0.as_ref().to_owned()
             }
         }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proto::{Birth, Reading, Record, StationBirth, StationId, TimeScale, Timestamp, TopicKind};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::time::timeout_at;
 
 use super::{Content, DISK_WAIT, Item, Shared, Stored, count};
@@ -26,6 +26,8 @@ use crate::window::Origin;
 
 /// How long a group waits for more: what a PUBACK is late at most, with the sync after it.
 const GROUP_WAIT: Duration = Duration::from_millis(50);
+/// How often it is looked meanwhile whether the group is full.
+const LOOK: Duration = Duration::from_millis(5);
 /// The most deliveries in a group, which bounds its memory.
 const GROUP_MOST: usize = 4_096;
 /// Deliveries that lie between the door and the pipeline. When it is full the door stops reading its sockets.
@@ -323,15 +325,21 @@ async fn collect(deliveries: &mut mpsc::Receiver<Delivery>, group: &mut Vec<Deli
         Ok(None) => return false,
         Ok(Some(first)) => group.push(first),
     }
+    // To be woken by each of them would cost more than all that is done with it.
     let until = tokio::time::Instant::now() + GROUP_WAIT;
-    while group.len() < GROUP_MOST {
-        match timeout_at(until, deliveries.recv_many(group, GROUP_MOST - group.len())).await {
-            Err(_) => break,
-            Ok(0) => return false,
-            Ok(_) => {}
+    loop {
+        while group.len() < GROUP_MOST {
+            match deliveries.try_recv() {
+                Ok(delivery) => group.push(delivery),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return false,
+            }
         }
+        if group.len() >= GROUP_MOST || tokio::time::Instant::now() >= until {
+            return true;
+        }
+        tokio::time::sleep_until(until.min(tokio::time::Instant::now() + LOOK)).await;
     }
-    true
 }
 
 /// Notes that readings of `station` came, and which time they span. How far its windows are emitted is no business of the
