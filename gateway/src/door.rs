@@ -27,6 +27,7 @@ mod delivery;
 pub(crate) mod frames;
 mod handshake;
 mod link;
+mod log;
 mod mailbox;
 mod metrics;
 mod mqtt5;
@@ -53,6 +54,7 @@ use tracing::{debug, info, warn};
 
 pub use self::config::{DoorConfig, TlsConfig};
 pub use self::delivery::{Delivery, DeliveryKind, Release, Ticket};
+pub use self::log::{TurnedAway, TurnedAwayLog};
 pub(crate) use self::mailbox::Mailbox;
 pub use self::metrics::DoorMetrics;
 pub use self::outbox::Outbox;
@@ -112,6 +114,7 @@ pub(crate) struct Shared {
     deliveries: mpsc::Sender<Delivery>,
     clients: Arc<Clients>,
     metrics: Arc<DoorMetrics>,
+    log: Arc<TurnedAwayLog>,
     slots: Arc<Slots>,
     /// What sources take.
     routes: Routes,
@@ -183,6 +186,7 @@ impl Door {
             deliveries,
             clients: Arc::default(),
             metrics: Arc::default(),
+            log: Arc::default(),
             slots: Arc::default(),
             routes,
             announced: Arc::default(),
@@ -224,6 +228,12 @@ impl Door {
     #[must_use]
     pub fn metrics(&self) -> Arc<DoorMetrics> {
         Arc::clone(&self.shared.metrics)
+    }
+
+    /// Whom it turned away last.
+    #[must_use]
+    pub fn turned_away(&self) -> Arc<TurnedAwayLog> {
+        Arc::clone(&self.shared.log)
     }
 
     /// Lets clients in until `shutdown`.

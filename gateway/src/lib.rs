@@ -122,6 +122,7 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     let to_external = external.as_ref().map(External::handle);
     let (outbox, door_metrics, addresses) =
         (door.outbox().with_external(to_external.clone()), door.metrics(), door.addresses());
+    let turned_away = door.turned_away();
     let listener = TcpListener::bind(config.status_listen)
         .await
         .with_context(|| format!("cannot listen on status_listen {}", config.status_listen))?;
@@ -148,6 +149,7 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     let page = status::Page {
         title: format!("{} · {}", config.farm, config.gateway),
         data_dir: config.data_dir.clone(),
+        turned_away,
         snapshot: snapshot.clone(),
         status: status_receiver,
         sources,

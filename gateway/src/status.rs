@@ -2,6 +2,7 @@
 //! know. `/metrics` and `/healthz` beside it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Verdict;
+use crate::door::{TurnedAway, TurnedAwayLog};
 use crate::ingest::{Snapshot, StationState};
 use crate::metrics::{self, Sources};
 
@@ -41,6 +43,8 @@ pub struct Page {
     pub title: String,
     /// Where the store is.
     pub data_dir: PathBuf,
+    /// Whom the door turned away last.
+    pub turned_away: Arc<TurnedAwayLog>,
     /// The pipeline's state.
     pub snapshot: watch::Receiver<Snapshot>,
     /// The same with what waits for the cloud.
@@ -99,6 +103,7 @@ async fn show(State(page): State<Page>) -> Markup {
                 (unmapped(&snapshot, now))
                 (refusals(&status, &page.sources.door.snapshot()))
                 (kept_aside(&aside, now))
+                (turned_away(&page.turned_away.newest(), crate::wall_clock()))
             }
         }
     }
@@ -320,6 +325,24 @@ fn kept_aside(aside: &Result<Vec<Refused>, String>, now: Timestamp) -> Markup {
                         tr { td { (one.source) } td.words { (one.reason) } td { (age(now, one.at)) " ago" } }
                     }
                 },
+            }
+        }
+    }
+}
+
+/// Whom the door refused or sent away, with the wall clock's time.
+fn turned_away(clients: &[TurnedAway], wall: Timestamp) -> Markup {
+    html! {
+        section {
+            h2 { "Turned away at the door, the newest first" }
+            @if clients.is_empty() { "Nobody so far." }
+            @else {
+                table {
+                    tr { th { "Client" } th.words { "Why" } th { "Times" } th { "Last" } }
+                    @for one in clients {
+                        tr { td { (one.client) } td.words { (one.why) } td { (one.times) } td { (age(wall, one.at)) " ago" } }
+                    }
+                }
             }
         }
     }

@@ -209,7 +209,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             End::Farewell | End::FarewellWithWill | End::Closed | End::Shutdown | End::Io(_) | End::Silent(_) => {
                 debug!(client = %name, "closed: {end}")
             }
-            _ => warn!(client = %name, "closed: {end}"),
+            _ => {
+                warn!(client = %name, "closed: {end}");
+                self.shared.log.note(name, format!("closed: {end}"));
+            }
         }
         self.shared.clients.leave(&self.session.key, &self.session.peer, self.shared.now());
         // PUBACKs released until now still go, as far as the client takes them.

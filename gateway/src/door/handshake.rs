@@ -188,7 +188,26 @@ impl Refused {
         })
     }
 
+    /// Who it says it is, and why it is not let in, for the page.
+    fn words(&self) -> (&str, String) {
+        match self {
+            Self::NotMqtt => ("a stranger", "no MQTT CONNECT came first".to_owned()),
+            Self::Protocol { level } => {
+                ("a stranger", format!("MQTT of protocol level {level}, expected 4 (3.1.1) or 5"))
+            }
+            Self::Authentication => ("a stranger", "an authentication method, which is not known here".to_owned()),
+            Self::Credentials(Refusal::Unknown, name) => (name, "nobody of that name is known".to_owned()),
+            Self::Credentials(Refusal::Password, name) => (name, "wrong password".to_owned()),
+            Self::Guessing(name) => (name, "too many wrong passwords".to_owned()),
+            Self::ClientId(id) => (id, "this client id is not its name".to_owned()),
+            Self::WillQos => ("a client", "a last will with QoS 2".to_owned()),
+            Self::Will(topic) => ("a client", format!("a last will on {topic:?}, which it may not publish")),
+        }
+    }
+
     fn count(&self, shared: &Shared) {
+        let (client, why) = self.words();
+        shared.log.note(client, format!("refused: {why}"));
         let metrics = &shared.metrics;
         match self {
             Self::NotMqtt => count(&metrics.connections_refused_not_mqtt),
