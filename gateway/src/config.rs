@@ -15,6 +15,7 @@ use crate::door::DoorConfig;
 use crate::external::ExternalConfig;
 use crate::limits::Filters;
 use crate::update::UpdatesConfig;
+use crate::uplink::UplinkConfig;
 use crate::validate::Tolerance;
 use crate::window::Shape;
 
@@ -46,6 +47,9 @@ pub struct Config {
     /// The cloud; a gateway without one works by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud: Option<CloudConfig>,
+    /// What the way to the cloud may carry.
+    #[serde(default)]
+    pub uplink: UplinkConfig,
     /// How readings become windows.
     #[serde(default)]
     pub windows: WindowsConfig,
@@ -209,6 +213,9 @@ impl Config {
             expect(false, &format!("door.{key}"), &value, expected);
         }
         expect((0.0..=1.0).contains(&share), "rules.common_share", &share, "a share from 0 to 1");
+        for (key, value, expected) in self.uplink.check() {
+            expect(false, key, &value, expected);
+        }
         for (key, value, expected) in self.updates.check() {
             expect(false, key, &value, expected);
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use proto::{GatewayStatus, Timestamp, UpdateStatus};
+use proto::{GatewayStatus, Timestamp, UpdateStatus, UplinkStatus};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -135,10 +135,18 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     let uplink = match &config.cloud {
         Some(cloud) => {
             let names = (config.farm.clone(), config.gateway.clone());
-            Some(Uplink::new(names, cloud.clone(), config.time, config.data_dir.clone(), status_receiver.clone())?)
+            Some(Uplink::new(
+                names,
+                cloud.clone(),
+                config.uplink,
+                config.time,
+                config.data_dir.clone(),
+                status_receiver.clone(),
+            )?)
         }
         None => None,
     };
+    let told = Told { update: update_status, uplink: uplink.as_ref().map(Uplink::told) };
     let sources = Sources {
         door: door_metrics,
         broker: broker.clone(),
@@ -190,9 +198,9 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     let stop = after_door.clone();
     tasks.spawn(async move { Ok(status::serve(listener, page, stop).await.map(|()| "status page")?) });
     let (spool, limit, stop) = (Spool::open(&config.data_dir)?, config.retention.spool_bytes, after_door.clone());
-    tasks.spawn(async move {
-        watch_backlog(spool, limit, snapshot, outbox, update_status, status, stop).await.map(|()| "backlog")
-    });
+    tasks.spawn(
+        async move { watch_backlog(spool, limit, snapshot, outbox, told, status, stop).await.map(|()| "backlog") },
+    );
     if let Some(updater) = updater {
         let stop = after_door.clone();
         tasks.spawn(async move { updater.run(stop).await.map(|()| "updater") });
@@ -243,13 +251,19 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     result
 }
 
+/// What other parts tell of themselves.
+struct Told {
+    update: Option<watch::Receiver<UpdateStatus>>,
+    uplink: Option<watch::Receiver<UplinkStatus>>,
+}
+
 /// Completes the pipeline's state with what waits for the cloud, and holds the spool within its limit.
 async fn watch_backlog(
     mut spool: Spool,
     limit: u64,
     snapshot: watch::Receiver<Snapshot>,
     outbox: Outbox,
-    update: Option<watch::Receiver<UpdateStatus>>,
+    told: Told,
     status: watch::Sender<GatewayStatus>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -266,7 +280,14 @@ async fn watch_backlog(
         let mut now = snapshot.borrow().status.clone();
         now.backlog = backlog.iter().map(|(lane, backlog)| (lane.name().to_owned(), backlog.records)).collect();
         now.backlog_oldest = backlog.iter().filter_map(|(_, backlog)| backlog.oldest).min();
-        if let Some(update) = &update {
+        if let Some(uplink) = &told.uplink {
+            now.uplink = uplink.borrow().clone();
+        }
+        for (lane, backlog) in &backlog {
+            let lane = now.uplink.lanes.entry(lane.name().to_owned()).or_default();
+            (lane.records, lane.oldest) = (backlog.records, backlog.oldest);
+        }
+        if let Some(update) = &told.update {
             now.update = update.borrow().clone();
         }
         now.connected = u32::try_from(outbox.connected()).unwrap_or(u32::MAX);

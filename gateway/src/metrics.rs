@@ -85,6 +85,8 @@ pub fn render(snapshot: &Snapshot, sources: &Sources) -> Result<String, std::fmt
             ("bytes", load(&uplink.bytes)),
             ("failures", load(&uplink.failures)),
             ("refused", load(&uplink.refused)),
+            ("link_bytes", load(&uplink.link_bytes)),
+            ("reports", load(&uplink.reports)),
         ];
         add("uplink", "What the uplink counted since it was started", "event", named(counted.to_vec()), &mut registry);
     }
@@ -103,6 +105,18 @@ pub fn render(snapshot: &Snapshot, sources: &Sources) -> Result<String, std::fmt
         waiting.get_or_create(&[("lane", lane.clone())]).set(i64::try_from(*records).unwrap_or(i64::MAX));
     }
     registry.register("backlog", "Records that wait for the cloud", waiting);
+    let waited: Family<[(&'static str, String); 1], Gauge> = Family::default();
+    for (lane, of) in &status.uplink.lanes {
+        let age = of.oldest.map_or(0, |oldest| status.at.millis_since(oldest).max(0) / 1000);
+        waited.get_or_create(&[("lane", lane.clone())]).set(age);
+    }
+    registry.register("backlog_age_seconds", "How long the oldest record has waited, in farm time", waited);
+    if let Some(link) = &status.uplink.link {
+        gauge("link_up", "Whether the cloud was reached the last time", u64::from(link.up), &mut registry);
+    }
+    if let Some(budget) = &status.uplink.budget {
+        gauge("budget_bytes", "Bytes that may go over the link now", budget.available, &mut registry);
+    }
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

@@ -277,6 +277,7 @@ fn gateway(volumes: &Volumes, args: &GatewayArgs) -> anyhow::Result<(PathBuf, Fi
             ..DoorConfig::default()
         },
         cloud: Some(CloudConfig { url: args.cloud.clone(), token }),
+        uplink: gateway::uplink::UplinkConfig::default(),
         windows: gateway::config::WindowsConfig::default(),
         retention: gateway::config::RetentionConfig::default(),
         rules: gateway::detect::RulesConfig::default(),

@@ -209,6 +209,7 @@ impl Plan {
                 ..DoorConfig::default()
             },
             cloud: Some(CloudConfig { url: format!("http://{}", self.cloud), token: secrets.gateway.clone() }),
+            uplink: gateway::uplink::UplinkConfig::default(),
             windows: WindowsConfig::default(),
             retention: RetentionConfig::default(),
             rules: RulesConfig::default(),

@@ -79,6 +79,16 @@ pub enum Content {
     },
 }
 
+/// The readings of a stored message, with their station; none when it has none.
+pub(crate) fn readings_of(message: &crate::store::RawMessage) -> Option<(StationId, Vec<Reading>)> {
+    match replay::item(message)?.0 {
+        Item { station, content: Content::Batch(_, readings) | Content::Plain(readings) } if !readings.is_empty() => {
+            Some((station, readings))
+        }
+        _ => None,
+    }
+}
+
 /// What both threads know.
 #[derive(Debug)]
 struct Shared {

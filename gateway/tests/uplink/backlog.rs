@@ -1,0 +1,96 @@
+//! Weeks without a cloud: what is new goes first, the backlog follows, and each record is there once.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use gateway::uplink::UplinkConfig;
+use proto::{Lane, Record};
+
+use crate::support::{Mood, Running, alert, cloud, counts, mark, now, place, spool, until, window};
+
+const STATIONS: i64 = 24;
+/// Three weeks of quarters of an hour.
+const WINDOWS: i64 = 2_016;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_three_weeks_offline_the_newest_goes_first_and_nothing_is_missing_or_doubled() {
+    let (cloud, address) = cloud().await;
+    cloud.lock().unwrap().mood = Mood::Broken;
+    let (dir, mut store) = place();
+    let end = now();
+    let first = end.as_millis() / 900_000 - WINDOWS;
+    let stations: Vec<String> = (0..STATIONS).map(|n| format!("n{n}")).collect();
+    let of = |number: i64| stations.iter().map(move |station| window(station, number));
+    // Each window is made as its quarter ends; an alert a day, and the last one stays open.
+    for day in 0..21 {
+        for number in day * 96..(day + 1) * 96 {
+            let made = end.plus_secs(-900 * (WINDOWS - 1 - number));
+            spool(&mut store, made, of(first + number).collect());
+        }
+        spool(&mut store, end.plus_secs(-86_400 * (20 - day)), vec![alert(first + day)]);
+    }
+    let uplink = Running::start(dir.path(), &format!("http://{address}"), UplinkConfig::default());
+    until("the cloud is away", || !uplink.error().is_empty()).await;
+
+    let newest = first + WINDOWS - 1;
+    let back = Instant::now();
+    cloud.lock().unwrap().mood = Mood::Well;
+    until("the newest windows and all alerts are there", || {
+        let cloud = cloud.lock().unwrap();
+        let of_newest = |(_, r): &&(Lane, Record)| matches!(r, Record::Window(_)) && mark(r) == newest;
+        cloud.records.iter().filter(of_newest).count() == stations.len()
+            && cloud.records.iter().filter(|(lane, _)| *lane == Lane::Alerts).count() == 21
+    })
+    .await;
+    let (took, there) = (back.elapsed(), cloud.lock().unwrap().records.len());
+    println!("the newest windows and the alerts were there {took:?} after the cloud, before {there} records");
+    assert!(there < 5_000, "{there} records were there before the newest");
+    // What is measured meanwhile does not wait for the backlog.
+    spool(&mut store, now(), of(newest + 1).collect());
+    until("everything is there", || cloud.lock().unwrap().records.len() as i64 >= STATIONS * (WINDOWS + 1) + 21).await;
+    until("nothing waits", || crate::support::waiting(dir.path()) == 0).await;
+    let counts = counts(&cloud);
+    assert_eq!(counts.len() as i64, STATIONS * (WINDOWS + 1) + 21);
+    assert!(counts.values().all(|count| *count == 1));
+    {
+        let cloud = cloud.lock().unwrap();
+        let position = cloud.records.iter().position(|(_, r)| mark(r) == newest + 1).unwrap();
+        let all = cloud.records.len();
+        println!("what came meanwhile was record {position} of {all}");
+        assert!(position < all - 1_000);
+        let late: BTreeSet<Lane> = cloud.records.iter().map(|(lane, _)| *lane).collect();
+        assert!(late.contains(&Lane::Backfill));
+        assert_eq!(cloud.gaps, 0);
+    }
+    uplink.end().await;
+}
+
+#[tokio::test]
+async fn a_new_store_and_a_store_that_was_set_back_lose_nothing() {
+    let (cloud, address) = cloud().await;
+    let url = format!("http://{address}");
+    let (dir, mut store) = place();
+    spool(&mut store, now(), (0..40).map(|n| window("n1", n)).collect());
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(dir.path().join("gateway.sqlite"), copy.path().join("gateway.sqlite")).unwrap();
+    drop(store);
+    // A copy of a store that is in use would lack its journal: make it of one that was closed.
+    std::fs::copy(dir.path().join("gateway.sqlite"), copy.path().join("gateway.sqlite")).unwrap();
+    let uplink = Running::start(dir.path(), &url, UplinkConfig::default());
+    until("all is there", || counts(&cloud).len() == 40).await;
+    uplink.end().await;
+
+    // A fresh store whose lane overlaps what the first had sent.
+    let (fresh, mut store) = place();
+    spool(&mut store, now(), (100..160).map(|n| window("n1", n)).collect());
+    let uplink = Running::start(fresh.path(), &url, UplinkConfig::default());
+    until("all of the fresh store is there", || counts(&cloud).len() == 100).await;
+    uplink.end().await;
+
+    // The first one's copy, which has not sent anything as far as it knows, and has more now.
+    let mut store = gateway::store::Store::open(copy.path()).unwrap();
+    spool(&mut store, now(), (200..260).map(|n| window("n1", n)).collect());
+    let uplink = Running::start(copy.path(), &url, UplinkConfig::default());
+    until("all of the copy is there", || counts(&cloud).len() == 160).await;
+    uplink.end().await;
+}
