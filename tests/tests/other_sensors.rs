@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant, SystemTime};
 
-use gateway::spool::Spool;
+use gateway::spool::{Limits, Spool};
 use gateway::store::Store;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -55,7 +55,7 @@ fn sources() -> String {
 /// By station, channel and start in seconds from `from`, what its readings came to.
 fn windows(data_dir: &Path, from: Timestamp) -> BTreeMap<(String, String, i64), Stats> {
     let mut spool = Spool::open(data_dir).unwrap();
-    let sending = spool.next(Lane::Aggregates, 2_000, from).unwrap().expect("windows");
+    let sending = spool.next(Lane::Aggregates, Limits::default(), from).unwrap().expect("windows");
     let mut found = BTreeMap::new();
     for (_, record) in sending.records {
         let Record::Window(window) = record else { continue };

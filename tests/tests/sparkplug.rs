@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant, SystemTime};
 
-use gateway::spool::Spool;
+use gateway::spool::{Limits, Spool};
 use gateway::store::Store;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -100,7 +100,7 @@ impl Gateway {
     /// By station, channel and seconds from `start`, what the readings of a window came to.
     fn windows(&self, start: Timestamp) -> BTreeMap<(String, String, i64), Stats> {
         let mut spool = Spool::open(&self.at("data")).unwrap();
-        let sending = spool.next(Lane::Aggregates, 2_000, start).unwrap().expect("windows");
+        let sending = spool.next(Lane::Aggregates, Limits::default(), start).unwrap().expect("windows");
         let mut found = BTreeMap::new();
         for (_, record) in sending.records {
             let Record::Window(window) = record else { continue };
