@@ -15,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod dashboard;
 pub mod database;
+pub mod decisions;
 pub mod ingest;
 pub mod inventory;
 pub mod metrics;

@@ -9,6 +9,7 @@ use proto::{FarmId, GatewayId, TimeScale};
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::Keyring;
+use crate::decide::{self, FieldConfig};
 use crate::decode::source::{self, SourceConfig};
 use crate::detect::RulesConfig;
 use crate::door::DoorConfig;
@@ -71,6 +72,9 @@ pub struct Config {
     /// Other people's sensors.
     #[serde(default, rename = "source", skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceConfig>,
+    /// The fields whose irrigation the gateway decides.
+    #[serde(default, rename = "field", skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldConfig>,
 }
 
 /// Where the cloud is.
@@ -220,6 +224,9 @@ impl Config {
             expect(false, key, &value, expected);
         }
         for (key, value, expected) in source::check(&self.sources) {
+            expect(false, &key, &value, &expected);
+        }
+        for (key, value, expected) in decide::config::check(&self.fields) {
             expect(false, &key, &value, &expected);
         }
         expect(

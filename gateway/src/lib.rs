@@ -3,7 +3,7 @@
 //!
 //! The modules stand in the order in which a reading meets them:
 //! [`door`] ▶ [`ingest`] ▶ [`decode`] ▶ [`deduplicate`] ▶ [`store`] ▶ [`validate`] ▶ [`filter`] ▶ [`window`] ▶ [`detect`] ▶
-//! [`spool`] ▶ [`uplink`].
+//! [`decide`] ▶ [`spool`] ▶ [`uplink`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use std::fs;
@@ -34,6 +34,7 @@ pub mod broker;
 pub mod clock;
 pub mod config;
 pub mod credentials;
+pub mod decide;
 pub mod decode;
 pub mod deduplicate;
 pub mod detect;

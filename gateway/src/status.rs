@@ -97,6 +97,7 @@ async fn show(State(page): State<Page>) -> Markup {
                 h1 { (page.title) }
                 p { "Farm time " (now) ", started " (age(now, status.started)) " ago, version " (status.version) "." }
                 (alerts(&snapshot, now))
+                (decisions(&snapshot, now))
                 (stations(&snapshot, now))
                 (models(&snapshot, &status, now))
                 (facts(&status, page.sources.outbox.connected(), now))
@@ -124,6 +125,43 @@ fn alerts(snapshot: &Snapshot, now: Timestamp) -> Markup {
                             td { (format!("{:.1}", alert.score)) }
                             td { (age(now, alert.opened)) }
                             td { (alert.model.as_deref().unwrap_or("a rule")) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What was decided last for each field, and how it stands now.
+fn decisions(snapshot: &Snapshot, now: Timestamp) -> Markup {
+    html! {
+        @if !snapshot.fields.is_empty() {
+            section {
+                h2 { "Irrigation decisions" }
+                table {
+                    tr { th { "Field" } th { "Decided" } th.words { "What" } th.words { "Why" } th { "Valves" } }
+                    @for field in &snapshot.fields {
+                        @let decision = field.now.as_ref().or(field.told.as_ref());
+                        tr {
+                            td { (field.field) @if !field.auto { " (advice)" } }
+                            @if let Some(decision) = decision {
+                                td { (age(now, decision.at)) " ago" }
+                                td.words {
+                                    @match decision.run {
+                                        Some(run) => { (format!("irrigate {:.1} mm in {} min", run.mm, run.minutes)) }
+                                        None => { "hold: " (decision.cause.name()) }
+                                    }
+                                }
+                                td.words { (decision.reason) }
+                            } @else {
+                                td {} td.words { "nothing yet" } td {}
+                            }
+                            td {
+                                @for (valve, confirmed) in &field.valves {
+                                    @if *confirmed { (valve) " ran " } @else { span.warning { (valve) " unconfirmed " } }
+                                }
+                            }
                         }
                     }
                 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proto::{Alert, Lane, Record, StationId, Timestamp};
+use proto::{Alert, Decision, FieldId, Lane, Record, StationId, Timestamp};
 use rand::RngExt as _;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
@@ -121,6 +121,8 @@ const SOURCES: &str = "
     CREATE TABLE IF NOT EXISTS unmapped (
         source TEXT NOT NULL, station TEXT NOT NULL, name TEXT NOT NULL, unit TEXT, value TEXT NOT NULL, proposal TEXT,
         at_ms INTEGER NOT NULL, times INTEGER NOT NULL, PRIMARY KEY (source, station, name)) WITHOUT ROWID;
+    -- What decisions on a field's irrigation need again after a restart.
+    CREATE TABLE IF NOT EXISTS field_state (field TEXT PRIMARY KEY, body BLOB NOT NULL, sum INTEGER) WITHOUT ROWID;
 ";
 
 /// Made where it is missing, too.
@@ -484,6 +486,10 @@ pub struct Emission {
     pub windows: Vec<crate::window::Closed>,
     /// The alerts that changed.
     pub alerts: Vec<Alert>,
+    /// What was decided.
+    pub decisions: Vec<Decision>,
+    /// What decisions need again, of the fields where it is another.
+    pub fields: Vec<(FieldId, Vec<u8>)>,
     /// How far the commits are gone through of which this comes.
     pub cursor: Cursor,
     /// What was counted.
@@ -507,10 +513,10 @@ pub struct Emission {
 }
 
 impl Emission {
-    /// How many windows and alerts.
+    /// How many windows, alerts and decisions.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.windows.len() + self.alerts.len()
+        self.windows.len() + self.alerts.len() + self.decisions.len()
     }
 
     /// Whether there are none.
@@ -566,6 +572,18 @@ impl Store {
                     .execute(params![alert.id, body, sum])?;
             }
             spool_one(&transaction, &record, &body, now)?;
+        }
+        for decision in &emission.decisions {
+            let record = Record::Decision(decision.clone());
+            spool_one(&transaction, &record, &record.encode(), now)?;
+        }
+        for (field, body) in &emission.fields {
+            let sum = Sum::new().bytes(field.as_str()).bytes(body).value();
+            transaction.prepare_cached("INSERT OR REPLACE INTO field_state VALUES (?1, ?2, ?3)")?.execute(params![
+                field.as_str(),
+                body,
+                sum
+            ])?;
         }
         for (table, rows) in [("state", &emission.states), ("carried", &emission.carried)] {
             for (station, body) in rows {

@@ -77,14 +77,26 @@ impl std::fmt::Debug for Tls {
 #[derive(Debug)]
 pub struct Link {
     node: Mutex<Node>,
-    /// Irrigation commands that have come, in minutes.
-    commands: Mutex<VecDeque<u32>>,
+    commands: Mutex<Commands>,
     /// The time that the gateway has last told, and when that was.
     told: Mutex<Option<(Timestamp, std::time::Instant)>>,
     /// There is something to send.
     wake: Notify,
     /// Something was acknowledged or commanded; shared by all links, and the farm waits for it.
     progress: Arc<Notify>,
+}
+
+/// Irrigation commands of a station.
+#[derive(Debug, Default)]
+struct Commands {
+    /// Those that have come: number and minutes.
+    waiting: VecDeque<(u64, u32)>,
+    /// The number of the last that was taken, of this start or one before.
+    taken: Option<u64>,
+    /// The number of the last that is carried out, whatever happens to the process.
+    done: Option<u64>,
+    /// Whether the gateway is still to be told so.
+    untold: bool,
 }
 
 impl Link {
@@ -119,10 +131,27 @@ impl Link {
         self.node().entries().cloned().collect()
     }
 
-    /// The irrigation commands that have come since the last call, in minutes.
+    /// The irrigation commands that have come since the last call: number and minutes.
     #[must_use]
-    pub fn take_commands(&self) -> Vec<u32> {
-        lock(&self.commands).drain(..).collect()
+    pub fn take_commands(&self) -> Vec<(u64, u32)> {
+        lock(&self.commands).waiting.drain(..).collect()
+    }
+
+    /// The irrigation of this number is carried out, or was before the start. The gateway is told.
+    pub fn irrigated(&self, id: u64) {
+        {
+            let mut commands = lock(&self.commands);
+            commands.done = commands.done.max(Some(id));
+            commands.taken = commands.taken.max(Some(id));
+            commands.untold = true;
+        }
+        self.wake.notify_one();
+    }
+
+    /// The number of the last irrigation that is carried out.
+    #[must_use]
+    pub fn last_irrigated(&self) -> Option<u64> {
+        lock(&self.commands).done
     }
 
     /// The time that the gateway has told since the last call, and when it came.
@@ -144,11 +173,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Keeps a station connected until `finish`, then says goodbye.
 pub async fn serve(identity: Identity, link: Arc<Link>, seed: u64, finish: CancellationToken) {
     let mut chance = Chance::new(seed, &format!("client/{}", identity.station));
-    let mut station = Connection { identity, link, begun: Instant::now(), last_command: 0 };
+    let mut station = Connection { identity, link, begun: Instant::now(), last: [0; 2], connected: false };
     let mut failures: u32 = 0;
     for attempt in 0.. {
         let lived = Instant::now();
         let end = station.live(&finish).await;
+        station.connected = false;
         station.link.node().disconnected();
         match end {
             End::Finished => return,
@@ -197,8 +227,9 @@ struct Connection {
     identity: Identity,
     link: Arc<Link>,
     begun: Instant,
-    /// The number of the last command that was carried out.
-    last_command: u64,
+    /// The numbers of the last birth and the last time that were asked for.
+    last: [u64; 2],
+    connected: bool,
 }
 
 impl Connection {
@@ -241,7 +272,7 @@ impl Connection {
             self.send(&client);
         }
         let goodbye = async {
-            self.publish(&client, TopicKind::Status, Status { online: false, boot: self.identity.birth.boot }.encode());
+            self.publish(&client, TopicKind::Status, self.status(false).encode());
             // When the queue is full the connection is simply dropped, and the broker publishes the will.
             if client.try_disconnect().is_ok() {
                 while let Some(Ok(event)) = events.next().await {
@@ -268,7 +299,7 @@ impl Connection {
         if let Some(tls) = tls {
             options.set_transport(Transport::tls(tls.ca.clone(), tls.client.clone(), None));
         }
-        let will = Status { online: false, boot: birth.boot }.encode();
+        let will = Status { online: false, boot: birth.boot, irrigated: None }.encode();
         options.set_last_will(LastWill::new(self.topic(TopicKind::Status), will, QoS::AtLeastOnce, false));
         options
     }
@@ -284,11 +315,9 @@ impl Connection {
                     return;
                 }
                 self.publish(client, TopicKind::Birth, self.identity.birth.encode());
-                self.publish(
-                    client,
-                    TopicKind::Status,
-                    Status { online: true, boot: self.identity.birth.boot }.encode(),
-                );
+                self.connected = true;
+                lock(&self.link.commands).untold = false;
+                self.publish(client, TopicKind::Status, self.status(true).encode());
                 self.link.node().connected();
                 tracing::debug!(station = %self.identity.station, "connected");
             }
@@ -324,22 +353,34 @@ impl Connection {
 
     fn on_command(&mut self, client: &AsyncClient, message: CommandMessage) {
         let station = &self.identity.station;
-        if message.id <= self.last_command {
+        let last = match message.command {
+            Command::Birth => Some(self.last[0]),
+            Command::SetTime(_) => Some(self.last[1]),
+            Command::Irrigate { .. } => lock(&self.link.commands).taken,
+        };
+        if last.is_some_and(|last| message.id <= last) {
             tracing::debug!(%station, id = message.id, "a command that came before");
+            // Perhaps the gateway has not heard that it was carried out.
+            lock(&self.link.commands).untold = true;
             return;
         }
-        self.last_command = message.id;
         tracing::info!(%station, id = message.id, command = ?message.command, "command");
         match message.command {
-            Command::Birth => self.publish(client, TopicKind::Birth, self.identity.birth.encode()),
+            Command::Birth => {
+                self.last[0] = message.id;
+                self.publish(client, TopicKind::Birth, self.identity.birth.encode());
+            }
             Command::SetTime(time) => {
+                self.last[1] = message.id;
                 *lock(&self.link.told) = Some((time, std::time::Instant::now()));
                 self.link.progress.notify_one();
             }
             Command::Irrigate { minutes } => {
                 let mut commands = lock(&self.link.commands);
-                if commands.len() < MOST_COMMANDS {
-                    commands.push_back(minutes);
+                if commands.waiting.len() < MOST_COMMANDS {
+                    commands.waiting.push_back((message.id, minutes));
+                    commands.taken = Some(message.id);
+                    drop(commands);
                     self.link.progress.notify_one();
                 } else {
                     tracing::warn!(%station, minutes, "too many commands are waiting, irrigation is refused");
@@ -348,8 +389,19 @@ impl Connection {
         }
     }
 
+    fn status(&self, online: bool) -> Status {
+        Status { online, boot: self.identity.birth.boot, irrigated: self.link.last_irrigated() }
+    }
+
     /// Sends what the node wants to send, as far as there is room.
     fn send(&self, client: &AsyncClient) {
+        let untold = {
+            let mut commands = lock(&self.link.commands);
+            self.connected && commands.done.is_some() && std::mem::take(&mut commands.untold)
+        };
+        if untold {
+            self.publish(client, TopicKind::Status, self.status(true).encode());
+        }
         let now = self.begun.elapsed();
         loop {
             let Some(entry) = self.link.node().next_to_send(now) else {

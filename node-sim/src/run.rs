@@ -238,7 +238,7 @@ impl Engine {
         for record in records {
             let station = match &record {
                 Record::Made(report) | Record::Open(report) => &report.station,
-                Record::Waiting(station, _) => station,
+                Record::Waiting(station, _) | Record::Irrigated(station, _) => station,
                 Record::Irrigation(irrigation) => &irrigation.station,
             };
             let Some(&index) = self.indexes.get(station) else {
@@ -256,7 +256,11 @@ impl Engine {
                 }
                 Record::Waiting(_, entry) => self.give(index, entry)?,
                 Record::Open(report) => self.recorders[index].open = report.readings,
-                Record::Irrigation(irrigation) => self.replay.push_back(irrigation),
+                Record::Irrigation(irrigation) => {
+                    self.links[index].irrigated(irrigation.id);
+                    self.replay.push_back(irrigation);
+                }
+                Record::Irrigated(_, id) => self.links[index].irrigated(id),
             }
         }
         for recorder in &mut self.recorders {
@@ -401,11 +405,12 @@ impl Engine {
     fn obey(&mut self) -> anyhow::Result<()> {
         for index in 0..self.links.len() {
             self.set_clock(index);
-            for minutes in self.links[index].take_commands() {
-                let irrigation =
-                    Irrigation { at: self.farm.now(), station: self.recorders[index].station.clone(), minutes };
+            for (id, minutes) in self.links[index].take_commands() {
+                let station = self.recorders[index].station.clone();
+                let irrigation = Irrigation { at: self.farm.now(), station, minutes, id };
                 self.store.append(&[Record::Irrigation(irrigation)])?;
                 self.farm.irrigate(index, minutes);
+                self.links[index].irrigated(id);
             }
         }
         Ok(())
@@ -519,6 +524,7 @@ impl Engine {
         for (recorder, link) in self.recorders.iter().zip(&self.links) {
             let station = &recorder.station;
             records.extend(link.entries().into_iter().map(|entry| Record::Waiting(station.clone(), entry)));
+            records.extend(link.last_irrigated().map(|id| Record::Irrigated(station.clone(), id)));
             if !recorder.open.is_empty() {
                 let readings = recorder.open.clone();
                 records.push(Record::Open(Report { station: station.clone(), boot: self.boot, sequence: 0, readings }));

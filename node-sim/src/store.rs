@@ -98,6 +98,8 @@ pub(crate) struct Irrigation {
     pub at: Timestamp,
     pub station: StationId,
     pub minutes: u32,
+    /// The command's number.
+    pub id: u64,
 }
 
 /// An entry of the journal.
@@ -111,6 +113,8 @@ pub(crate) enum Record {
     Open(Report),
     /// A command since the state was kept.
     Irrigation(Irrigation),
+    /// The number of the last command of a station before the state was kept.
+    Irrigated(StationId, u64),
 }
 
 impl Record {
@@ -129,6 +133,7 @@ impl Record {
             Self::Waiting(..) => 2,
             Self::Open(_) => 3,
             Self::Irrigation(_) => 4,
+            Self::Irrigated(..) => 5,
         };
         out.extend([kind, 0, 0, 0, 0]);
         match self {
@@ -144,6 +149,11 @@ impl Record {
                 put_station(out, &irrigation.station);
                 out.extend(irrigation.at.as_millis().to_le_bytes());
                 out.extend(irrigation.minutes.to_le_bytes());
+                out.extend(irrigation.id.to_le_bytes());
+            }
+            Self::Irrigated(station, id) => {
+                put_station(out, station);
+                out.extend(id.to_le_bytes());
             }
         }
         let length = (out.len() - at - 5) as u32;
@@ -175,8 +185,12 @@ impl Record {
             4 => {
                 let station = take_station(input)?;
                 let at = Timestamp::from_millis(i64::from_le_bytes(take(input)?));
-                Self::Irrigation(Irrigation { at, station, minutes: u32::from_le_bytes(take(input)?) })
+                let minutes = u32::from_le_bytes(take(input)?);
+                // Older journals have no number.
+                let id = take(input).map_or(0, u64::from_le_bytes);
+                Self::Irrigation(Irrigation { at, station, minutes, id })
             }
+            5 => Self::Irrigated(take_station(input)?, u64::from_le_bytes(take(input)?)),
             _ => return None,
         })
     }
@@ -401,7 +415,7 @@ mod tests {
     }
 
     fn irrigation(minutes: u32) -> Record {
-        Record::Irrigation(Irrigation { at: Timestamp::from_secs(5), station: "n1".parse().unwrap(), minutes })
+        Record::Irrigation(Irrigation { at: Timestamp::from_secs(5), station: "n1".parse().unwrap(), minutes, id: 7 })
     }
 
     #[test]

@@ -425,13 +425,23 @@ async fn a_station_says_what_it_is_obeys_and_says_goodbye() {
         })
     })
     .await;
+    // Whoever sends the command again is told that it was carried out, and that is all that happens.
+    let confirmed = || {
+        let received = gateway.received.lock().unwrap();
+        received.statuses.iter().filter(|(s, status)| s.as_str() == "n1" && status.irrigated == Some(1)).count()
+    };
+    until("the command's confirmation", || confirmed() == 1).await;
+    gateway.command(&config.farm.id, "n1", 1, Command::Irrigate { minutes: 600 });
+    until("the confirmation again", || confirmed() == 2).await;
     shutdown.cancel();
     tokio::time::timeout(PATIENCE, farm).await.unwrap().unwrap().unwrap();
     until("six farewells", || {
         gateway.has(|received| received.statuses.iter().filter(|(_, status)| !status.online).count() == 6)
     })
     .await;
-    assert!(gateway.has(|received| { received.statuses.iter().filter(|(_, status)| status.online).count() == 6 }));
+    assert!(gateway.has(|received| {
+        received.statuses.iter().filter(|(_, status)| status.online && status.irrigated.is_none()).count() == 6
+    }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

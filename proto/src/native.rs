@@ -82,7 +82,8 @@ pub enum Command {
 /// A command and the number that it is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommandMessage {
-    /// Counts the gateway's commands to a station; one that came before is not carried out again.
+    /// Grows with each command of one kind to a station. The station remembers the last of each kind, irrigations also over
+    /// its restarts, and carries out none that is not above it: so the gateway may send a command as often as it likes.
     pub id: u64,
     /// What is asked.
     pub command: Command,
@@ -95,6 +96,8 @@ pub struct Status {
     pub online: bool,
     /// The start of the station.
     pub boot: u32,
+    /// The id of the newest irrigation command that it has carried out; said on each connect, and after each.
+    pub irrigated: Option<u64>,
 }
 
 /// Why a batch cannot be written.
@@ -361,7 +364,7 @@ impl Status {
     /// The payload.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        wire::Status { online: self.online, boot: self.boot }.encode_to_vec()
+        wire::Status { online: self.online, boot: self.boot, irrigated: self.irrigated }.encode_to_vec()
     }
 
     /// Reads a payload.
@@ -370,6 +373,6 @@ impl Status {
     /// When it is no status.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let status: wire::Status = message("status", bytes)?;
-        Ok(Self { online: status.online, boot: status.boot })
+        Ok(Self { online: status.online, boot: status.boot, irrigated: status.irrigated })
     }
 }

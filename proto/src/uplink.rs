@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::Window;
 use crate::alert::Alert;
+use crate::decision::Decision;
 use crate::decode::{self, DecodeError, at_most, message};
 use crate::id::{FarmId, GatewayId, StationId};
 use crate::native::Birth;
@@ -106,6 +107,8 @@ pub enum Record {
     Window(Window),
     /// A station's birth.
     Birth(StationBirth),
+    /// What was decided for a field.
+    Decision(Decision),
     /// Raw readings.
     Raw(RawReadings),
 }
@@ -118,6 +121,7 @@ impl Record {
             Self::Alert(_) => Lane::Alerts,
             Self::Window(_) => Lane::Aggregates,
             Self::Birth(_) => Lane::Births,
+            Self::Decision(_) => Lane::Decisions,
             Self::Raw(_) => Lane::Backfill,
         }
     }
@@ -145,6 +149,7 @@ impl Record {
                 at_ms: birth.at.as_millis(),
                 birth: Some(birth.birth.to_wire()),
             }),
+            Self::Decision(decision) => wire::record::Record::Decision(decision.to_wire()),
             Self::Raw(raw) => wire::record::Record::Raw(raw.to_wire()),
         };
         wire::Record { record: Some(record) }
@@ -159,6 +164,7 @@ impl Record {
                 at: decode::time("at_ms", birth.at_ms)?,
                 birth: Birth::from_wire(birth.birth.ok_or(DecodeError::Missing { field: "birth" })?)?,
             }),
+            wire::record::Record::Decision(decision) => Self::Decision(Decision::from_wire(decision)?),
             wire::record::Record::Raw(raw) => Self::Raw(RawReadings::from_wire(raw)?),
         })
     }

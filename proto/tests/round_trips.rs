@@ -7,6 +7,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proto::assignment::{Assignment, Assignments, MAX_SHADOW_S};
+use proto::decision::{Cause, Decision, Inputs, Run};
 use proto::manifest::{Feature, Golden, Input, Limits, Output, Statistic, Task};
 use proto::{
     Ack, Aggregate, Alert, AlertKind, Batch, Birth, Channel, Command, CommandMessage, Driver, Lane, Manifest, Quantity,
@@ -137,6 +138,27 @@ fn alert() -> impl Strategy<Value = Alert> {
     })
 }
 
+fn decision() -> impl Strategy<Value = Decision> {
+    let run = option::of((0.0..500.0, 1_u32..=1_440).prop_map(|(mm, minutes)| Run { mm, minutes }));
+    let cause = proptest::sample::select(&Cause::ALL[1..]);
+    let inputs = (option::of(-1e3..1e3), 0.0..1e3, 0.0..1e3, option::of(0.0..1e3), any::<u32>(), any::<u32>());
+    (id(), time(), run, cause, ".{0,100}", inputs, vec(id(), 0..4)).prop_map(
+        |(field, at, run, cause, reason, inputs, stations)| {
+            let (depletion_mm, total_mm, readily_mm, rain_mm, probes, untrusted) = inputs;
+            Decision {
+                id: Decision::id_of(&field, at),
+                field,
+                at,
+                cause: if run.is_some() { Cause::Due } else { cause },
+                run,
+                reason,
+                inputs: Inputs { depletion_mm, total_mm, readily_mm, rain_mm, probes, untrusted },
+                stations,
+            }
+        },
+    )
+}
+
 fn uplink() -> impl Strategy<Value = UplinkBatch> {
     let births = (id(), time(), birth()).prop_map(|(station, at, birth)| StationBirth { station, at, birth });
     let readings = vec(
@@ -154,6 +176,7 @@ fn uplink() -> impl Strategy<Value = UplinkBatch> {
         vec(window().prop_map(Record::Window), 1..5),
         vec(births.prop_map(Record::Birth), 1..5),
         vec(raw.prop_map(Record::Raw), 1..5),
+        vec(decision().prop_map(Record::Decision), 1..5),
     ];
     (id(), id(), 0_u64..1 << 63, 1_u64..1 << 60, records).prop_map(|(farm, gateway, store, first, records)| {
         UplinkBatch { farm, gateway, store, lane: records[0].lane(), first, records }
@@ -239,7 +262,7 @@ proptest! {
     }
 
     #[test]
-    fn births_acks_commands_and_statuses_come_back(birth in birth(), boot: u32, sequence: u64, time in time(), minutes: u32, online: bool) {
+    fn births_acks_commands_and_statuses_come_back(birth in birth(), boot: u32, sequence: u64, time in time(), minutes: u32, online: bool, irrigated: Option<u64>) {
         let mut sorted = birth.clone();
         sorted.channels.sort_unstable();
         prop_assert_eq!(Birth::decode(&birth.encode()).unwrap(), sorted);
@@ -249,7 +272,7 @@ proptest! {
             let message = CommandMessage { id: sequence, command };
             prop_assert_eq!(CommandMessage::decode(&message.encode()).unwrap(), message);
         }
-        let status = Status { online, boot };
+        let status = Status { online, boot, irrigated };
         prop_assert_eq!(Status::decode(&status.encode()).unwrap(), status);
     }
 

@@ -18,6 +18,7 @@ export type ChannelSeries = Schemas['ChannelSeries'];
 export type Resolution = Schemas['Resolution'];
 export type Alert = Schemas['Alert'];
 export type AlertKind = Schemas['AlertKind'];
+export type Decision = Schemas['Decision'];
 export type AlertPage = Schemas['AlertPage'];
 export type AlertState = NonNullable<NonNullable<paths['/api/v1/farms/{farm}/alerts']['get']['parameters']['query']>['state']>;
 export type Gateway = Schemas['Gateway'];

@@ -5,6 +5,7 @@
 pub mod access;
 mod alerts;
 mod assignments;
+mod decisions;
 mod events;
 mod farms;
 mod models;
@@ -129,6 +130,7 @@ impl Deref for App {
         (name = "farms", description = "Farms, fields and gateways"),
         (name = "stations", description = "Stations and what they measured"),
         (name = "alerts", description = "What is wrong, or was"),
+        (name = "decisions", description = "What gateways decided on irrigation, and why"),
         (name = "models", description = "The registry, and what gateways run of it"),
         (name = "uplink", description = "From gateways"),
     )
@@ -163,6 +165,7 @@ pub fn router() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(readings::readings))
         .routes(routes!(stations::sparklines))
         .routes(routes!(alerts::alerts))
+        .routes(routes!(decisions::decisions))
         .routes(routes!(events::events))
         .routes(routes!(models::models, models::push_model).layer(DefaultBodyLimit::max(models::MOST_BODY)))
         .routes(routes!(models::model_version))

@@ -454,6 +454,78 @@ pub struct AlertPage {
     pub next: Option<String>,
 }
 
+/// What a gateway decided on the irrigation of a field.
+#[derive(Serialize, ToSchema)]
+pub struct Decision {
+    /// The decision's id: field and time.
+    pub id: String,
+    /// The field.
+    pub field: String,
+    /// The time up to which measurements were looked at, in farm time.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Why.
+    pub cause: DecisionCause,
+    /// Water that leaves the irrigation system, mm over the field; null when the field is not irrigated.
+    #[schema(required)]
+    pub mm: Option<f64>,
+    /// For how long it runs; null when the field is not irrigated.
+    #[schema(required)]
+    pub minutes: Option<u32>,
+    /// Why, in one sentence with numbers and units.
+    pub reason: String,
+    /// Water missing in the root zone to field capacity, mm; null when too few probes could be trusted.
+    #[schema(required)]
+    pub depletion_mm: Option<f64>,
+    /// Water that the root zone holds for the crop, mm.
+    pub total_mm: f64,
+    /// Water of it that the crop takes without stress, mm.
+    pub readily_mm: f64,
+    /// Rain of the hours before, mm; null when nobody measures it.
+    #[schema(required)]
+    pub rain_mm: Option<f64>,
+    /// Probes that were trusted.
+    pub probes: u64,
+    /// Probes that were not.
+    pub untrusted: u64,
+    /// The stations whose valves were commanded; none when it is only advice.
+    pub stations: Vec<String>,
+}
+
+/// Why a decision is as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionCause {
+    /// What the crop takes without stress is used up: the field is irrigated. All others hold.
+    Due,
+    /// There is water enough.
+    Moist,
+    /// Rain has just fallen.
+    Rain,
+    /// Water of the last irrigation is still going down.
+    Settling,
+    /// It is not the hour.
+    Hours,
+    /// The day's minutes are used up.
+    Spent,
+    /// Less than the shortest run is missing.
+    Small,
+    /// There are too few probes that can be trusted.
+    Untrusted,
+    /// A valve has not said that it carried out the last decision.
+    Unconfirmed,
+}
+
+/// A page of decisions.
+#[derive(Serialize, ToSchema)]
+pub struct DecisionPage {
+    /// The decisions.
+    pub items: Vec<Decision>,
+    /// What to give as `cursor` for the next page; null on the last.
+    #[schema(required)]
+    pub next: Option<String>,
+}
+
 /// A gateway and what it last said of itself.
 #[derive(Serialize, ToSchema)]
 pub struct Gateway {
@@ -606,6 +678,8 @@ pub enum ChangeKind {
     Alerts,
     /// Stations.
     Births,
+    /// Decisions on irrigation.
+    Decisions,
     /// A gateway's report of itself.
     Status,
     /// Models in the registry, or what the farm's gateways are to run.

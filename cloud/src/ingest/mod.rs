@@ -8,6 +8,7 @@
 
 pub mod alerts;
 pub mod births;
+pub mod decisions;
 pub mod readings;
 pub mod windows;
 
@@ -160,6 +161,7 @@ enum Records<'a> {
     Alerts(Vec<&'a proto::Alert>),
     Births(Vec<&'a proto::StationBirth>),
     Backfill(Vec<&'a Record>),
+    Decisions(Vec<&'a proto::Decision>),
 }
 
 /// What is to be announced.
@@ -199,7 +201,13 @@ impl<'a> Records<'a> {
                 };
                 records.map(birth).collect::<Result<_, _>>().map(Self::Births)
             }
-            Lane::Decisions => Err(Refusal::new(0, "lane", batch.lane.name(), "is not taken yet")),
+            Lane::Decisions => {
+                let decision = |(index, record): (usize, &'a Record)| match record {
+                    Record::Decision(decision) => decisions::check(index, decision, latest).map(|()| decision),
+                    _ => Err(other(index)),
+                };
+                records.map(decision).collect::<Result<_, _>>().map(Self::Decisions)
+            }
             Lane::Backfill => {
                 let late = |(index, record): (usize, &'a Record)| match record {
                     Record::Window(window) => windows::check(index, window, latest).map(|()| record),
@@ -220,7 +228,7 @@ impl<'a> Records<'a> {
                 windows::make_partitions(pool, &windows).await?;
                 readings::make_partitions(pool, &raw).await
             }
-            Self::Alerts(_) | Self::Births(_) => Ok(()),
+            Self::Alerts(_) | Self::Births(_) | Self::Decisions(_) => Ok(()),
         }
     }
 
@@ -252,6 +260,12 @@ impl<'a> Records<'a> {
                 hear(connection, farm, &heard).await?;
                 let rows = births::store(connection, farm, births).await?;
                 Ok((rows, News::of(ChangeKind::Births, heard, births.iter().map(|birth| birth.at))))
+            }
+            Self::Decisions(decisions) => {
+                let decisions = &decisions[skipped..];
+                let rows = decisions::store(connection, farm, decisions).await?;
+                let times = decisions.iter().map(|decision| decision.at);
+                Ok((rows, News::of(ChangeKind::Decisions, Heard::new(), times)))
             }
             Self::Backfill(records) => {
                 let (windows, raw) = split(&records[skipped..]);

@@ -5,7 +5,9 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::support::cloud::Cloud;
-use crate::support::records::{WindowExt as _, alert, alerts, birth, births, time, window, windows};
+use crate::support::records::{
+    WindowExt as _, alert, alerts, birth, births, decision, decisions, time, window, windows,
+};
 
 /// A farm with two stations, one of them with a field, some hours of data, and an alert.
 async fn small_farm() -> Cloud {
@@ -135,6 +137,36 @@ async fn alerts_come_in_pages_newest_first() {
 }
 
 #[tokio::test]
+async fn decisions_come_once_and_in_pages_newest_first() {
+    let cloud = Cloud::start().await;
+    let at = |n: i64| time("2015-06-01T00:00:00Z").plus_secs(900 * n).to_string();
+    assert_eq!(cloud.store(&decisions(1, (0..25).map(|n| decision(&at(n), n == 20)))).await, 25);
+    // Of another store of the gateway, which counts anew: what is there stays.
+    let again = proto::UplinkBatch { store: 99, ..decisions(1, [decision(&at(3), true), decision(&at(25), false)]) };
+    cloud.store(&again).await;
+    let (mut seen, mut next) = (Vec::new(), String::new());
+    loop {
+        let page = cloud.read(&format!("/api/v1/farms/fallon/decisions?limit=10{next}")).await;
+        seen.extend(page["items"].as_array().unwrap().iter().map(|d| d["at"].as_str().unwrap().to_owned()));
+        let Some(cursor) = page["next"].as_str() else { break };
+        next = format!("&cursor={cursor}");
+    }
+    assert_eq!(seen, (0..26).rev().map(at).collect::<Vec<_>>());
+
+    let page = cloud.read(&format!("/api/v1/farms/fallon/decisions?field=north&from={}&to={}", at(20), at(21))).await;
+    let expected = json!([{
+        "id": "north/1433134800000", "field": "north", "at": at(20), "cause": "due", "mm": 47.5, "minutes": 475,
+        "reason": "48 mm are missing in the root zone", "depletion_mm": 48.0, "total_mm": 84.0, "readily_mm": 46.2,
+        "rain_mm": null, "probes": 6, "untrusted": 1, "stations": ["n1"],
+    }]);
+    assert_eq!((&page["items"], &page["next"]), (&expected, &json!(null)));
+    let first = cloud.read(&format!("/api/v1/farms/fallon/decisions?from={}&to={}", at(3), at(4))).await;
+    assert_eq!(first["items"][0]["cause"], "moist", "a decision never changes");
+    let none = cloud.read("/api/v1/farms/fallon/decisions?field=east").await;
+    assert_eq!(none["items"], json!([]));
+}
+
+#[tokio::test]
 async fn a_parameter_that_cannot_be_used_is_named_with_its_value() {
     let cloud = small_farm().await;
     let series = "/stations/n1/series";
@@ -152,6 +184,8 @@ async fn a_parameter_that_cannot_be_used_is_named_with_its_value() {
         ("/alerts", "limit=201", "limit", "201"),
         ("/alerts", "cursor=7", "cursor", "7"),
         ("/alerts", "station=N%201", "station", "N 1"),
+        ("/decisions", "field=N%201", "field", "N 1"),
+        ("/decisions", "from=yesterday", "from", "yesterday"),
     ] {
         let (status, problem) = cloud.get(&format!("/api/v1/farms/fallon{path}?{query}")).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{path}?{query}: {problem}");

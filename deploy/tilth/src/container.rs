@@ -284,6 +284,7 @@ fn gateway(volumes: &Volumes, args: &GatewayArgs) -> anyhow::Result<(PathBuf, Fi
         models_dir: None,
         broker: None,
         sources: farm::sources(&volumes.at("gateway/sources.toml"))?,
+        fields: Vec::new(),
         filters: toml::Table::new(),
         updates: UpdatesConfig { root: Some(volumes.pinned_root()), ..UpdatesConfig::default() },
     })?;

@@ -10,6 +10,8 @@ use anyhow::Context as _;
 use cloud::setup::{self, FarmSpec, FieldSpec};
 use gateway::config::{CloudConfig, RetentionConfig, WindowsConfig};
 use gateway::credentials::Role;
+use gateway::decide::FieldConfig;
+use gateway::decide::config::{IrrigationConfig, SystemKind};
 use gateway::decode::source::SourceConfig;
 use gateway::detect::RulesConfig;
 use gateway::door::DoorConfig;
@@ -216,6 +218,7 @@ impl Plan {
             models_dir: None,
             broker: None,
             sources: sources(&self.data_dir.join("sources.toml"))?,
+            fields: irrigated(&self.farm),
             filters: toml::Table::new(),
             updates: UpdatesConfig {
                 root: Some(registry::pinned_root(&self.data_dir)),
@@ -269,6 +272,37 @@ pub async fn set_up_inventory(pool: &PgPool, farm: &FarmConfig, secrets: &Secret
         setup::create_user(pool, USER, &secrets.user, setup::Role::Admin, &[farm.id]).await?;
     }
     Ok(())
+}
+
+/// The most stations of a field that the gateway asks for its water.
+const ASKED: usize = 24;
+/// How deep the stations' probes see, m: irrigation is for the roots down to there.
+const PROBED_M: f64 = 0.6;
+/// The most minutes of irrigation a day.
+const MOST_MINUTES: u32 = 600;
+
+/// The simulated fields, as the gateway is to decide on them: only advice, for they irrigate by a schedule of their own. The
+/// simulated systems lose nothing, and their day is the solar one.
+fn irrigated(farm: &FarmConfig) -> Vec<FieldConfig> {
+    let names = farm.station_names();
+    let of = |index: usize| names.iter().filter(move |(_, field)| *field == index).map(|(station, _)| station.clone());
+    let field = |(index, field): (usize, node_sim::field::FieldConfig)| FieldConfig {
+        root_depth_m: Some(PROBED_M),
+        depletion_fraction: Some(field.crop.facts().depletion_fraction),
+        field_capacity: Some(field.field_capacity()),
+        wilting_point: Some(field.wilting_point()),
+        valves: of(index).take(1).collect(),
+        utc_offset_h: (farm.longitude / 15.0 * 4.0).round() / 4.0,
+        ..FieldConfig::new(
+            field.id,
+            of(index).take(ASKED).collect(),
+            IrrigationConfig {
+                efficiency: Some(1.0),
+                ..IrrigationConfig::new(SystemKind::Sprinkler, field.irrigation.rate_mm_h, MOST_MINUTES)
+            },
+        )
+    };
+    farm.fields().into_iter().enumerate().map(field).filter(|field| !field.stations.is_empty()).collect()
 }
 
 /// Where stations are added to a farm's gateway while it runs.

@@ -13,6 +13,7 @@ use proto::{Alert, StationId, TimeScale, Timestamp};
 use tokio::sync::watch;
 
 use super::clocks::{Aside, Watch};
+use super::decisions::Decisions;
 use super::replay;
 use super::snapshot::{self, Snapshot, StationState};
 use super::{Content, DISK_WAIT, Item, Shared, Stored, count, rhythm_of};
@@ -60,6 +61,7 @@ pub struct Analysis {
     pub(super) detector: Detector,
     /// Windows that wait for the other stations before they are judged.
     pub(super) barrier: Barrier,
+    decisions: Decisions,
     /// How far the commits are gone through.
     pub(super) done: Cursor,
     /// What was emitted, or counted, and is not on disk yet.
@@ -112,6 +114,7 @@ impl Analysis {
         }
         let mut clocks = Watch::new(&config.windows.shape().tolerance);
         let detector = detector(&mut store, models, config.rules.clone(), &mut barrier)?;
+        let decisions = Decisions::new(&config.fields, store.field_states()?);
         // Stores that were made before the analysis noted how far it was had gone through all they held.
         let done = store.cursor()?.unwrap_or(Cursor { commit: shared.newest(), messages: u32::MAX });
         let mut recent = Recent::default();
@@ -141,6 +144,7 @@ impl Analysis {
             clocks,
             detector,
             barrier,
+            decisions,
             done,
             waiting: VecDeque::new(),
             uncounted: BTreeMap::new(),
@@ -157,7 +161,7 @@ impl Analysis {
         };
         let closed = analysis.windows.close();
         analysis.closes(closed);
-        analysis.judge();
+        analysis.judge(now);
         analysis.emit();
         analysis.show();
         Ok((analysis, recent, receiver))
@@ -168,6 +172,7 @@ impl Analysis {
     /// # Errors
     /// When the store fails in a way that waiting does not heal.
     pub fn run(mut self, outbox: Outbox, mut line: Option<Line>) -> Result<(), StoreError> {
+        self.decisions.connect(outbox.clone());
         self.clocks.connect(outbox);
         let (mut tick, mut snapshot, mut scrub) = (Instant::now(), Instant::now(), Instant::now());
         let mut scrubbed = 0;
@@ -203,6 +208,9 @@ impl Analysis {
                     self.tick();
                 }
                 self.write()?;
+                if self.waiting.is_empty() {
+                    self.decisions.command(self.now());
+                }
             }
             if let Some(line) = &mut line {
                 self.obey(line);
@@ -257,6 +265,9 @@ impl Analysis {
     /// Goes through one message.
     fn go_through(&mut self, commit: u64, index: u32, item: Option<Item>, at: Timestamp) -> Result<(), StoreError> {
         if let Some(Item { station, content }) = item {
+            if let Content::Status { irrigated: Some(id), .. } = content {
+                self.decisions.confirm(&station, id);
+            }
             let placed = place(&mut self.windows, &station, &content, at, commit);
             let now = self.now();
             self.aside.extend(self.clocks.follow(&station, &content, &placed, at, now, &mut self.uncounted));
@@ -266,11 +277,11 @@ impl Analysis {
             if let Some(until) = self.windows.closed_until(&station) {
                 self.barrier.reach(&station, until, self.windows.rhythm(&station).report_s);
             }
-            self.judge();
+            self.judge(at);
             self.moved.insert(station);
         }
         self.done = Cursor { commit, messages: index + 1 };
-        if self.closed.len() + self.alerts.len() >= self.emit_at_once {
+        if self.found() >= self.emit_at_once {
             self.emit();
             self.write()?;
         }
@@ -280,7 +291,7 @@ impl Analysis {
     /// A commit is gone through.
     fn pass(&mut self, commit: u64) -> Result<(), StoreError> {
         self.done = Cursor { commit, messages: u32::MAX };
-        if !self.closed.is_empty() || !self.alerts.is_empty() || self.noted.elapsed() >= NOTE {
+        if self.found() > 0 || self.noted.elapsed() >= NOTE {
             self.emit();
             self.write()?;
         }
@@ -300,11 +311,17 @@ impl Analysis {
         }
     }
 
-    /// Lets the boundaries that are complete go through detection.
-    fn judge(&mut self) {
+    /// Lets the boundaries that are complete go through detection and decisions; what completed them came at `at`.
+    fn judge(&mut self, at: Timestamp) {
         while let Some(windows) = self.barrier.complete() {
             self.alerts.extend(self.detector.observe(&windows));
+            self.decisions.decide(&windows, at, &self.detector);
         }
+    }
+
+    /// How many windows, alerts and decisions wait for an emission.
+    fn found(&self) -> usize {
+        self.closed.len() + self.alerts.len() + self.decisions.len()
     }
 
     /// Does what the updater wants, and tells it how the models stand.
@@ -334,7 +351,7 @@ impl Analysis {
                 self.barrier.rest(&station, until);
                 self.moved.insert(station);
             }
-            self.judge();
+            self.judge(now);
             self.emit();
         }
         // Only what is not just behind here: carrying costs a write.
@@ -380,9 +397,12 @@ impl Analysis {
         for alert in &alerts {
             tracing::info!(id = alert.id, closed = alert.closed.is_some(), score = alert.score, alert.message, "alert");
         }
+        let (decisions, fields) = self.decisions.take();
         self.waiting.push_back(Emission {
             windows,
             alerts,
+            decisions,
+            fields,
             cursor: self.done,
             counters: std::mem::take(&mut self.uncounted),
             replay_from: self.windows.oldest_commit(),
@@ -450,7 +470,9 @@ impl Analysis {
         status.disk_bytes = self.store.disk_bytes();
         status.rejected = snapshot::rejected(&counters);
         let unmapped = self.shared.unmapped.all();
-        self.snapshot.send_replace(Snapshot { status, stations, alerts, failed_models, counters, unmapped });
+        let fields = self.decisions.standing();
+        let snapshot = Snapshot { status, stations, fields, alerts, failed_models, counters, unmapped };
+        self.snapshot.send_replace(snapshot);
     }
 
     fn now(&self) -> Timestamp {
@@ -499,8 +521,8 @@ fn place(windows: &mut Windows, station: &StationId, content: &Content, at: Time
             windows.describe(station, rhythm_of(birth));
             windows.hear(station, at);
         }
-        Content::Status { online: true } => windows.hear(station, at),
-        Content::Status { online: false } | Content::Foreign => {}
+        Content::Status { online: true, .. } => windows.hear(station, at),
+        Content::Status { online: false, .. } | Content::Foreign => {}
     }
     Placed::default()
 }

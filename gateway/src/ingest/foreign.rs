@@ -140,7 +140,7 @@ impl Intake {
         for station in decoded.heard {
             group.stations.insert(station.clone(), now);
             group.messages.push(normalised(&station, &[], now));
-            items.push(Item { station, content: Content::Status { online: true } });
+            items.push(Item { station, content: Content::Status { online: true, irrigated: None } });
         }
         for channel in decoded.unknown {
             count(&mut group.counters, "unmapped".to_owned(), 1);
@@ -197,7 +197,7 @@ pub(super) fn item(message: &RawMessage) -> Option<(Item, Option<Sent>)> {
     if message.kind == NORMALISED {
         let readings = readings(message);
         let heard = readings.is_empty();
-        let content = if heard { Content::Status { online: true } } else { Content::Plain(readings) };
+        let content = if heard { Content::Status { online: true, irrigated: None } } else { Content::Plain(readings) };
         return Some((Item { station, content }, None));
     }
     let packet = u16::try_from(message.packet).unwrap_or(0);
@@ -230,7 +230,7 @@ mod tests {
             let (item, known) = item(&message).unwrap();
             let back = match item.content {
                 Content::Plain(back) => back,
-                Content::Status { online: true } if readings.is_empty() => Vec::new(),
+                Content::Status { online: true, irrigated: None } if readings.is_empty() => Vec::new(),
                 other => panic!("{other:?}"),
             };
             let bits = |all: &[Reading]| all.iter().map(|r| (r.channel, r.time, r.value.to_bits())).collect::<Vec<_>>();

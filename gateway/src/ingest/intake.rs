@@ -65,6 +65,8 @@ pub struct Intake {
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) group: Group,
+    /// When the deliveries were read, in farm time.
+    pub(super) at: Timestamp,
     pub(super) items: Vec<Item>,
     pub(super) tickets: Vec<Ticket>,
     to_acknowledge: BTreeSet<(StationId, u32)>,
@@ -150,7 +152,7 @@ impl Intake {
     /// Reads what came, and judges what of it is new.
     fn take_in(&mut self, deliveries: &mut Vec<Delivery>) -> Taken {
         let now = self.now();
-        let mut taken = Taken::default();
+        let mut taken = Taken { at: now, ..Taken::default() };
         for delivery in deliveries.drain(..) {
             if delivery.kind == DeliveryKind::Foreign {
                 self.take_foreign(&mut taken, delivery, now);
@@ -201,7 +203,7 @@ impl Intake {
                     }
                     Content::Birth(Box::new(birth))
                 }
-                Message::Status(status) => Content::Status { online: status.online },
+                Message::Status(status) => Content::Status { online: status.online, irrigated: status.irrigated },
             };
             group.messages.push(raw(&station, kind, now, payload, packet));
             items.push(Item { station, content });
@@ -215,7 +217,7 @@ impl Intake {
         let now = self.now();
         let commit = self.shared.newest() + 1;
         let holds = !taken.group.messages.is_empty();
-        let mut stored = holds.then(|| Stored { commit, at: now, items: std::mem::take(&mut taken.items) });
+        let mut stored = holds.then(|| Stored { commit, at: taken.at, items: std::mem::take(&mut taken.items) });
         let mut last_tries = LAST_TRIES;
         for (name, by) in std::mem::take(&mut self.uncounted) {
             count(&mut taken.group.counters, name, by);

@@ -11,6 +11,7 @@
 
 mod analysis;
 mod clocks;
+mod decisions;
 mod foreign;
 mod intake;
 mod replay;
@@ -76,6 +77,8 @@ pub enum Content {
     Status {
         /// It is.
         online: bool,
+        /// The number of its newest irrigation that is carried out.
+        irrigated: Option<u64>,
     },
 }
 

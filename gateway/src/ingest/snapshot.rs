@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Unmapped;
+use crate::decide::Standing;
 use proto::{Alert, GatewayStatus, Reading, StationId, Timestamp, UpdateStatus};
 
 use crate::clock::ClockState;
@@ -14,6 +15,8 @@ pub struct Snapshot {
     pub status: GatewayStatus,
     /// Every station.
     pub stations: Vec<StationState>,
+    /// How the fields stand, and what was decided for them.
+    pub fields: Vec<Standing>,
     /// The open alerts, the newest first.
     pub alerts: Vec<Alert>,
     /// Models that stopped, with the reason.
@@ -58,7 +61,7 @@ impl Snapshot {
             update: UpdateStatus::default(),
         };
         let (stations, alerts, failed_models) = (Vec::new(), Vec::new(), Vec::new());
-        Self { status, stations, alerts, failed_models, counters, unmapped: Vec::new() }
+        Self { status, stations, alerts, failed_models, counters, unmapped: Vec::new(), fields: Vec::new() }
     }
 }
 

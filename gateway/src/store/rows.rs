@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
-use proto::{Alert, Record, StationId, Timestamp, Window};
+use proto::{Alert, FieldId, Record, StationId, Timestamp, Window};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension as _, params, params_from_iter};
 
@@ -173,7 +173,7 @@ impl Store {
     /// When SQLite cannot read.
     pub fn states(&mut self) -> Result<BTreeMap<StationId, Vec<u8>>, StoreError> {
         let cost = "what was nearly an alert may be found later, or not";
-        self.bodies("SELECT station, body, sum FROM state", "DELETE FROM state WHERE station = ?1", cost)
+        self.bodies("SELECT station, body, sum FROM state", "DELETE FROM state WHERE station = ?1", "station", cost)
     }
 
     /// What is carried of silent stations.
@@ -182,15 +182,30 @@ impl Store {
     /// When SQLite cannot read.
     pub fn carried(&mut self) -> Result<BTreeMap<StationId, Vec<u8>>, StoreError> {
         let cost = "readings of its last hours for windows that may be amended";
-        self.bodies("SELECT station, body, sum FROM carried", "DELETE FROM carried WHERE station = ?1", cost)
+        self.bodies("SELECT station, body, sum FROM carried", "DELETE FROM carried WHERE station = ?1", "station", cost)
     }
 
-    fn bodies(
+    /// What the decider told of fields.
+    ///
+    /// # Errors
+    /// When SQLite cannot read.
+    pub fn field_states(&mut self) -> Result<BTreeMap<FieldId, Vec<u8>>, StoreError> {
+        let cost = "its last irrigation is forgotten, and another may be decided at once";
+        self.bodies(
+            "SELECT field, body, sum FROM field_state",
+            "DELETE FROM field_state WHERE field = ?1",
+            "field",
+            cost,
+        )
+    }
+
+    fn bodies<K: std::str::FromStr + Ord>(
         &mut self,
         select: &str,
         delete: &'static str,
+        what: &str,
         cost: &str,
-    ) -> Result<BTreeMap<StationId, Vec<u8>>, StoreError> {
+    ) -> Result<BTreeMap<K, Vec<u8>>, StoreError> {
         let mut all = BTreeMap::new();
         let mut bad = Vec::new();
         {
@@ -199,16 +214,16 @@ impl Store {
             while let Some(row) = rows.next()? {
                 let (name, body): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
                 let good = Sum::new().bytes(&name).bytes(&body).is(row.get(2)?);
-                match name.parse::<StationId>() {
-                    Ok(station) if good => {
-                        all.insert(station, body);
+                match name.parse::<K>() {
+                    Ok(id) if good => {
+                        all.insert(id, body);
                     }
                     _ => bad.push((name, body)),
                 }
             }
         }
         for (name, body) in bad {
-            self.damage(delete, vec![key(&name)], format!("station {name:?}: {cost}"), body);
+            self.damage(delete, vec![key(&name)], format!("{what} {name:?}: {cost}"), body);
         }
         Ok(all)
     }

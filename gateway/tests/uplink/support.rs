@@ -214,6 +214,7 @@ pub fn mark(record: &Record) -> i64 {
         Record::Window(window) => window.start.as_millis() / 900_000,
         Record::Alert(alert) => alert.opened.as_millis() / 900_000,
         Record::Birth(birth) => birth.at.as_millis() / 900_000,
+        Record::Decision(decision) => decision.at.as_millis() / 900_000,
         Record::Raw(raw) => raw.readings[0].time.as_millis() / 900_000,
     }
 }
@@ -335,6 +336,7 @@ pub fn counts(cloud: &SharedCloud) -> BTreeMap<String, u32> {
             Record::Window(window) => format!("window {} {}", window.station, mark(record)),
             Record::Alert(_) => format!("alert {}", mark(record)),
             Record::Birth(_) => format!("birth {}", mark(record)),
+            Record::Decision(_) => format!("decision {}", mark(record)),
             Record::Raw(raw) => format!("raw {} {}", raw.station, mark(record)),
         };
         *counts.entry(name).or_default() += 1;

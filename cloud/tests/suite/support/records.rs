@@ -1,5 +1,6 @@
 //! Records as a gateway makes them.
 
+use proto::decision::{Cause, Decision, Inputs, Run};
 use proto::native::Birth;
 use proto::{
     Aggregate, Alert, AlertKind, Channel, Driver, Lane, Record, RejectReason, Rejected, StationBirth, Stats, Timestamp,
@@ -115,6 +116,33 @@ pub fn windows(first: u64, windows: impl IntoIterator<Item = Window>) -> UplinkB
 /// A batch of alerts.
 pub fn alerts(first: u64, alerts: impl IntoIterator<Item = Alert>) -> UplinkBatch {
     batch(first, alerts.into_iter().map(Record::Alert).collect())
+}
+
+/// A decision for the north field: due, or moist.
+pub fn decision(at: &str, due: bool) -> Decision {
+    let (field, at) = ("north".parse().unwrap(), time(at));
+    Decision {
+        id: Decision::id_of(&field, at),
+        field,
+        at,
+        cause: if due { Cause::Due } else { Cause::Moist },
+        run: due.then_some(Run { mm: 47.5, minutes: 475 }),
+        reason: "48 mm are missing in the root zone".to_owned(),
+        inputs: Inputs {
+            depletion_mm: Some(48.0),
+            total_mm: 84.0,
+            readily_mm: 46.2,
+            rain_mm: None,
+            probes: 6,
+            untrusted: 1,
+        },
+        stations: if due { vec!["n1".parse().unwrap()] } else { Vec::new() },
+    }
+}
+
+/// A batch of decisions.
+pub fn decisions(first: u64, decisions: impl IntoIterator<Item = Decision>) -> UplinkBatch {
+    batch(first, decisions.into_iter().map(Record::Decision).collect())
 }
 
 /// A batch of births.

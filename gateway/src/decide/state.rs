@@ -1,0 +1,213 @@
+//! What is remembered of a field, over restarts too.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+use proto::{Channel, Decision, Record, StationId, Timestamp};
+
+/// Bytes that are no field's state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the state of a field cannot be read: {0}")]
+pub struct UnreadableState(String);
+
+/// A probe's newest window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Probe {
+    pub end: Timestamp,
+    /// The mean of what was accepted, m3/m3; none when nothing was.
+    pub content: Option<f64>,
+}
+
+/// A rain gauge.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Gauge {
+    /// End of the newest window in which something was accepted.
+    pub heard: Timestamp,
+    /// By end of their window: amounts above nothing, mm.
+    pub rain_mm: BTreeMap<Timestamp, f64>,
+}
+
+/// An irrigation that was decided.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Run {
+    /// The number of its commands.
+    pub id: u64,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Until when its commands are repeated.
+    pub expires: Timestamp,
+    pub minutes: u32,
+    pub mm: f64,
+    /// The stations that are commanded, and whether each has confirmed it.
+    pub valves: BTreeMap<StationId, bool>,
+}
+
+/// All that is remembered.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct State {
+    /// The newest boundary that was looked at.
+    pub judged: Option<Timestamp>,
+    /// The last decision that was told.
+    pub told: Option<Decision>,
+    /// The last irrigation.
+    pub run: Option<Run>,
+    /// A local day, in days since 1970, and the minutes that were decided on in it.
+    pub day: i64,
+    pub day_minutes: u32,
+    pub probes: BTreeMap<(StationId, Channel), Probe>,
+    pub gauges: BTreeMap<StationId, Gauge>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StateWire {
+    #[prost(sint64, optional, tag = "1")]
+    judged_ms: Option<i64>,
+    #[prost(bytes = "vec", tag = "2")]
+    told: Vec<u8>,
+    #[prost(message, optional, tag = "3")]
+    run: Option<RunWire>,
+    #[prost(sint64, tag = "4")]
+    day: i64,
+    #[prost(uint32, tag = "5")]
+    day_minutes: u32,
+    #[prost(message, repeated, tag = "6")]
+    probes: Vec<ProbeWire>,
+    #[prost(message, repeated, tag = "7")]
+    gauges: Vec<GaugeWire>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RunWire {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(sint64, tag = "2")]
+    at_ms: i64,
+    #[prost(sint64, tag = "3")]
+    expires_ms: i64,
+    #[prost(uint32, tag = "4")]
+    minutes: u32,
+    #[prost(double, tag = "5")]
+    mm: f64,
+    #[prost(string, repeated, tag = "6")]
+    confirmed: Vec<String>,
+    #[prost(string, repeated, tag = "7")]
+    unconfirmed: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ProbeWire {
+    #[prost(string, tag = "1")]
+    station: String,
+    #[prost(uint32, tag = "2")]
+    channel: u32,
+    #[prost(sint64, tag = "3")]
+    end_ms: i64,
+    #[prost(double, optional, tag = "4")]
+    content: Option<f64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct GaugeWire {
+    #[prost(string, tag = "1")]
+    station: String,
+    #[prost(sint64, tag = "2")]
+    heard_ms: i64,
+    #[prost(sint64, repeated, tag = "3")]
+    ends_ms: Vec<i64>,
+    #[prost(double, repeated, tag = "4")]
+    rain_mm: Vec<f64>,
+}
+
+impl State {
+    pub fn encode(&self) -> Vec<u8> {
+        let valves = |run: &Run, confirmed: bool| {
+            run.valves.iter().filter(|(_, c)| **c == confirmed).map(|(station, _)| station.to_string()).collect()
+        };
+        StateWire {
+            judged_ms: self.judged.map(Timestamp::as_millis),
+            told: self.told.clone().map_or_else(Vec::new, |told| Record::Decision(told).encode()),
+            run: self.run.as_ref().map(|run| RunWire {
+                id: run.id,
+                at_ms: run.at.as_millis(),
+                expires_ms: run.expires.as_millis(),
+                minutes: run.minutes,
+                mm: run.mm,
+                confirmed: valves(run, true),
+                unconfirmed: valves(run, false),
+            }),
+            day: self.day,
+            day_minutes: self.day_minutes,
+            probes: self
+                .probes
+                .iter()
+                .map(|((station, channel), probe)| ProbeWire {
+                    station: station.to_string(),
+                    channel: channel.code(),
+                    end_ms: probe.end.as_millis(),
+                    content: probe.content,
+                })
+                .collect(),
+            gauges: self
+                .gauges
+                .iter()
+                .map(|(station, gauge)| GaugeWire {
+                    station: station.to_string(),
+                    heard_ms: gauge.heard.as_millis(),
+                    ends_ms: gauge.rain_mm.keys().map(|end| end.as_millis()).collect(),
+                    rain_mm: gauge.rain_mm.values().copied().collect(),
+                })
+                .collect(),
+        }
+        .encode_to_vec()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, UnreadableState> {
+        let wire = StateWire::decode(bytes).map_err(unreadable)?;
+        let told = match wire.told.as_slice() {
+            [] => None,
+            bytes => match Record::decode(bytes).map_err(unreadable)? {
+                Record::Decision(decision) => Some(decision),
+                _ => return Err(unreadable("another record than a decision")),
+            },
+        };
+        let run = wire.run.map(|run| {
+            let valves = [(run.confirmed, true), (run.unconfirmed, false)].into_iter();
+            let valves = valves.flat_map(|(stations, confirmed)| stations.into_iter().map(move |s| (s, confirmed)));
+            Ok(Run {
+                id: run.id,
+                at: Timestamp::from_millis(run.at_ms),
+                expires: Timestamp::from_millis(run.expires_ms),
+                minutes: run.minutes,
+                mm: run.mm,
+                valves: valves.map(|(name, confirmed)| Ok((station(&name)?, confirmed))).collect::<Result<_, _>>()?,
+            })
+        });
+        let probe = |probe: ProbeWire| {
+            let channel = Channel::from_code(probe.channel).map_err(unreadable)?;
+            let newest = Probe { end: Timestamp::from_millis(probe.end_ms), content: probe.content };
+            Ok(((station(&probe.station)?, channel), newest))
+        };
+        let gauge = |gauge: GaugeWire| {
+            let ends = gauge.ends_ms.into_iter().map(Timestamp::from_millis);
+            let rain_mm = ends.zip(gauge.rain_mm).collect();
+            Ok((station(&gauge.station)?, Gauge { heard: Timestamp::from_millis(gauge.heard_ms), rain_mm }))
+        };
+        Ok(Self {
+            judged: wire.judged_ms.map(Timestamp::from_millis),
+            told,
+            run: run.transpose()?,
+            day: wire.day,
+            day_minutes: wire.day_minutes,
+            probes: wire.probes.into_iter().map(probe).collect::<Result<_, _>>()?,
+            gauges: wire.gauges.into_iter().map(gauge).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn station(name: &str) -> Result<StationId, UnreadableState> {
+    name.parse().map_err(unreadable)
+}
+
+fn unreadable(error: impl ToString) -> UnreadableState {
+    UnreadableState(error.to_string())
+}
