@@ -247,7 +247,15 @@ impl Analysis {
         while self.done.commit < self.shared.newest()
             && self.waiting.iter().map(Emission::len).sum::<usize>() < WAITING_MOST
         {
-            let Some((commit, messages)) = self.store.commit_after(self.done)? else {
+            let found = match self.store.commit_after(self.done) {
+                // Even to read takes a little room on the disk at times.
+                Err(error) if error.passes() => {
+                    tracing::warn!(%error, "a commit cannot be read now; trying again");
+                    break;
+                }
+                found => found?,
+            };
+            let Some((commit, messages)) = found else {
                 // Nothing of those that are left can be read.
                 self.pass(self.shared.newest())?;
                 break;
@@ -439,8 +447,15 @@ impl Analysis {
 
     /// Looks at some more of the raw store for damage, from `from` on, and sets aside what was found. Gives where to go on.
     pub(super) fn scrub(&mut self, from: u64) -> Result<u64, StoreError> {
-        let next = self.store.scrub(from, SCRUB_AT_ONCE)?;
-        let counters = self.store.set_aside(self.now())?;
+        let now = self.now();
+        let looked = self.store.scrub(from, SCRUB_AT_ONCE).and_then(|next| Ok((next, self.store.set_aside(now)?)));
+        let (next, counters) = match looked {
+            Err(error) if error.passes() => {
+                tracing::warn!(%error, "the raw store cannot be looked at now; trying again");
+                return Ok(from);
+            }
+            looked => looked?,
+        };
         self.shared.counted(counters);
         Ok(next.unwrap_or(0))
     }

@@ -132,7 +132,10 @@ impl Intake {
             let open = runtime.block_on(collect(&mut deliveries, &mut group, Instant::now() + TICK));
             if !group.is_empty() {
                 let taken = self.take_in(&mut group);
-                self.keep(taken, outbox, || deliveries.is_closed())?;
+                if !self.keep(taken, outbox, || deliveries.is_closed())? {
+                    // What came after it must not be kept without it: stations would take both for kept.
+                    return Ok(());
+                }
             }
             if trim.elapsed() >= TRIM && !self.trim() {
                 self.reserve.make();
@@ -140,10 +143,11 @@ impl Intake {
                 trim = Instant::now();
             }
             if !open {
-                if !self.uncounted.is_empty() {
-                    self.store.add(&self.uncounted)?;
-                    self.shared.counted(std::mem::take(&mut self.uncounted));
+                match self.store.add(&self.uncounted) {
+                    Err(error) if error.passes() => tracing::warn!(%error, "the last counts are lost"),
+                    added => added?,
                 }
+                self.shared.counted(std::mem::take(&mut self.uncounted));
                 return Ok(());
             }
         }
@@ -212,8 +216,8 @@ impl Intake {
     }
 
     /// Brings a group to disk, however long that takes, and acknowledges it. After the door has closed it is tried a few
-    /// times more; then the group is dropped unacknowledged, and the stations keep it.
-    fn keep(&mut self, mut taken: Taken, outbox: &Outbox, closed: impl Fn() -> bool) -> Result<(), StoreError> {
+    /// times more; then the group is dropped unacknowledged, and the stations keep it: false.
+    fn keep(&mut self, mut taken: Taken, outbox: &Outbox, closed: impl Fn() -> bool) -> Result<bool, StoreError> {
         let now = self.now();
         let commit = self.shared.newest() + 1;
         let holds = !taken.group.messages.is_empty();
@@ -227,12 +231,12 @@ impl Intake {
                 Ok(()) => break,
                 Err(error) if error.passes() => {
                     tracing::error!(%error, messages = taken.group.messages.len(), "a group could not be stored; trying again");
-                    if error.is_full() {
-                        self.make_room();
-                    }
                     // It is shown at once, and kept with the group.
                     self.shared.counted([(FAILED.to_owned(), 1)].into());
                     count(&mut taken.group.counters, FAILED.to_owned(), 1);
+                    if error.is_full() && self.make_room(&mut taken.group) {
+                        continue;
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -242,10 +246,12 @@ impl Intake {
                 last_tries -= 1;
                 if last_tries == 0 {
                     tracing::error!(messages = taken.group.messages.len(), "a group is given up, unacknowledged");
-                    return Ok(());
+                    return Ok(false);
                 }
             }
+            // What was set aside is free meanwhile for the analysis: with what it emits, more readings may go.
             std::thread::sleep(DISK_WAIT);
+            self.reserve.make();
         }
         let Taken { mut group, tickets, to_acknowledge, replies, .. } = taken;
         group.counters.remove(FAILED);
@@ -270,7 +276,7 @@ impl Intake {
             outbox.publish_foreign(&topic, payload);
         }
         self.hand_over(stored.take());
-        Ok(())
+        Ok(true)
     }
 
     /// Hands a commit to the analysis. When that is behind, it will find the commit in the raw store.
@@ -281,16 +287,23 @@ impl Intake {
         }
     }
 
-    /// Lets the oldest raw readings that nothing needs go, for the disk is full. The room that this takes was set aside.
-    fn make_room(&mut self) {
+    /// Lets the oldest raw readings that nothing needs go, for the disk is full; true when some went. The room that this
+    /// takes was set aside, and is again when some went: new readings never get it, for without it no old ones could go.
+    fn make_room(&mut self, group: &mut Group) -> bool {
         self.reserve.give_up();
         let needed = self.shared.needed.load(Ordering::Acquire);
         match self.store.make_room(ROOM, needed) {
+            Ok(0) => false,
             Ok(gone) => {
                 tracing::warn!(commits = gone, "the disk is full: old readings are let go of");
-                count(&mut self.uncounted, "raw_commits_crowded_out".to_owned(), gone);
+                count(&mut group.counters, "raw_commits_crowded_out".to_owned(), gone);
+                self.reserve.make();
+                true
             }
-            Err(error) => tracing::warn!(%error, "no room can be made on the disk"),
+            Err(error) => {
+                tracing::warn!(%error, "no room can be made on the disk");
+                false
+            }
         }
     }
 

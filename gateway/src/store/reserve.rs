@@ -4,8 +4,13 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::posix_fallocate;
+
 /// How much is set aside, bytes.
-const BYTES: usize = 8 << 20;
+const BYTES: u64 = 8 << 20;
+/// What is set aside at least, where there is no room for all of it.
+const LEAST: u64 = 1 << 20;
 
 /// A file that is given up when the disk is full, and made again when it is not.
 #[derive(Debug)]
@@ -19,42 +24,49 @@ impl Reserve {
     #[must_use]
     pub fn open(dir: &Path) -> Self {
         let path = dir.join("reserve");
-        let whole = fs::metadata(&path).is_ok_and(|file| file.len() == BYTES as u64);
+        let whole = fs::metadata(&path).is_ok_and(|file| file.len() == BYTES);
         let mut reserve = Self { path, whole };
         reserve.make();
         reserve
     }
 
-    /// Makes it again; without room nothing is made.
+    /// Makes it again, as large as there is room for.
     pub fn make(&mut self) {
         if self.whole {
             return;
         }
-        let making = self.path.with_extension("making");
-        let written = fs::File::create(&making).and_then(|mut file| {
-            let zeros = vec![0; 1 << 20];
-            (0..BYTES / zeros.len()).try_for_each(|_| file.write_all(&zeros))?;
-            file.sync_data()
-        });
-        match written.and_then(|()| fs::rename(&making, &self.path)) {
-            Ok(()) => self.whole = true,
-            Err(error) => {
-                let _ = fs::remove_file(&making);
-                tracing::debug!(%error, "no room is set aside");
-            }
+        match self.set_aside() {
+            Ok(whole) => self.whole = whole,
+            Err(error) => tracing::debug!(%error, "no room is set aside"),
         }
     }
 
-    /// Gives it up; true when there was something to give.
-    pub fn give_up(&mut self) -> bool {
+    fn set_aside(&self) -> io::Result<bool> {
+        let mut file = fs::File::options().append(true).create(true).open(&self.path)?;
+        let held = file.metadata()?.len();
+        let mut bytes = BYTES;
+        while bytes >= LEAST && bytes > held {
+            match posix_fallocate(&file, 0, bytes.cast_signed()) {
+                Ok(()) => return file.sync_all().map(|()| bytes == BYTES),
+                // A file system that sets nothing aside by itself.
+                Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {
+                    file.write_all(&vec![0; (BYTES - held.min(BYTES)) as usize])?;
+                    return file.sync_all().map(|()| true);
+                }
+                Err(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => bytes /= 2,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(held >= BYTES)
+    }
+
+    /// Gives it up.
+    pub fn give_up(&mut self) {
         self.whole = false;
         match fs::remove_file(&self.path) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => {
-                tracing::warn!(%error, "what is set aside cannot be given up");
-                false
-            }
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "what is set aside cannot be given up"),
         }
     }
 }

@@ -9,19 +9,45 @@ use super::{RAW_ROW, Store, StoreError, count};
 
 /// How many rows are deleted at once, so that a deletion never holds up a commit for long.
 pub const DELETE_AT_ONCE: u32 = 200;
+/// How many free pages go back to the file system at once on a full disk: each may cost one in the write-ahead log first.
+const SHRINK_PAGES: u32 = 500;
+/// How often, one after the other.
+const SHRINKS: u32 = 3;
 
 impl Store {
-    /// Lets go of the oldest raw commits that nothing needs, about `bytes` of them, for a disk that is full. Gives how many.
+    /// Lets go of the oldest raw commits that nothing needs, about `bytes` of them, for a disk that is full, and gives their
+    /// room back to the file system together with that of the write-ahead log. Gives how many went. It takes some room itself.
     ///
     /// # Errors
-    /// When SQLite refuses.
+    /// When SQLite refuses: nothing went then.
     pub fn make_room(&mut self, bytes: u64, needed: u64) -> Result<u64, StoreError> {
         let held = match self.raw_bytes {
             Some(held) => held,
             None => self.add_up_raw()?,
         };
-        let (gone, _) = self.trim(Timestamp::MIN, held.saturating_sub(bytes), Some(needed))?;
+        let turn = self.turn.clone();
+        let _turn = turn.take();
+        // A log that could not be brought into the file has grown beyond what it should be.
+        self.empty_log()?;
+        let (gone, _) = self.let_go(Timestamp::MIN, held.saturating_sub(bytes), Some(needed))?;
+        for _ in 0..if gone > 0 { SHRINKS } else { 0 } {
+            let shrunk = self
+                .connection
+                .execute_batch(&format!("PRAGMA incremental_vacuum({SHRINK_PAGES})"))
+                .map_err(StoreError::from)
+                .and_then(|()| self.empty_log());
+            if let Err(error) = shrunk {
+                tracing::warn!(%error, "the store could not be made smaller");
+                break;
+            }
+        }
         Ok(gone)
+    }
+
+    /// Brings the write-ahead log into the file, and cuts it off.
+    fn empty_log(&self) -> Result<(), StoreError> {
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
     }
 
     /// The connection, for the spool that shares the file.
@@ -36,8 +62,16 @@ impl Store {
     /// # Errors
     /// When SQLite refuses.
     pub fn trim(&mut self, before: Timestamp, most: u64, needed: Option<u64>) -> Result<(u64, u64), StoreError> {
-        let _turn = self.turn.clone();
-        let _turn = _turn.take();
+        let turn = self.turn.clone();
+        let _turn = turn.take();
+        let (gone, crowded) = self.let_go(before, most, needed)?;
+        if gone > 0 {
+            self.connection.execute_batch("PRAGMA incremental_vacuum(2000)")?;
+        }
+        Ok((gone, crowded))
+    }
+
+    fn let_go(&mut self, before: Timestamp, most: u64, needed: Option<u64>) -> Result<(u64, u64), StoreError> {
         let needed = needed.map_or(i64::MAX, u64::cast_signed);
         // Rows are in the order of their commits: the old ones are found without looking at the others.
         let (aged, aged_bytes) = self.delete_raw(
@@ -58,9 +92,6 @@ impl Store {
                 params![needed, DELETE_AT_ONCE, (bytes - most).cast_signed(), RAW_ROW.cast_signed()],
             )?;
             self.raw_bytes = Some(bytes.saturating_sub(gone_bytes));
-        }
-        if aged + crowded > 0 {
-            self.connection.execute_batch("PRAGMA incremental_vacuum(2000)")?;
         }
         Ok((aged + crowded, crowded))
     }
