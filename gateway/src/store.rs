@@ -50,8 +50,10 @@ const BUSY: Duration = Duration::from_secs(10);
 const BOOTS_KEPT: u32 = 8;
 /// What a raw row takes beside its body, bytes: its other columns, and its share of the page.
 const RAW_ROW: u64 = 128;
-/// The most that is kept aside. The oldest goes first: it is there to be looked at, not to be processed.
+/// The most rows that are kept aside. The oldest goes first: it is there to be looked at, not to be processed.
 const QUARANTINE_MOST: u32 = 2_000;
+/// The most bytes of them; of a larger one its beginning is kept.
+const QUARANTINE_BYTES: usize = 16 << 20;
 
 /// Every `sum` is a check sum of its row, see [`sum`]; rows of layout 1 have none.
 const TABLES: &str = "
@@ -456,9 +458,8 @@ impl Store {
                 .execute(params![station.as_str(), payload, at.as_millis(), sum])?;
         }
         sources::keep(&transaction, group)?;
-        for (source, reason, body) in &group.quarantined {
-            quarantine(&transaction, now, source, reason, body)?;
-        }
+        let aside = group.quarantined.iter().map(|(source, reason, body)| (&**source, &**reason, &**body));
+        quarantine_all(&transaction, now, aside)?;
         count(&transaction, &group.counters)?;
         spool(&transaction, &group.records, now)?;
         transaction.commit()?;
@@ -593,9 +594,8 @@ impl Store {
                     .execute(params![station.as_str(), body, sum])?;
             }
         }
-        for (source, reason, body) in &emission.quarantined {
-            quarantine(&transaction, now, source, reason, body)?;
-        }
+        let aside = emission.quarantined.iter().map(|(source, reason, body)| (&**source, &**reason, &**body));
+        quarantine_all(&transaction, now, aside)?;
         count(&transaction, &emission.counters)?;
         let Cursor { commit, messages } = emission.cursor;
         let meta = [
@@ -654,6 +654,7 @@ fn count(transaction: &Transaction<'_>, counters: &BTreeMap<String, u64>) -> Res
     Ok(())
 }
 
+/// Keeps one thing aside: whose it is, why, and what it is.
 pub(crate) fn quarantine(
     transaction: &Transaction<'_>,
     now: Timestamp,
@@ -661,12 +662,48 @@ pub(crate) fn quarantine(
     reason: &str,
     body: &[u8],
 ) -> Result<(), StoreError> {
-    transaction
-        .prepare_cached("INSERT INTO quarantine (at_ms, source, reason, body) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![now.as_millis(), source, reason, body])?;
+    quarantine_all(transaction, now, [(source, reason, body)].into_iter())
+}
+
+/// Keeps things aside, of too many the last, and lets go of the oldest for them.
+fn quarantine_all<'a>(
+    transaction: &Transaction<'_>,
+    now: Timestamp,
+    all: impl DoubleEndedIterator<Item = (&'a str, &'a str, &'a [u8])>,
+) -> Result<(), StoreError> {
+    let mut held = 0;
+    let beginning = |body: &'a [u8]| &body[..body.len().min(QUARANTINE_BYTES / 2)];
+    let fits =
+        all.rev().map(|(source, reason, body)| (source, reason, beginning(body))).take_while(|(_, reason, body)| {
+            held += reason.len() + body.len();
+            held <= QUARANTINE_BYTES
+        });
+    let kept: Vec<_> = fits.take(QUARANTINE_MOST as usize).collect();
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let mut insert =
+        transaction.prepare_cached("INSERT INTO quarantine (at_ms, source, reason, body) VALUES (?1, ?2, ?3, ?4)")?;
+    for (source, reason, body) in kept.into_iter().rev() {
+        insert.execute(params![now.as_millis(), source, reason, body])?;
+    }
     transaction
         .prepare_cached("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?1")?
         .execute([QUARANTINE_MOST])?;
+    // SQLite tells the length of a text or a blob without reading it.
+    let mut newest_first = transaction
+        .prepare_cached("SELECT id, octet_length(body) + octet_length(reason) FROM quarantine ORDER BY id DESC")?;
+    let mut rows = newest_first.query([])?;
+    let mut held = 0;
+    while let Some(row) = rows.next()? {
+        held += row.get::<_, i64>(1)?;
+        if held > QUARANTINE_BYTES as i64 {
+            let id: i64 = row.get(0)?;
+            drop(rows);
+            transaction.prepare_cached("DELETE FROM quarantine WHERE id <= ?1")?.execute([id])?;
+            break;
+        }
+    }
     Ok(())
 }
 
@@ -765,6 +802,22 @@ mod tests {
         assert_eq!(store.raw_bytes, Some(store.add_up_raw().unwrap()));
         assert_eq!(store.trim(long_ago, 1_000, Some(6)).unwrap(), (2, 2), "the windows need the others");
         assert_eq!(rows(&store), [6, 7, 8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn what_is_kept_aside_is_bounded_by_rows_and_by_bytes_and_the_oldest_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let mut aside = |id: u64, count: usize, bytes: usize| {
+            let quarantined = (0..count).map(|_| ("n1".to_owned(), "?".to_owned(), vec![7; bytes])).collect();
+            store.commit(&Group { quarantined, ..Group::default() }, id, Timestamp::from_secs(0)).unwrap();
+            let held = "SELECT min(id), max(id), sum(length(body)) FROM quarantine";
+            store.connection.query_row(held, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).unwrap()
+        };
+        assert_eq!(aside(1, 100, 200_000), (1, 83, 83 * 200_000), "83 of them are the last within 16 MiB");
+        assert_eq!(aside(2, 1, 200_000), (2, 84, 83 * 200_000));
+        assert_eq!(aside(3, 2_100, 1), (85, 2_084, 2_000));
+        assert_eq!(aside(4, 1, 20 << 20), (86, 2_085, 1_999 + (8 << 20)), "of a large one the beginning");
     }
 
     #[test]
