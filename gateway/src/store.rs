@@ -128,6 +128,12 @@ const SOURCES: &str = "
 ";
 
 /// Made where it is missing, too.
+const BELIEF: &str = "
+    -- How far a station's clock was believed before the oldest raw row that its windows need.
+    CREATE TABLE IF NOT EXISTS belief (station TEXT PRIMARY KEY, body BLOB NOT NULL, sum INTEGER) WITHOUT ROWID;
+";
+
+/// And this.
 const UPLINK: &str = "
     -- store: the random number by which the cloud tells this store's sequences from another's. The rest is the back-fill's.
     CREATE TABLE IF NOT EXISTS uplink (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -340,6 +346,7 @@ impl Store {
             return Err(StoreError::Layout { path: path.display().to_string(), found });
         }
         transaction.execute_batch(SOURCES)?;
+        transaction.execute_batch(BELIEF)?;
         transaction.execute_batch(UPLINK)?;
         for lane in Lane::ALL {
             transaction
@@ -501,6 +508,8 @@ pub struct Emission {
     pub judged: Timestamp,
     /// By station that has moved on: how far all that was due is in `windows` or was kept before.
     pub analysed: BTreeMap<StationId, Analysed>,
+    /// Of the same stations: how far their clocks are believed.
+    pub beliefs: Vec<(StationId, Vec<u8>)>,
     /// The detector's state, of stations where it is another one.
     pub states: Vec<(StationId, Vec<u8>)>,
     /// What open windows need of stations that fell silent, in place of their raw rows.
@@ -586,7 +595,9 @@ impl Store {
                 sum
             ])?;
         }
-        for (table, rows) in [("state", &emission.states), ("carried", &emission.carried)] {
+        for (table, rows) in
+            [("state", &emission.states), ("carried", &emission.carried), ("belief", &emission.beliefs)]
+        {
             for (station, body) in rows {
                 let sum = Sum::new().bytes(station.as_str()).bytes(body).value();
                 transaction

@@ -26,9 +26,11 @@ use crate::filter::HALF_WIDTH;
 use crate::limits::Filters;
 use crate::validate::{Limits, Timing, Tolerance, timing};
 
+mod belief;
 mod carry;
 mod judge;
 
+use belief::Belief;
 pub use carry::CarriedError;
 pub use judge::RejectCounts;
 use judge::{aggregate, digest, judge};
@@ -180,51 +182,35 @@ struct Series {
     entries: VecDeque<Entry>,
 }
 
-/// Batches that have leapt ahead, so far without being believed.
+/// A commit whose readings are kept.
 #[derive(Debug, Clone, Copy)]
-struct Leap {
-    newest: Timestamp,
-    batches: u32,
-}
-
-/// A batch that went back behind an earlier one.
-#[derive(Debug, Clone, Copy)]
-struct Back {
-    at: Timestamp,
-    newest: Timestamp,
+struct Kept {
     commit: u64,
-}
-
-impl Back {
-    /// Whether a batch that comes at `now` was made as long after this one as it comes after it.
-    fn keeps_pace(&self, newest: Timestamp, now: Timestamp) -> bool {
-        let passed = now.millis_since(self.at);
-        passed >= PACE_MS && (newest.millis_since(self.newest) - passed).abs() <= (passed / 50).max(PACE_MS / 2)
-    }
+    newest: Timestamp,
+    /// What was believed before it came.
+    before: Belief,
 }
 
 #[derive(Debug, Default)]
 struct Station {
     rhythm: Rhythm,
-    /// The time of the newest believed reading, at most what the gateway's clock showed when it came.
-    watermark: Option<Timestamp>,
-    /// The batch with the newest believed reading, and that reading's time.
-    top: Option<(Origin, Timestamp)>,
-    leap: Option<Leap>,
-    /// The last batch, if it went back behind an earlier one.
-    back: Option<Back>,
+    belief: Belief,
+    /// The last commit, and what was believed before it came.
+    begun: Option<(u64, Belief)>,
     /// When readings last came that were believed, by the gateway's clock.
     grown: Option<Timestamp>,
     /// During a replay: the watermark that the station had reached before.
     reached: Option<Timestamp>,
+    /// During a replay: the oldest commit that is needed of the station.
+    needed_from: Option<u64>,
     /// When anything last came, by the gateway's clock.
     heard: Option<Timestamp>,
     channels: BTreeMap<Channel, Series>,
     /// Starts of windows whose aggregates may have changed since they were last computed.
     open: BTreeSet<Timestamp>,
     emitted: BTreeMap<Timestamp, Emitted>,
-    /// The commits whose readings are kept, each with its newest reading.
-    commits: VecDeque<(u64, Timestamp)>,
+    /// In the order in which they came.
+    commits: VecDeque<Kept>,
 }
 
 /// The windows of all stations.
@@ -275,7 +261,8 @@ impl Windows {
     }
 
     /// Takes in a batch, and says where its readings went. `commit` is the raw store's row that holds it. A reading that
-    /// is there already, of the same origin, changes nothing.
+    /// is there already, of the same origin, changes nothing. During a replay nothing is placed of a commit that is not
+    /// needed of the station.
     pub fn insert(
         &mut self,
         id: &StationId,
@@ -290,9 +277,16 @@ impl Windows {
         }
         let station = self.stations.entry(id.clone()).or_default();
         station.heard = Some(now);
-        let before = station.watermark;
-        let needed_from = station.reached.map(|r| r.plus_millis(-keep_ms));
-        let behind = if self.in_order { station.set_back(&shape, origin, readings, now, commit) } else { None };
+        if station.needed_from.is_some_and(|needed| commit < needed) {
+            return Placed::default();
+        }
+        let (_, believed) = *match &mut station.begun {
+            Some(begun) if begun.0 == commit => begun,
+            begun => begun.insert((commit, station.belief)),
+        };
+        let before = station.belief.watermark;
+        let kept_from = station.reached.map(|r| r.plus_millis(-keep_ms));
+        let behind = if self.in_order { station.belief.set_back(&shape, origin, readings, now) } else { None };
         let mut placed = Placed::default();
         let mut newest: Option<Timestamp> = None;
         for (index, reading) in (0u32..).zip(readings) {
@@ -317,10 +311,10 @@ impl Windows {
                 Timing::Late => placed.late += 1,
                 Timing::Believed => {
                     placed.windowed += 1;
-                    if needed_from.is_some_and(|from| reading.time < from) {
+                    newest = newest.max(Some(reading.time));
+                    if kept_from.is_some_and(|from| reading.time < from) {
                         continue;
                     }
-                    newest = newest.max(Some(reading.time));
                     let entry = Entry { time: reading.time, origin, index, value: reading.value };
                     station.place(&shape, &self.filters, id, reading.channel, entry);
                 }
@@ -328,10 +322,10 @@ impl Windows {
         }
         if let Some(newest) = newest {
             station.grown = Some(now);
-            station.follow(&shape, origin, newest, now);
+            station.belief.follow(&shape, origin, newest, now);
             match station.commits.back_mut() {
-                Some((last, reached)) if *last == commit => *reached = newest.max(*reached),
-                _ => station.commits.push_back((commit, newest)),
+                Some(last) if last.commit == commit => last.newest = newest.max(last.newest),
+                _ => station.commits.push_back(Kept { commit, newest, before: believed }),
             }
         }
         placed
@@ -379,13 +373,13 @@ impl Windows {
     /// The oldest commit of the raw store that is needed to build this state again; none when nothing is needed.
     #[must_use]
     pub fn oldest_commit(&self) -> Option<u64> {
-        self.stations.values().filter_map(|s| s.commits.front().map(|(commit, _)| *commit)).min()
+        self.stations.values().filter_map(|s| s.commits.front().map(|kept| kept.commit)).min()
     }
 
     /// How far `station`'s readings have come.
     #[must_use]
     pub fn watermark(&self, station: &StationId) -> Option<Timestamp> {
-        self.stations.get(station).and_then(|s| s.watermark)
+        self.stations.get(station).and_then(|s| s.belief.watermark)
     }
 
     /// All windows of `station` that end then or before are closed; none before its first reading.
@@ -393,7 +387,7 @@ impl Windows {
     pub fn closed_until(&self, station: &StationId) -> Option<Timestamp> {
         let station = self.stations.get(station)?;
         let ahead_ms = station.wait_ms(&self.shape) - self.shape.length_ms();
-        Some(station.watermark?.plus_millis(-ahead_ms).floor_to(self.shape.length_s))
+        Some(station.belief.watermark?.plus_millis(-ahead_ms).floor_to(self.shape.length_s))
     }
 
     /// What `station` has said about its rhythm.
@@ -432,9 +426,11 @@ impl Windows {
     pub fn resume(&mut self, now: Timestamp) {
         for (id, station) in &mut self.stations {
             station.heard = Some(now);
+            station.needed_from = None;
             if let Some(reached) = station.reached.take() {
                 station.open.retain(|start| !self.shape.is_final(*start, reached));
-                station.watermark = station.watermark.max(Some(reached));
+                // They differ only where commits are lost.
+                station.belief.watermark = station.belief.watermark.max(Some(reached));
             }
             self.touched.insert(id.clone());
         }
@@ -449,51 +445,6 @@ impl Station {
     /// How long a silence is an idle one.
     fn patience_ms(&self, shape: &Shape, least_ms: i64) -> i64 {
         shape.idle_ms.max(least_ms).max(2000 * i64::from(self.rhythm.report_s))
-    }
-
-    /// The time that the readings of a batch should not lie behind, if its clock was set back. What the future holds is no
-    /// measure.
-    fn set_back(
-        &mut self,
-        shape: &Shape,
-        origin: Origin,
-        readings: &[Reading],
-        now: Timestamp,
-        commit: u64,
-    ) -> Option<Timestamp> {
-        let before = self.back.take();
-        let (_, reached) = self.top.filter(|(top, _)| top.boot > 0 && *top < origin)?;
-        let (slack_ms, times) = (shape.tolerance.future_ms, readings.iter().map(|r| r.time));
-        let newest = times.filter(|time| time.millis_since(now) <= slack_ms).max()?;
-        let from = reached.plus_millis(-slack_ms);
-        if newest >= from {
-            return None;
-        }
-        self.back = Some(Back { at: now, newest, commit });
-        let before = before.filter(|back| back.keeps_pace(newest, now))?;
-        // A rebuilt state must judge the same: the batch before is needed for as long as this one would be.
-        self.commits.push_back((before.commit, newest));
-        Some(from)
-    }
-
-    /// Moves the watermark to the newest reading of a batch, or waits for more that say the same when it leaps.
-    fn follow(&mut self, shape: &Shape, origin: Origin, newest: Timestamp, now: Timestamp) {
-        let leap_ms = shape.leap_ms();
-        let leaps = self.watermark.or(self.reached).is_some_and(|before| newest.millis_since(before) > leap_ms);
-        let fresh = now.millis_since(newest) <= shape.tolerance.future_ms;
-        if leaps && !fresh {
-            let again = self.leap.filter(|leap| leap.newest.millis_since(newest) <= leap_ms);
-            let batches = again.map_or(0, |leap| leap.batches) + 1;
-            if batches < LEAP_BATCHES {
-                self.leap = Some(Leap { newest: again.map_or(newest, |leap| leap.newest.max(newest)), batches });
-                return;
-            }
-        }
-        self.leap = None;
-        self.watermark = self.watermark.max(Some(newest.min(now)));
-        if self.top.is_none_or(|(_, reached)| newest > reached) {
-            self.top = Some((origin, newest));
-        }
     }
 
     /// Puts a reading into its place, and marks the windows whose aggregates it may change.
@@ -553,7 +504,7 @@ impl Station {
 
     /// Computes the open windows that are due, or all of them when the station is idle, and lets go of what is final.
     fn close(&mut self, shape: &Shape, keep_ms: i64, id: &StationId, idle: bool, closed: &mut Vec<Closed>) {
-        let Some(watermark) = self.watermark else { return };
+        let Some(watermark) = self.belief.watermark else { return };
         let wait_ms = self.wait_ms(shape);
         let due: Vec<Timestamp> =
             self.open.iter().copied().take_while(|start| idle || watermark.millis_since(*start) >= wait_ms).collect();
@@ -588,7 +539,7 @@ impl Station {
             !entries.is_empty()
         });
         // They are in order. One that came late may keep the next ones a little longer than they are needed.
-        while self.commits.front().is_some_and(|(_, newest)| *newest < from) {
+        while self.commits.front().is_some_and(|kept| kept.newest < from) {
             self.commits.pop_front();
         }
         while let Some(oldest) = self.emitted.first_entry().filter(|e| shape.is_final(*e.key(), watermark)) {

@@ -107,6 +107,11 @@ impl Analysis {
                 barrier.restore(station, reached);
             }
         }
+        for (station, body) in store.beliefs()? {
+            if let Err(error) = windows.restore_belief(&station, &body) {
+                tracing::error!(%station, %error, "how far its clock is believed is found anew");
+            }
+        }
         for (station, blob) in store.carried()? {
             if let Err(error) = windows.restore_carried(&station, &blob) {
                 tracing::error!(%station, %error, "what was carried of a silent station is lost");
@@ -126,7 +131,10 @@ impl Analysis {
             if (commit, index) < (done.commit, done.messages) {
                 let at = Timestamp::from_millis(message.at_ms);
                 let placed = place(&mut windows, &station, &content, at, commit);
-                clocks.judge(&station, &content, &placed, at);
+                // What is not needed any more is not placed.
+                if placed != Placed::default() {
+                    clocks.judge(&station, &content, &placed, at);
+                }
             }
         })?;
         windows.resume(now);
@@ -365,6 +373,7 @@ impl Analysis {
         // Only what is not just behind here: carrying costs a write.
         if self.done.commit == self.shared.newest() {
             self.carried = self.windows.carry(now, least_ms, CARRY_AT_ONCE);
+            self.moved.extend(self.carried.iter().map(|(station, _)| station.clone()));
         }
         let heard: Vec<(StationId, Rhythm, Timestamp)> =
             self.windows.heard().map(|(station, rhythm, last)| (station.clone(), rhythm, last)).collect();
@@ -401,7 +410,9 @@ impl Analysis {
             };
             (station, analysed)
         };
-        let moved = std::mem::take(&mut self.moved).into_iter().map(analysed).collect();
+        let moved = std::mem::take(&mut self.moved);
+        let beliefs = moved.iter().filter_map(|id| Some((id.clone(), self.windows.belief(id)?))).collect();
+        let moved = moved.into_iter().map(analysed).collect();
         for alert in &alerts {
             tracing::info!(id = alert.id, closed = alert.closed.is_some(), score = alert.score, alert.message, "alert");
         }
@@ -416,6 +427,7 @@ impl Analysis {
             replay_from: self.windows.oldest_commit(),
             judged: self.barrier.judged(),
             analysed: moved,
+            beliefs,
             states: self.detector.news(),
             carried: std::mem::take(&mut self.carried),
             quarantined: std::mem::take(&mut self.aside),

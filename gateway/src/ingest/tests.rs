@@ -43,8 +43,15 @@ fn model() -> Model {
 /// What `station` reports of the quarter `number`: three readings of two depths, and what is wrong with them.
 fn batch(station: usize, number: i64) -> Batch {
     let mut readings = Vec::new();
+    // The clock of one leaps twice after a silence; before it, it was of two days ago.
+    let minutes_off = match (station, number) {
+        (4, 0) => -3000,
+        (4, 20..=22) => -40,
+        (4, 23..=24) => -100,
+        _ => 0,
+    };
     for i in 0..3 {
-        let time = quarter(number).plus_millis(i * 300_000 + 1_000 * station as i64);
+        let time = quarter(number).plus_millis(i * 300_000 + 1_000 * station as i64 + minutes_off * 60_000);
         let n = number * 3 + i;
         for (depth, level) in [(10, 0.12), (20, 0.14)] {
             let wiggle = 0.002 * ((n * (station as i64 + 2) + depth) % 7) as f64;
@@ -75,6 +82,7 @@ fn commits() -> Vec<Vec<(usize, i64)>> {
     for number in 0..190 {
         for station in 0..STATIONS {
             let late = match (station, number) {
+                (4, 1..20) => continue,
                 (1, _) if number % 11 == 0 => 3,
                 (4, 130..150) => 150 - number,
                 _ => 0,
@@ -210,7 +218,8 @@ fn wherever_a_byte_flips_the_gateway_starts_and_says_what_that_cost() {
     let (mut lost, mut pages) = (0, std::collections::BTreeSet::new());
     for n in 0..60usize {
         // Single bits, bytes, and pages that were never written.
-        let at = (n * 7_919_993 + n * n * 131) % good.len();
+        // All over the file, however large it is.
+        let at = (n * good.len() / 60 + n * n * 131 % 4096) % good.len();
         let mut bad = good.clone();
         match n % 3 {
             0 => bad[at] ^= 1 << (n % 8),
@@ -241,7 +250,7 @@ fn wherever_a_byte_flips_the_gateway_starts_and_says_what_that_cost() {
             lost += 1;
         }
     }
-    assert!(lost > 3 && pages.len() > 40, "the flips hit nothing: {lost}");
+    assert!(lost > 3 && pages.len() > 40, "the flips hit nothing: {lost}, on {} pages", pages.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,12 +22,14 @@ const LOOK_FOR: i64 = 200_000;
 /// What the file of every store begins with: SQLite's magic, pages of 4 KiB, a write-ahead log, no reserved space.
 const HEADER: &[u8; 24] = b"SQLite format 3\0\x10\x00\x02\x02\x00\x40\x20\x20";
 /// Tables with the columns that their rows are ordered by.
-const KEYS: [(&str, &str); 18] = [
+const KEYS: [(&str, &str); 20] = [
     ("meta", "key"),
     ("raw", "id"),
     ("progress", "station, boot"),
     ("station", "station"),
     ("analysed", "station"),
+    ("belief", "station"),
+    ("field_state", "field"),
     ("state", "station"),
     ("emitted", "station, start_ms"),
     ("carried", "station"),

@@ -167,6 +167,15 @@ impl Store {
         Ok(all)
     }
 
+    /// How far each station's clock was believed.
+    ///
+    /// # Errors
+    /// When SQLite cannot read.
+    pub fn beliefs(&mut self) -> Result<BTreeMap<StationId, Vec<u8>>, StoreError> {
+        let cost = "readings that a wrong clock has timed may be judged otherwise";
+        self.bodies("SELECT station, body, sum FROM belief", "DELETE FROM belief WHERE station = ?1", "station", cost)
+    }
+
     /// The detector's state of each station.
     ///
     /// # Errors

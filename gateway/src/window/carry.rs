@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use prost::Message;
 use proto::{Channel, StationId, Timestamp};
 
+use super::belief::At;
 use super::{Entry, Origin, Series, Station, Windows};
 
 /// zstd's level: a blob is written once in a silence.
@@ -16,9 +17,9 @@ const LEVEL: i32 = 3;
 /// The largest blob once decompressed, bytes: far above a station's readings of some hours.
 const MAX_BYTES: usize = 64 << 20;
 
-/// A blob that is none.
+/// What was kept of a station, and is none.
 #[derive(Debug, thiserror::Error)]
-#[error("what was carried of station {station}: {detail}")]
+#[error("what was kept of station {station}: {detail}")]
 pub struct CarriedError {
     /// Whose.
     pub station: StationId,
@@ -34,16 +35,6 @@ struct Carried {
     top: Option<At>,
     #[prost(message, repeated, tag = "3")]
     columns: Vec<Column>,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct At {
-    #[prost(uint32, tag = "1")]
-    boot: u32,
-    #[prost(uint64, tag = "2")]
-    sequence: u64,
-    #[prost(sint64, tag = "3")]
-    time_ms: i64,
 }
 
 /// The readings of a channel in their order, a number of each.
@@ -66,8 +57,8 @@ struct Column {
 impl Windows {
     /// What is needed of the stations that have been silent for as long as readings are kept, in one blob each; their raw
     /// commits are needed no more. It must be on disk before any of these go: give it to the same transaction that notes
-    /// [`Windows::oldest_commit`], and to [`Windows::restore_carried`] after a restart, before the replay. A later blob of a
-    /// station replaces an earlier one. `least_ms` as in [`Windows::close_idle`].
+    /// [`Windows::oldest_commit`], and to [`Windows::restore_carried`] after a restart, before the replay; with the station's new [`Windows::belief`]. A later
+    /// blob of a station replaces an earlier one. `least_ms` as in [`Windows::close_idle`].
     /// At most `most` stations at a time.
     pub fn carry(&mut self, now: Timestamp, least_ms: i64, most: usize) -> Vec<(StationId, Vec<u8>)> {
         let mut carried = Vec::new();
@@ -80,12 +71,10 @@ impl Windows {
             if station.commits.is_empty() || !station.open.is_empty() || station.reached.is_some() || !silent {
                 continue;
             }
-            // Nobody contradicted a leap: it is believed.
-            if let Some(leap) = station.leap.take() {
-                station.watermark = station.watermark.max(Some(leap.newest.min(now)));
-            }
+            station.belief.settle(now);
             if let Ok(blob) = zstd::bulk::compress(&station.carried().encode_to_vec(), LEVEL) {
                 station.commits.clear();
+                station.begun = None;
                 carried.push((id.clone(), blob));
             }
         }
@@ -113,9 +102,11 @@ impl Windows {
                 station.place(&shape, &self.filters, id, channel, entry);
             }
         }
-        station.watermark = station.watermark.max(carried.watermark_ms.map(Timestamp::from_millis));
-        station.top =
-            carried.top.map(|at| (Origin { boot: at.boot, sequence: at.sequence }, Timestamp::from_millis(at.time_ms)));
+        // What is believed now is on disk too; only stores of before that was so do not have it.
+        if station.needed_from.is_none() {
+            station.belief.watermark = station.belief.watermark.max(carried.watermark_ms.map(Timestamp::from_millis));
+            station.belief.top = carried.top.map(Into::into);
+        }
         Ok(())
     }
 }
@@ -123,12 +114,8 @@ impl Windows {
 impl Station {
     fn carried(&self) -> Carried {
         Carried {
-            watermark_ms: self.watermark.map(Timestamp::as_millis),
-            top: self.top.map(|(origin, time)| At {
-                boot: origin.boot,
-                sequence: origin.sequence,
-                time_ms: time.as_millis(),
-            }),
+            watermark_ms: self.belief.watermark.map(Timestamp::as_millis),
+            top: self.belief.top.map(At::from),
             columns: self.channels.iter().map(|(channel, series)| Column::of(*channel, series)).collect(),
         }
     }
