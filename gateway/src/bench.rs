@@ -211,6 +211,9 @@ pub struct Row {
     pub p50_ms: f64,
     /// The 99th percentile.
     pub p99_ms: f64,
+    /// Bytes that it had written to disk for each byte of payload; in the table only.
+    #[serde(skip)]
+    pub written_per_payload_byte: f64,
 }
 
 /// Measures what `args` ask for, and prints it.
@@ -279,10 +282,11 @@ async fn measure_one(
     let mut clients = Clients::connect(running.address, &prepared, server == Server::GatewayNative).await?;
     drive(&mut clients, shape, plan.warm_up()).await?;
     running.processes.rest().await?;
-    let before = running.processes.cpu()?;
+    let (before, written_before) = (running.processes.cpu()?, running.processes.written()?);
     let outcome = drive(&mut clients, shape, plan.messages).await?;
     running.processes.rest().await?;
     let cpu = running.processes.cpu()? - before;
+    let written = running.processes.written()?.saturating_sub(written_before);
     let rss_bytes = running.processes.peak_rss()?;
     running.check(&clients).await?;
     drop(clients);
@@ -295,6 +299,7 @@ async fn measure_one(
         rss_bytes,
         p50_ms: outcome.percentile_ms(0.50),
         p99_ms: outcome.percentile_ms(0.99),
+        written_per_payload_byte: written as f64 / (f64::from(outcome.messages) * prepared.payload_bytes),
     })
 }
 

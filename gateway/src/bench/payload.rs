@@ -93,6 +93,8 @@ pub(super) fn birth(interval_s: u32) -> Vec<u8> {
 /// All frames of all connections.
 pub(super) struct Prepared {
     pub(super) stations: Vec<Frames>,
+    /// The mean payload.
+    pub(super) payload_bytes: f64,
 }
 
 /// The PUBLISH frames of one connection, one after the other.
@@ -105,16 +107,20 @@ pub(super) struct Frames {
 impl Prepared {
     /// `each` messages of `stations` stations; `time` says when each is of.
     pub fn new(format: Format, stations: u32, each: u32, time: impl Fn(u32) -> Timestamp) -> Self {
-        let stations = (0..stations).map(|index| {
+        let mut payload_bytes = 0;
+        let all = (0..stations).map(|index| {
             let mut frames = Frames { bytes: Vec::new(), ends: Vec::with_capacity(each as usize) };
             let topic = topic(index, "data");
             for number in 0..each {
-                publish(&mut frames.bytes, &topic, packet(number), &payload(format, index, number, time(number)));
+                let payload = payload(format, index, number, time(number));
+                payload_bytes += payload.len();
+                publish(&mut frames.bytes, &topic, packet(number), &payload);
                 frames.ends.push(u32::try_from(frames.bytes.len()).unwrap_or(u32::MAX));
             }
             frames
         });
-        Self { stations: stations.collect() }
+        let all = all.collect();
+        Self { stations: all, payload_bytes: payload_bytes as f64 / f64::from((stations * each).max(1)) }
     }
 }
 

@@ -88,6 +88,16 @@ impl Processes {
         Ok(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
     }
 
+    /// What all of them have had written to disk so far, bytes: `write_bytes` of `/proc/PID/io`.
+    pub fn written(&mut self) -> anyhow::Result<u64> {
+        self.check()?;
+        let of = |pid| {
+            let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.parse::<u64>().ok()
+        };
+        Ok(self.family().into_iter().filter_map(of).sum())
+    }
+
     /// The most memory that each ever held, together, in bytes.
     pub fn peak_rss(&mut self) -> anyhow::Result<u64> {
         self.check()?;

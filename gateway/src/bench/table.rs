@@ -10,14 +10,23 @@ const MIB: f64 = (1 << 20) as f64;
 /// The rows as a table.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "\n{:<10} {:<21} {:>13} {:>11} {:>8} {:>8} {:>8} {:>8} {:>11}\n",
-        "shape", "server", "CPU µs/msg", "messages/s", "RSS MiB", "p50 ms", "p99 ms", "× floor", "× mosquitto"
+        "\n{:<10} {:<21} {:>13} {:>11} {:>8} {:>8} {:>8} {:>8} {:>11} {:>15}\n",
+        "shape",
+        "server",
+        "CPU µs/msg",
+        "messages/s",
+        "RSS MiB",
+        "p50 ms",
+        "p99 ms",
+        "× floor",
+        "× mosquitto",
+        "written/payload"
     );
     for row in rows {
         let times = |server| ratio(rows, row, server).map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         let _ = writeln!(
             text,
-            "{:<10} {:<21} {:>13.2} {:>11.0} {:>8.0} {:>8.1} {:>8.1} {:>8} {:>11}",
+            "{:<10} {:<21} {:>13.2} {:>11.0} {:>8.0} {:>8.1} {:>8.1} {:>8} {:>11} {:>15.2}",
             format!("{:?}", row.shape).to_lowercase(),
             row.server.name(),
             row.cpu_us_per_message,
@@ -27,6 +36,7 @@ pub(super) fn table(rows: &[Row]) -> String {
             row.p99_ms,
             times(Server::Floor),
             times(Server::Mosquitto),
+            row.written_per_payload_byte,
         );
     }
     text
