@@ -16,6 +16,11 @@ const NAME: &str = "soil-anomaly";
 
 /// Runs `tilth model` against the farm's cloud.
 async fn model(farm: &Farm, arguments: &[&str]) -> Output {
+    let mut command = command(farm, arguments);
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn command(farm: &Farm, arguments: &[&str]) -> Command {
     let mut command = Command::new(tests::tilth());
     command
         .arg("model")
@@ -23,7 +28,7 @@ async fn model(farm: &Farm, arguments: &[&str]) -> Output {
         .env("TILTH_CLOUD", format!("http://{}", farm.plan.cloud))
         .env("TILTH_EMAIL", tilth::farm::USER)
         .env("TILTH_PASSWORD", &farm.secrets.user);
-    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    command
 }
 
 async fn succeeds(farm: &Farm, arguments: &[&str]) -> Value {
@@ -69,7 +74,9 @@ fn active(status: &Value) -> &str {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pushed_model_takes_over_and_goes_back_and_no_window_is_lost_or_doubled() {
     // Two stations: what three see alike is the weather.
-    let mut farm = Farm::start(Setup::new(2, 40)).await;
+    let mut farm = Farm::new(Setup::new(2, 40)).await;
+    farm.start_cloud().await;
+    farm.start_gateway().await;
     let dir = tempfile::tempdir().unwrap();
     // So low a threshold that it finds something everywhere: its alerts say who judges.
     models::variant(dir.path(), "1.1.0", |manifest| manifest.threshold = 0.01);
@@ -77,7 +84,15 @@ async fn a_pushed_model_takes_over_and_goes_back_and_no_window_is_lost_or_double
     assert_eq!((pushed["name"].as_str(), pushed["version"].as_str()), (Some(NAME), Some("1.1.0")));
     until(&farm, "the base model is active", |status| active(status) == "1.0.0").await;
 
-    let after = succeeds(&farm, &["activate", NAME, "1.1.0", "--shadow", "6h", "--wait"]).await;
+    // The stations come when it is in shadow: what they send then runs through all that follows.
+    let mut activate = command(&farm, &["activate", NAME, "1.1.0", "--shadow", "6h", "--wait", "--json"]);
+    let activating = tokio::task::spawn_blocking(move || activate.output().unwrap());
+    let phase = |status: &Value| status["models"][0]["candidate"]["phase"] == "shadow";
+    until(&farm, "the new version is in shadow", phase).await;
+    farm.start_node_sim().await;
+    let output = activating.await.unwrap();
+    assert!(output.status.success(), "{}; gateway: {}", String::from_utf8_lossy(&output.stderr), farm.log("gateway"));
+    let after: Value = serde_json::from_slice(&output.stdout).unwrap();
     let status = &after["gateways"][0]["update"]["models"][0];
     assert_eq!(status["active"]["version"], "1.1.0");
     assert_eq!(status["previous"], "1.0.0");

@@ -194,7 +194,9 @@ impl Analysis {
                 std::thread::sleep(DISK_WAIT);
                 true
             } else {
-                match self.handed_over.recv_timeout(TICK.saturating_sub(tick.elapsed())) {
+                let behind = self.done.commit < self.shared.newest();
+                let patience = if behind { Duration::ZERO } else { TICK.saturating_sub(tick.elapsed()) };
+                match self.handed_over.recv_timeout(patience) {
                     Ok(stored) => {
                         self.take(stored)?;
                         true
@@ -204,7 +206,8 @@ impl Analysis {
                 }
             };
             if !crowded {
-                self.catch_up()?;
+                // However far behind it is, the updater is heard and the page is made meanwhile.
+                self.catch_up_until(Some(Instant::now() + TICK))?;
             }
             if scrub.elapsed() >= SCRUB {
                 scrub = Instant::now();
@@ -228,6 +231,9 @@ impl Analysis {
                 self.show();
             }
             if !open {
+                if !crowded {
+                    self.catch_up()?;
+                }
                 self.emit();
                 self.write()?;
                 if !self.waiting.is_empty() {
@@ -252,7 +258,12 @@ impl Analysis {
 
     /// Goes through the commits that were not handed over.
     pub(super) fn catch_up(&mut self) -> Result<(), StoreError> {
+        self.catch_up_until(None)
+    }
+
+    fn catch_up_until(&mut self, until: Option<Instant>) -> Result<(), StoreError> {
         while self.done.commit < self.shared.newest()
+            && until.is_none_or(|until| Instant::now() < until)
             && self.waiting.iter().map(Emission::len).sum::<usize>() < WAITING_MOST
         {
             let found = match self.store.commit_after(self.done) {
