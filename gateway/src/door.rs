@@ -50,7 +50,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 pub use self::config::{DoorConfig, TlsConfig};
 pub use self::delivery::{Delivery, DeliveryKind, Release, Ticket};
@@ -294,10 +294,7 @@ async fn accept(
 
 async fn serve(admission: Admission, stream: TcpStream, tls: Option<TlsAcceptor>) {
     let shared = Arc::clone(&admission.shared);
-    // PUBACKs are gathered here; the kernel need not wait for more.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY cannot be set");
-    }
+    socket::prepare(&stream);
     // The handshake's future is soon over and large, and a future keeps room for its largest part: so it is boxed.
     match tls {
         None => {

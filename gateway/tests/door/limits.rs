@@ -129,3 +129,34 @@ async fn wrong_passwords_are_not_looked_at_for_ever() {
     assert_eq!(read(&gateway.metrics.connections_refused_guessing), 2);
     assert_eq!(read(&gateway.metrics.connections_refused_password), 10);
 }
+
+/// Whether the kernel will ask, within so many seconds, whether the peer of this connection is there: `/proc/net/tcp`
+/// shows it as the timer 2, with the time that is left in hundredths of a second.
+fn is_asked_after(door: u16, client: u16, within_s: u64) -> bool {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    table.lines().skip(1).any(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let port = |column: &str| u16::from_str_radix(column.rsplit_once(':').unwrap().1, 16).unwrap();
+        let (timer, left) = columns[5].split_once(':').unwrap();
+        let left = u64::from_str_radix(left, 16).unwrap();
+        (port(columns[1]), port(columns[2]), timer) == (door, client, "02") && left <= 100 * within_s
+    })
+}
+
+#[tokio::test]
+async fn a_client_without_a_keep_alive_is_asked_after_by_the_kernel() {
+    let pki = Pki::new();
+    let config = DoorConfig { tls: Some(pki.door()), ..config() };
+    let gateway = Gateway::with(config, 100, BrokerConfig::default()).await;
+    let mut client = Raw::dial(gateway.mqtt()).await;
+    let mut connect = hello("n1");
+    connect.keep_alive = 0;
+    assert_eq!(client.ask_in(&connect).await, Some(ConnectReturnCode::Success));
+    let port = client.stream.local_addr().unwrap().port();
+    until("the kernel asks after it", || is_asked_after(gateway.mqtt().port(), port, 300)).await;
+
+    let by_tls = TcpStream::connect(gateway.addresses.mqtts.unwrap()).await.unwrap();
+    let port = by_tls.local_addr().unwrap().port();
+    until("after one at the other door, too", || is_asked_after(gateway.addresses.mqtts.unwrap().port(), port, 300))
+        .await;
+}
