@@ -143,6 +143,10 @@ async fn a_farm_comes_up_from_empty_volumes_and_replicas_have_stations_of_their_
         assert!(Instant::now() < end, "only these have aggregates: {:?}", stations().await);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let config = fs::read_to_string(gateway.run.join("config.toml")).unwrap();
+    let config: toml::Table = toml::from_str(&config).unwrap();
+    let fields: Vec<&str> = config["field"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["north", "east", "creek"], "the gateway decides on the first replica's fields");
     assert_eq!(stations().await, ["b-c1", "b-e1", "b-n1", "b-n2", "c1", "e1", "n1", "n2"]);
 
     // A replica that is started again is the one that it was.

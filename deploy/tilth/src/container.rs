@@ -103,6 +103,8 @@ struct GatewayArgs {
     /// The cloud's address
     #[arg(long, env = "TILTH_CLOUD_URL", value_name = "URL", default_value = "http://cloud:8080")]
     cloud: String,
+    #[command(flatten)]
+    simulated: SimulatedArgs,
 }
 
 #[derive(Debug, Args)]
@@ -110,12 +112,18 @@ struct NodeSimArgs {
     /// The gateway's host and port
     #[arg(long, env = "TILTH_BROKER", value_name = "HOST:PORT", default_value = "gateway:1883")]
     broker: String,
-    /// Stations of one replica
-    #[arg(long, env = "TILTH_STATIONS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    stations: u32,
+    #[command(flatten)]
+    simulated: SimulatedArgs,
     /// Write every reading to the truth log: 20 bytes each
     #[arg(long, env = "TILTH_TRUTH", default_value_t = false, action = clap::ArgAction::Set)]
     truth: bool,
+}
+
+#[derive(Debug, Args)]
+struct SimulatedArgs {
+    /// Stations of one replica of node-sim
+    #[arg(long, env = "TILTH_STATIONS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    stations: u32,
 }
 
 const fn everywhere(port: u16) -> SocketAddr {
@@ -264,13 +272,16 @@ fn gateway(volumes: &Volumes, args: &GatewayArgs) -> anyhow::Result<(PathBuf, Fi
     let lock = volumes.hold()?;
     let token = volumes.at("pairing/token");
     let token = fs::read_to_string(&token).with_context(|| not_set_up(&token))?;
+    let Clock { began, seed, time } = volumes.clock()?;
+    // The first replica's fields; those of the others have the same names.
+    let simulated = FarmConfig { stations: args.simulated.stations, ..simulated(began, seed)? };
     let config = volumes.write_config(gateway::Config {
         farm: farm::FARM.parse()?,
         gateway: farm::GATEWAY.parse()?,
         data_dir: volumes.at("gateway"),
         status_listen: args.status,
         ready_file: Some(volumes.ready_file()),
-        time: volumes.clock()?.time,
+        time,
         door: DoorConfig {
             listen: Some(args.mqtt),
             credentials_dir: Some(volumes.at("stations")),
@@ -284,7 +295,7 @@ fn gateway(volumes: &Volumes, args: &GatewayArgs) -> anyhow::Result<(PathBuf, Fi
         models_dir: None,
         broker: None,
         sources: farm::sources(&volumes.at("gateway/sources.toml"))?,
-        fields: Vec::new(),
+        fields: farm::fields(&volumes.at("gateway/fields.toml"), &simulated)?,
         filters: toml::Table::new(),
         updates: UpdatesConfig { root: Some(volumes.pinned_root()), ..UpdatesConfig::default() },
     })?;
@@ -295,7 +306,7 @@ fn node_sim(volumes: &Volumes, args: &NodeSimArgs) -> anyhow::Result<(PathBuf, [
     let lock = volumes.hold()?;
     let Clock { began, seed, time } = volumes.clock()?;
     let slot = slot::take(&volumes.at("node-sim"))?;
-    let farm = slot.farm(FarmConfig { stations: args.stations, ..simulated(began, seed)? });
+    let farm = slot.farm(FarmConfig { stations: args.simulated.stations, ..simulated(began, seed)? });
     let passwords = slot.passwords(farm.station_names().into_iter().map(|(station, _)| station))?;
     let clients = passwords.iter().map(|(station, password)| (station.as_str(), Role::Station, password.as_str()));
     // A dot: no station can be called so, and have this file for its own.

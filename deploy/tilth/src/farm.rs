@@ -218,7 +218,7 @@ impl Plan {
             models_dir: None,
             broker: None,
             sources: sources(&self.data_dir.join("sources.toml"))?,
-            fields: irrigated(&self.farm),
+            fields: fields(&self.data_dir.join("fields.toml"), &self.farm)?,
             filters: toml::Table::new(),
             updates: UpdatesConfig {
                 root: Some(registry::pinned_root(&self.data_dir)),
@@ -281,6 +281,22 @@ const PROBED_M: f64 = 0.6;
 /// The most minutes of irrigation a day.
 const MOST_MINUTES: u32 = 600;
 
+/// The fields on which the gateway is to decide: those written by hand in a file of `[[field]]` tables, else the simulated ones.
+///
+/// # Errors
+/// When the file cannot be read, or what is in it cannot be used; all of it is named.
+pub fn fields(path: &Path, farm: &FarmConfig) -> anyhow::Result<Vec<FieldConfig>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Fields {
+        #[serde(default)]
+        field: Vec<FieldConfig>,
+    }
+    let Some(Fields { field }) = by_hand("fields", path)? else { return Ok(irrigated(farm)) };
+    refuse("fields", path, gateway::decide::config::check(&field))?;
+    Ok(field)
+}
+
 /// The simulated fields, as the gateway is to decide on them: only advice, for they irrigate by a schedule of their own. The
 /// simulated systems lose nothing, and their day is the solar one.
 fn irrigated(farm: &FarmConfig) -> Vec<FieldConfig> {
@@ -322,18 +338,27 @@ pub fn sources(path: &Path) -> anyhow::Result<Vec<SourceConfig>> {
         #[serde(default)]
         source: Vec<SourceConfig>,
     }
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let Sources { source } = toml::from_str(&text).with_context(|| format!("sources {}", path.display()))?;
-    let wrong = gateway::decode::source::check(&source);
+    let Some(Sources { source }) = by_hand("sources", path)? else { return Ok(Vec::new()) };
+    refuse("sources", path, gateway::decode::source::check(&source))?;
+    Ok(source)
+}
+
+/// What somebody wrote into a file; none when it is not there.
+fn by_hand<T: serde::de::DeserializeOwned>(what: &str, path: &Path) -> anyhow::Result<Option<T>> {
+    match fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).map(Some).with_context(|| format!("{what} {}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Refuses it when something is wrong: key, value and what is expected.
+fn refuse(what: &str, path: &Path, wrong: Vec<(String, String, String)>) -> anyhow::Result<()> {
     let lines: Vec<String> = wrong
         .into_iter()
-        .map(|(key, value, expected)| format!("sources {}: {key} = {value} is not {expected}", path.display()))
+        .map(|(key, value, expected)| format!("{what} {}: {key} = {value} is not {expected}", path.display()))
         .collect();
-    if lines.is_empty() { Ok(source) } else { anyhow::bail!("{}", lines.join("\n")) }
+    if lines.is_empty() { Ok(()) } else { anyhow::bail!("{}", lines.join("\n")) }
 }
 
 /// Makes a directory that only its owner enters.
@@ -365,5 +390,27 @@ mod tests {
         }
         fs::write(&file, "[[sources]]\n").unwrap();
         assert!(format!("{:#}", sources(&file).unwrap_err()).contains("unknown field `sources`"));
+    }
+
+    #[test]
+    fn the_gateway_decides_on_the_simulated_fields_unless_a_file_names_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("fields.toml");
+        let farm = FarmConfig { stations: 5, ..FarmConfig::default() };
+        let simulated = fields(&file, &farm).unwrap();
+        let north = &simulated[0];
+        assert_eq!(simulated.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(), ["north", "east", "creek"]);
+        assert_eq!((north.stations.len(), north.valves.len(), north.auto), (2, 1, false));
+        assert_eq!(gateway::decide::config::check(&simulated), []);
+
+        fs::write(&file, "").unwrap();
+        assert_eq!(fields(&file, &farm).unwrap(), []);
+        let field = "[[field]]\nname = \"south\"\nstations = [\"s1\"]\ncrop = \"maize\"\nsoil = \"loam\"\n";
+        let irrigation = "[field.irrigation]\nkind = \"drip\"\napplication_mm_per_h = 2.0\nmax_minutes = 300\n";
+        fs::write(&file, format!("{field}{irrigation}")).unwrap();
+        assert_eq!(fields(&file, &farm).unwrap()[0].name.as_str(), "south");
+        fs::write(&file, format!("{field}auto = true\n{irrigation}")).unwrap();
+        let error = fields(&file, &farm).unwrap_err().to_string();
+        assert!(error.contains("fields.toml: field[0].auto = true is not of use without valves"), "{error}");
     }
 }
