@@ -14,6 +14,13 @@ pub fn readily_available_mm(depletion_fraction: f64, total_mm: f64) -> f64 {
     depletion_fraction * total_mm
 }
 
+/// p at another evapotranspiration of the crop than the table's 5 mm/d: who needs more a day suffers earlier. FAO-56 chapter 8
+/// (under eq. 83, and table 22's footnote): p = p of the table + 0.04 (5 - ETc), within 0.1 to 0.8; ETc in mm/d.
+#[must_use]
+pub fn depletion_fraction(of_table: f64, etc_mm_per_day: f64) -> f64 {
+    (of_table + 0.04 * (5.0 - etc_mm_per_day)).clamp(0.1, 0.8)
+}
+
 /// Share of its transpiration that is left to a crop, 0 to 1. FAO-56 eq. 84: Ks = (TAW - Dr) / ((1 - p) TAW) once the
 /// depletion Dr exceeds RAW.
 #[must_use]
@@ -92,6 +99,15 @@ mod tests {
         near(readily_available_mm(0.40, total), 64.0);
         near(stress_coefficient(64.0, total, 0.40), 1.0);
         near(stress_coefficient(65.0, total, 0.40), 95.0 / 96.0);
+    }
+
+    #[test]
+    fn a_thirsty_day_leaves_less_without_stress() {
+        near(depletion_fraction(0.55, 5.0), 0.55);
+        near(depletion_fraction(0.55, 8.0), 0.43);
+        near(depletion_fraction(0.55, 3.0), 0.63);
+        near(depletion_fraction(0.20, 9.0), 0.1);
+        near(depletion_fraction(0.70, 1.0), 0.8);
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub struct FieldConfig {
     /// Share of the available water that the crop takes without stress, p; instead of the crop's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub depletion_fraction: Option<f64>,
+    /// What the crop uses a day at this time of the year, ETc, mm: p is adjusted to it; as it is, it is for 5 mm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etc_mm_per_day: Option<f64>,
     /// The soil's texture: says field capacity and wilting point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soil: Option<Texture>,
@@ -184,7 +187,7 @@ const fn expire_minutes() -> u32 {
 pub struct RootZone {
     /// Rooting depth, m.
     pub root_depth_m: f64,
-    /// p.
+    /// p, adjusted to the crop's evapotranspiration where that is given.
     pub depletion_fraction: f64,
     /// Water content at field capacity, m3/m3.
     pub field_capacity: f64,
@@ -204,6 +207,7 @@ impl FieldConfig {
             crop: None,
             root_depth_m: None,
             depletion_fraction: None,
+            etc_mm_per_day: None,
             soil: None,
             field_capacity: None,
             wilting_point: None,
@@ -226,6 +230,8 @@ impl FieldConfig {
     pub fn root_zone(&self) -> Option<RootZone> {
         let root_depth_m = self.root_depth_m.or(self.crop.map(|crop| crop.root_depth_m()))?;
         let depletion_fraction = self.depletion_fraction.or(self.crop.map(|crop| crop.depletion_fraction()))?;
+        let adjusted = |etc_mm_per_day| balance::depletion_fraction(depletion_fraction, etc_mm_per_day);
+        let depletion_fraction = self.etc_mm_per_day.map_or(depletion_fraction, adjusted);
         let field_capacity = self.field_capacity.or(self.soil.map(|soil| soil.water().0))?;
         let wilting_point = self.wilting_point.or(self.soil.map(|soil| soil.water().1))?;
         let total_mm = balance::total_available_mm(field_capacity, wilting_point, root_depth_m);
@@ -277,6 +283,7 @@ pub fn check(fields: &[FieldConfig]) -> Vec<(String, String, String)> {
             };
         number("root_depth_m", field.root_depth_m, crop, 0.05..=3.0, "m (a crop would say it)");
         number("depletion_fraction", field.depletion_fraction, crop, 0.05..=0.95, "(a crop would say it)");
+        number("etc_mm_per_day", field.etc_mm_per_day, true, 0.5..=20.0, "mm");
         let soil = field.soil.is_some();
         number("field_capacity", field.field_capacity, soil, 0.02..=0.7, "m3/m3 (a soil would say it)");
         number("wilting_point", field.wilting_point, soil, 0.0..=0.6, "m3/m3 (a soil would say it)");

@@ -19,7 +19,11 @@ const fn crop(name: &'static str, root_depth_m: f64, depletion_fraction: f64) ->
     Row { name, root_depth_m, depletion_fraction }
 }
 
-/// FAO-56, table 22: maximum effective rooting depth (the smaller one) and p.
+/// Allen et al. (1998), FAO-56, table 22: maximum effective rooting depth (the smaller of two) and p. <https://www.fao.org/4/x0490e/x0490e0e.htm>
+///
+/// Every row was compared with table 22 as pyfao56 has it (`src/pyfao56/tools/tables.py`). Where the table has several rows of a
+/// crop, this one is: alfalfa for hay, dry beans, bermuda and clover for hay, citrus with a canopy of 70 %, dry onions, fresh
+/// peas, grain maize and sorghum, olives with a canopy of 40 to 60 %.
 const CROPS: [Row; 46] = [
     crop("alfalfa", 1.0, 0.55),
     crop("almond", 1.0, 0.40),
@@ -76,13 +80,15 @@ impl Crop {
         CROPS[self.row].name
     }
 
-    /// Effective rooting depth, m: the smaller of the table's two, which it gives for scheduling irrigation.
+    /// Effective rooting depth, m: the smaller of the table's two, which its footnote gives for scheduling irrigation; the larger
+    /// is for soils without layers, rain-fed crops and modelled stress.
     #[must_use]
     pub const fn root_depth_m(self) -> f64 {
         CROPS[self.row].root_depth_m
     }
 
-    /// Share of the available water that the crop takes without stress, p, at about 5 mm of evapotranspiration a day.
+    /// Share of the available water that the crop takes without stress, p, at about 5 mm of evapotranspiration a day; for others see
+    /// [`super::balance::depletion_fraction`].
     #[must_use]
     pub const fn depletion_fraction(self) -> f64 {
         CROPS[self.row].depletion_fraction

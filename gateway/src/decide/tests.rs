@@ -131,6 +131,16 @@ fn a_moist_field_says_so_once_a_day() {
 }
 
 #[test]
+fn a_crop_that_uses_more_a_day_is_irrigated_earlier() {
+    // p 0.55 + 0.04 (5 - 9) = 0.39: 32.8 mm instead of 46.2. (0.2175 · 0.6 m: 37.5 mm are missing.)
+    let contents = [0.2175; 3];
+    assert_eq!(decide(&mut Decider::new(&[config("")]), 1, &both(1, contents)).unwrap().cause, Cause::Moist);
+    let decision = decide(&mut Decider::new(&[config("etc_mm_per_day = 9.0")]), 1, &both(1, contents)).unwrap();
+    assert_eq!(decision.cause, Cause::Due);
+    assert!((decision.inputs.readily_mm - 0.39 * 84.0).abs() < 1e-9, "{:?}", decision.inputs);
+}
+
+#[test]
 fn probes_that_cannot_be_trusted_are_not_asked() {
     let alert = |which: StationId, depth| move |s: &StationId, c: Channel| *s == which && c.level_cm == Some(depth);
     // n1 at 40 cm says 0.02, and an alert is open about it: the other stations' 0.25 counts.
