@@ -26,7 +26,7 @@ use crate::external::External;
 use crate::ingest::Snapshot;
 use crate::metrics::Sources;
 use crate::spool::Spool;
-use crate::store::{Backlog, Store, StoreError};
+use crate::store::{Backlog, Reserve, Store, StoreError};
 use crate::uplink::Uplink;
 
 pub mod bench;
@@ -91,6 +91,7 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     let lock = fs::File::create(config.data_dir.join("lock"))
         .with_context(|| format!("cannot write to data_dir {}", config.data_dir.display()))?;
     lock.try_lock().with_context(|| format!("data_dir {} is in use by another gateway", config.data_dir.display()))?;
+    Reserve::clear_the_way(&config.data_dir);
     let now = config.time.at(wall_clock());
     let keyring = Keyring::open(config.door.credentials.clone(), config.door.credentials_dir.clone())?;
     let opening = config.clone();

@@ -44,6 +44,8 @@ const MAX_COMMIT: usize = 256 << 20;
 const ENCODED_KEPT: usize = 4 << 20;
 /// When a station was heard is kept no more exactly than this, ms: nothing depends on it but what a person sees.
 const HEARD_MS: i64 = 60_000;
+/// SQLite's number for an `auto_vacuum` that gives free pages back when it is told to.
+const INCREMENTAL: i64 = 2;
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(10);
 /// How many boots of a station are remembered: batches of older ones would be stored again.
@@ -326,7 +328,10 @@ impl Store {
         let path = dir.join(FILE);
         let mut connection = Connection::open(&path)?;
         connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        // To set it again would be a write, and a full disk has no room for one: a store must open without.
+        if connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))? != INCREMENTAL {
+            connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+        }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.set_prepared_statement_cache_capacity(64);

@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,24 +44,26 @@ fn own_mounts() -> Option<&'static [&'static str]> {
     };
     let way = ways.iter().find(works).copied();
     if way.is_none() {
-        eprintln!("skipped: nobody may mount here; tests/pipeline.rs has a disk that takes no larger files");
+        eprintln!(
+            "skipped: nobody may mount here; tests/pipeline.rs has, everywhere, a disk that takes no larger files"
+        );
     }
     way
 }
 
-/// A gateway whose data lies on a disk of so many MiB.
-struct Gateway {
+/// A disk of its own for a gateway, which stays when the gateway is killed.
+struct Disk {
     /// Goes with it.
-    _dir: TempDir,
-    child: Child,
-    mqtt: u16,
-    status: String,
-    /// The directory of its data, which is mounted for it alone and stays while this is open.
+    dir: TempDir,
+    /// Holds the mounts, until its standard input ends.
+    holder: Child,
+    as_user: bool,
+    /// The directory of the data, which is mounted for those in the holder's namespace alone.
     data: File,
 }
 
-impl Gateway {
-    async fn start(way: &[&str], mebibytes: u32) -> Self {
+impl Disk {
+    fn new(way: &[&str], mebibytes: u32) -> Self {
         let dir = TempDir::new().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
         let mut credentials = String::new();
@@ -79,24 +81,23 @@ impl Gateway {
         );
         fs::write(at("gateway.toml"), config).unwrap();
         fs::create_dir(at("data")).unwrap();
-        let mount = format!("mount -t tmpfs -o size={mebibytes}m tmpfs \"$1\" && shift && exec \"$@\"");
-        let mut child = Command::new("unshare")
+        let mount = format!("mount -t tmpfs -o size={mebibytes}m tmpfs \"$1\" && echo mounted && exec cat");
+        let mut holder = Command::new("unshare")
             .args(way)
-            .args(["sh", "-c", &mount, "sh", &at("data"), env!("CARGO_BIN_EXE_gateway"), "--config"])
-            .arg(at("gateway.toml"))
-            .env("RUST_LOG", "off")
-            .stdout(Stdio::null())
+            .args(["sh", "-c", &mount, "sh", &at("data")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        until("the gateway is ready", || {
-            assert!(child.try_wait().unwrap().is_none(), "the gateway ended");
-            Path::new(&at("ready")).exists()
-        })
-        .await;
-        let ready: BTreeMap<String, String> = serde_json::from_slice(&fs::read(at("ready")).unwrap()).unwrap();
-        let mqtt = ready["mqtt"].rsplit_once(':').unwrap().1.parse().unwrap();
-        let data = File::open(format!("/proc/{}/root{}", child.id(), at("data"))).unwrap();
-        Self { child, mqtt, status: ready["status"].clone(), data, _dir: dir }
+        let mut said = [0; 8];
+        holder.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"mounted\n");
+        let data = File::open(format!("/proc/{}/root{}", holder.id(), at("data"))).unwrap();
+        Self { holder, as_user: way.contains(&"--user"), data, dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// A file on its disk.
@@ -118,6 +119,68 @@ impl Gateway {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+
+    /// A gateway's process that sees the disk.
+    fn gateway(&self) -> Process {
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target", &self.holder.id().to_string()]);
+        if self.as_user {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command.arg(env!("CARGO_BIN_EXE_gateway")).arg("--config").arg(self.path("gateway.toml"));
+        Process(command.env("RUST_LOG", "off").stdout(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A gateway whose data lies on a disk of so many MiB.
+struct Gateway {
+    process: Process,
+    mqtt: u16,
+    status: String,
+    disk: Disk,
+}
+
+impl Gateway {
+    async fn start(way: &[&str], mebibytes: u32) -> Self {
+        Self::start_on(Disk::new(way, mebibytes)).await
+    }
+
+    async fn start_on(disk: Disk) -> Self {
+        let ready = disk.path("ready");
+        let _ = fs::remove_file(&ready);
+        let mut process = disk.gateway();
+        until("the gateway is ready", || {
+            assert!(process.0.try_wait().unwrap().is_none(), "the gateway ended");
+            ready.exists()
+        })
+        .await;
+        let ready: BTreeMap<String, String> = serde_json::from_slice(&fs::read(ready).unwrap()).unwrap();
+        let mqtt = ready["mqtt"].rsplit_once(':').unwrap().1.parse().unwrap();
+        Self { process, mqtt, status: ready["status"].clone(), disk }
+    }
+
+    /// `kill -9`; gives the disk that it leaves.
+    fn kill(self) -> Disk {
+        drop(self.process);
+        self.disk
     }
 
     async fn get(&self, path: &str) -> String {
@@ -147,22 +210,15 @@ impl Gateway {
 
     /// Asks it to end, and waits until it has; gives how it ended, and a copy of its store.
     async fn stop(mut self) -> (ExitStatus, TempDir) {
-        assert!(Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap().success());
+        assert!(Command::new("kill").arg("-TERM").arg(self.process.0.id().to_string()).status().unwrap().success());
         let asked = Instant::now();
-        until("the gateway has ended", || self.child.try_wait().unwrap().is_some()).await;
+        until("the gateway has ended", || self.process.0.try_wait().unwrap().is_some()).await;
         assert!(asked.elapsed() < ENDS, "it took {:?} to end", asked.elapsed());
         let copy = TempDir::new().unwrap();
         for name in ["gateway.sqlite", "gateway.sqlite-wal"] {
-            let _ = fs::copy(self.file(name), copy.path().join(name));
+            let _ = fs::copy(self.disk.file(name), copy.path().join(name));
         }
-        (self.child.wait().unwrap(), copy)
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        (self.process.0.wait().unwrap(), copy)
     }
 }
 
@@ -284,18 +340,18 @@ async fn fill_under(gateway: &Gateway, start: Timestamp) -> (Station, Station) {
     }
     first.has(1).await;
     second.has(11).await;
-    assert!(gateway.has_reserve());
-    gateway.fill();
+    assert!(gateway.disk.has_reserve());
+    gateway.disk.fill();
     // It says now that it reports each second; and that is the last that is heard of it.
     first.announce(1).await;
     // What was set aside is given up, and taken by somebody else.
-    until("the reserve is given up", || !gateway.has_reserve()).await;
-    gateway.fill();
+    until("the reserve is given up", || !gateway.disk.has_reserve()).await;
+    gateway.disk.fill();
     let failed = gateway.counter(FAILED).await;
     let begun = Instant::now();
     while gateway.counter(FAILED).await < failed + 3 {
         assert!(begun.elapsed() < PATIENCE, "the disk is not full");
-        gateway.fill();
+        gateway.disk.fill();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     (first, second)
@@ -323,7 +379,7 @@ async fn on_a_full_disk_nothing_is_acknowledged_and_all_of_it_when_there_is_room
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             assert_eq!((first.acknowledged(), second.acknowledged()), (1, 11), "nothing of it is on disk");
-            fs::remove_file(gateway.file("filler")).unwrap();
+            fs::remove_file(gateway.disk.file("filler")).unwrap();
             (first, second)
         } else {
             let (first, second) = (Station::connect(&gateway, "n1"), Station::connect(&gateway, "n2"));
@@ -341,7 +397,7 @@ async fn on_a_full_disk_nothing_is_acknowledged_and_all_of_it_when_there_is_room
             second.send(&batch(start, sequence)).await;
         }
         second.has(31).await;
-        until("room is set aside again", || gateway.has_reserve()).await;
+        until("room is set aside again", || gateway.disk.has_reserve()).await;
         let (status, data) = gateway.stop().await;
         assert!(status.success(), "{status}");
         assert_eq!(stored(&data, "n2", sequence), (1..=30).collect());
@@ -383,12 +439,21 @@ async fn a_disk_that_the_gateways_own_readings_fill_goes_on_without_the_oldest()
     const MESSAGES: u64 = 400;
     let Some(way) = own_mounts() else { return };
     let start = beginning().plus_secs(-5 * 86_400);
-    let gateway = Gateway::start(way, 16).await;
-    let station = Station::connect(&gateway, "n1");
+    let mut gateway = Gateway::start(way, 16).await;
+    let mut station = Station::connect(&gateway, "n1");
+    let mut before = 0;
     for number in 1..=MESSAGES {
         station.hand_in("data", heavy(start, number)).await;
         if number % 4 == 0 {
-            station.has(number).await;
+            station.has(number - before).await;
+        }
+        // Killed on the full disk, of which another program takes what is left, it starts and goes on without the oldest.
+        if number % 120 == 0 {
+            let disk = gateway.kill();
+            disk.fill();
+            gateway = Gateway::start_on(disk).await;
+            station = Station::connect(&gateway, "n1");
+            before = number;
         }
     }
     let gone = gateway.counter(CROWDED_OUT).await;
@@ -405,4 +470,98 @@ async fn a_disk_that_the_gateways_own_readings_fill_goes_on_without_the_oldest()
     assert!(gone > 10 && kept.len() > 10, "{gone} commits went, {} messages are kept", kept.len());
     let windows = windows(&data).len() as u64;
     assert!(windows >= MESSAGES - 4, "{windows} windows: those of what went are there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_on_a_full_disk_a_gateway_starts_thinks_and_heals() {
+    let Some(way) = own_mounts() else { return };
+    let start = beginning();
+    let mut said = Vec::new();
+    // Never killed; killed when there was still something set aside; and when that was taken, too.
+    for (killed, taken) in [(false, false), (true, false), (true, true)] {
+        let mut gateway = Gateway::start(way, 64).await;
+        let (mut first, mut second) = if taken {
+            fill_under(&gateway, start).await
+        } else {
+            let (first, second) = (Station::connect(&gateway, "n1"), Station::connect(&gateway, "n2"));
+            first.announce(900).await;
+            second.announce(900).await;
+            for sequence in 1..=10 {
+                second.send(&batch(start, sequence)).await;
+            }
+            first.has(1).await;
+            second.has(11).await;
+            (first, second)
+        };
+        if killed {
+            gateway.disk.fill();
+            let disk = gateway.kill();
+            disk.fill();
+            gateway = Gateway::start_on(disk).await;
+            (first, second) = (Station::connect(&gateway, "n1"), Station::connect(&gateway, "n2"));
+            first.announce(1).await;
+            second.announce(900).await;
+        }
+        for sequence in 11..=20 {
+            second.send(&batch(start, sequence)).await;
+        }
+        if killed {
+            gateway.shows("/", "Station n1 silent").await;
+            assert_eq!(gateway.get("/healthz").await, "ok");
+            fs::remove_file(gateway.disk.file("filler")).unwrap();
+            first.has(1).await;
+            second.has(11).await;
+        } else {
+            second.has(21).await;
+        }
+        for sequence in 21..=30 {
+            second.send(&batch(start, sequence)).await;
+        }
+        until("all is acknowledged", || second.acknowledged() >= 21 + u64::from(!killed) * 10).await;
+        until("room is set aside again", || gateway.disk.has_reserve()).await;
+        let (status, data) = gateway.stop().await;
+        assert!(status.success(), "{status}");
+        assert_eq!(stored(&data, "n2", sequence), (1..=30).collect());
+        said.push(windows(&data));
+    }
+    assert!(said[0].len() > 25, "{} windows", said[0].len());
+    assert_eq!(said[0], said[1]);
+    assert_eq!(said[0], said[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_store_on_a_full_disk_is_made_anew_in_the_room_that_was_set_aside() {
+    let Some(way) = own_mounts() else { return };
+    let start = beginning();
+    let gateway = Gateway::start(way, 24).await;
+    let second = Station::connect(&gateway, "n2");
+    second.announce(900).await;
+    for sequence in 1..=10 {
+        second.send(&batch(start, sequence)).await;
+    }
+    second.has(11).await;
+    let disk = gateway.kill();
+    // A page of the file, into which SQLite has brought its log, is overwritten.
+    let copy = TempDir::new().unwrap();
+    for name in ["gateway.sqlite", "gateway.sqlite-wal"] {
+        fs::copy(disk.file(name), copy.path().join(name)).unwrap();
+    }
+    drop(Store::open(copy.path()).unwrap());
+    let mut bytes = fs::read(copy.path().join("gateway.sqlite")).unwrap();
+    let store = rusqlite::Connection::open(copy.path().join("gateway.sqlite")).unwrap();
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'counter'";
+    let page = store.query_row(root, [], |row| row.get::<_, u32>(0)).unwrap() as usize;
+    bytes[(page - 1) * 4096..page * 4096].fill(0xa5);
+    fs::remove_file(disk.file("gateway.sqlite-wal")).unwrap();
+    fs::write(disk.file("gateway.sqlite"), bytes).unwrap();
+    disk.fill();
+    let gateway = Gateway::start_on(disk).await;
+    gateway.shows("/metrics", r#"tilth_gateway_refused_messages_total{reason="damaged_store"} 1"#).await;
+    fs::remove_file(gateway.disk.file("filler")).unwrap();
+    let second = Station::connect(&gateway, "n2");
+    second.send(&batch(start, 11)).await;
+    second.has(1).await;
+    let (status, data) = gateway.stop().await;
+    assert!(status.success(), "{status}");
+    assert_eq!(stored(&data, "n2", sequence), (1..=11).collect());
 }

@@ -1,5 +1,5 @@
 //! A store that SQLite itself cannot read any more: what can be read of it goes into a new one, the old one stays beside it,
-//! and what is missing is reported.
+//! and what is missing is reported. When that is broken off, by a power cut or a full disk, the next start begins it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,13 +10,15 @@ use proto::{Batch, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::{Cursor, FILE, Store, StoreError, Sum, count, quarantine};
+use super::{Cursor, FILE, Reserve, Store, StoreError, Sum, count, quarantine};
 use crate::decode::json;
 
 /// Up to this size the whole file is checked at each start, bytes; of a larger one the small tables.
 const CHECK_WHOLE: u64 = 64 << 20;
 /// Says that the store was found damaged.
 const SUSPECT: &str = "suspect";
+/// Names the damaged store until the new one is whole: a symbolic link, which takes no room.
+const RECOVERING: &str = "recovering";
 /// The most rows that are looked for one by one where pages between them cannot be read.
 const LOOK_FOR: i64 = 200_000;
 /// What the file of every store begins with: SQLite's magic, pages of 4 KiB, a write-ahead log, no reserved space.
@@ -75,6 +77,10 @@ impl Store {
     /// # Errors
     /// When it cannot be opened for another reason.
     pub fn open_or_recover(dir: &Path, now: Timestamp) -> Result<(Self, BTreeMap<String, u64>), StoreError> {
+        if dir.join(RECOVERING).is_symlink() {
+            let why = super::damaged("the file".to_owned(), "it was not made anew to its end");
+            return Self::recover(dir, now, &why);
+        }
         let suspect = dir.join(SUSPECT);
         match Self::open(dir).and_then(|store| store.check(suspect.exists()).map(|()| store)) {
             Ok(store) => {
@@ -91,14 +97,16 @@ impl Store {
     /// # Errors
     /// When the new one cannot be written.
     pub fn recover(dir: &Path, now: Timestamp, why: &StoreError) -> Result<(Self, BTreeMap<String, u64>), StoreError> {
-        let path = dir.join(FILE);
-        let aside = dir.join(format!("{FILE}.damaged-{}", now.as_millis()));
+        let link = dir.join(RECOVERING);
+        let aside = match fs::read_link(&link) {
+            Ok(begun) => dir.join(begun),
+            Err(_) => dir.join(format!("{FILE}.damaged-{}", now.as_millis())),
+        };
         tracing::error!(%why, kept = %aside.display(), "the store is damaged and made anew from what can be read");
-        let unmoved = |e: std::io::Error| super::damaged(format!("the file {}", path.display()), e);
-        fs::rename(&path, &aside).map_err(unmoved)?;
-        for end in ["-wal", "-shm"] {
-            let _ = fs::rename(dir.join(format!("{FILE}{end}")), format!("{}{end}", aside.display()));
-        }
+        // The new one may need what is set aside.
+        Reserve::give_up_in(dir);
+        set_apart(dir, &aside, &link)
+            .map_err(|error| super::damaged(format!("the file {}", dir.join(FILE).display()), error))?;
         if let Ok(mut file) = fs::OpenOptions::new().write(true).open(&aside) {
             let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(HEADER));
         }
@@ -107,6 +115,8 @@ impl Store {
         let transaction = store.connection.transaction()?;
         match Connection::open(&aside) {
             Ok(old) => {
+                // Alone with it, SQLite needs no shared memory beside the log, for which a full disk may have no room.
+                let _ = old.pragma_update(None, "locking_mode", "EXCLUSIVE");
                 for (table, key) in KEYS {
                     if let Some(problem) = copy(&old, &transaction, table, key)? {
                         lost.push(format!("{table}: {problem}"));
@@ -133,6 +143,10 @@ impl Store {
         count(&transaction, &counters)?;
         transaction.commit()?;
         store.learn_progress(now)?;
+        // Before anything is acknowledged: a link that a power cut brings back would undo what came after it.
+        fs::remove_file(&link)
+            .and_then(|()| fs::File::open(dir)?.sync_all())
+            .map_err(|error| super::damaged(format!("the link {}", link.display()), error))?;
         Ok((store, counters))
     }
 
@@ -185,6 +199,24 @@ impl Store {
         transaction.commit()?;
         Ok(())
     }
+}
+
+/// Renames the damaged store to `aside`, which `link` names from then on; what was made of it and is not whole goes.
+fn set_apart(dir: &Path, aside: &Path, link: &Path) -> std::io::Result<()> {
+    if !link.is_symlink() {
+        std::os::unix::fs::symlink(aside.file_name().unwrap_or_default(), link)?;
+    }
+    let begun = aside.exists();
+    // The file last: when it is gone, so is what belongs to it.
+    for end in ["-wal", "-shm", ""] {
+        let from = dir.join(format!("{FILE}{end}"));
+        let moved = if begun { fs::remove_file(from) } else { fs::rename(from, format!("{}{end}", aside.display())) };
+        match moved {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Copies what can be read of a table, from both ends towards the damage; gives what stood in the way.
@@ -266,4 +298,52 @@ fn gaps(connection: &Connection) -> Result<(Vec<String>, u64), StoreError> {
     }
     words.truncate(20);
     Ok((words, missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Group, RawMessage};
+
+    #[test]
+    fn what_was_broken_off_while_the_store_was_made_anew_begins_again_and_loses_nothing_more() {
+        let now = Timestamp::from_secs(1_000_000);
+        let message =
+            RawMessage { station: "n1".to_owned(), kind: 1, payload: vec![7; 100].into(), ..RawMessage::default() };
+        // The link is there; the log is moved, too; all is moved; a new store is begun.
+        for step in 0..4 {
+            let dir = tempfile::tempdir().unwrap();
+            let at = |name: &str| dir.path().join(name);
+            let mut store = Store::open(dir.path()).unwrap();
+            for id in 1..=10 {
+                let group = Group { messages: vec![message.clone()], ..Group::default() };
+                store.commit(&group, id, now).unwrap();
+            }
+            // As a process that was killed leaves it.
+            for name in [FILE, "gateway.sqlite-wal"] {
+                fs::copy(at(name), at(&format!("{name}.copy"))).unwrap();
+            }
+            drop(store);
+            for name in [FILE, "gateway.sqlite-wal"] {
+                fs::rename(at(&format!("{name}.copy")), at(name)).unwrap();
+            }
+            std::os::unix::fs::symlink("gateway.sqlite.damaged-5", at(RECOVERING)).unwrap();
+            if step > 0 {
+                fs::rename(at("gateway.sqlite-wal"), at("gateway.sqlite.damaged-5-wal")).unwrap();
+            }
+            if step > 1 {
+                fs::rename(at(FILE), at("gateway.sqlite.damaged-5")).unwrap();
+            }
+            if step > 2 {
+                let group = Group { messages: vec![message.clone()], ..Group::default() };
+                Store::open(dir.path()).unwrap().commit(&group, 77, now).unwrap();
+            }
+            let (store, counters) = Store::open_or_recover(dir.path(), now).unwrap();
+            assert_eq!((store.newest().unwrap(), counters["refused.damaged_store"]), (10, 1), "step {step}");
+            assert_eq!(counters.get("refused.damaged_commit"), None, "step {step}");
+            drop(store);
+            let (store, counters) = Store::open_or_recover(dir.path(), now).unwrap();
+            assert_eq!((store.newest().unwrap(), counters.len()), (10, 0), "step {step}: once");
+        }
+    }
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::posix_fallocate;
 
+/// Its file in the data directory.
+const FILE: &str = "reserve";
 /// How much is set aside, bytes.
 const BYTES: u64 = 8 << 20;
 /// What is set aside at least, where there is no room for all of it.
@@ -20,10 +22,30 @@ pub struct Reserve {
 }
 
 impl Reserve {
+    /// Gives up what is set aside in `dir` where the disk has no room for a start: a gateway that was killed on a full disk
+    /// is to run, for only so can it let old readings go.
+    pub fn clear_the_way(dir: &Path) {
+        let path = dir.join("room");
+        let room = fs::File::create(&path).and_then(|mut file| match posix_fallocate(&file, 0, LEAST.cast_signed()) {
+            Err(Errno::EOPNOTSUPP | Errno::EINVAL) => file.write_all(&vec![0; LEAST as usize]),
+            allocated => Ok(allocated?),
+        });
+        let _ = fs::remove_file(&path);
+        if let Err(error) = room {
+            tracing::warn!(%error, "the disk is full: what is set aside is given up for the start");
+            Self::give_up_in(dir);
+        }
+    }
+
+    /// Gives up what is set aside in `dir`.
+    pub(super) fn give_up_in(dir: &Path) {
+        Self { path: dir.join(FILE), whole: false }.give_up();
+    }
+
     /// The reserve in `dir`, made where there is none.
     #[must_use]
     pub fn open(dir: &Path) -> Self {
-        let path = dir.join("reserve");
+        let path = dir.join(FILE);
         let whole = fs::metadata(&path).is_ok_and(|file| file.len() == BYTES);
         let mut reserve = Self { path, whole };
         reserve.make();

@@ -139,10 +139,13 @@ impl Updates {
 /// Notes that the gateway ended in order: the next start is not one after a crash.
 ///
 /// # Errors
-/// When the journal of updates cannot be written.
+/// When the journal of updates cannot be written, and not because the disk is full.
 pub fn ended_well(config: &Config) -> anyhow::Result<()> {
     if config.updates.root.is_some() {
-        Journal::open(&config.data_dir)?.clean_shutdown()?;
+        match Journal::open(&config.data_dir).and_then(|mut journal| journal.clean_shutdown()) {
+            Err(error) if error.passes() => tracing::warn!(%error, "the end in order cannot be noted"),
+            noted => noted?,
+        }
     }
     Ok(())
 }

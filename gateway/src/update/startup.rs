@@ -111,7 +111,11 @@ impl Journal {
             0 => 0,
             _ => self.counter(Counter::Crashes)? + 1,
         };
-        self.keep(&[(Counter::Running, 1), (Counter::Crashes, crashes)])?;
+        match self.keep(&[(Counter::Running, 1), (Counter::Crashes, crashes)]) {
+            // A full disk must not keep the gateway from starting; this start is not counted then.
+            Err(error) if error.passes() => tracing::warn!(%error, "this start cannot be counted"),
+            kept => kept?,
+        }
         let base = |name: &str| {
             let base = bases.iter().find(|base| base.name == name)?;
             Some(Version { version: base.version.clone(), digest: base.digest.clone() })
