@@ -22,6 +22,7 @@ use crate::window::Rhythm;
 use rows::{RAW, RawRow, emitted_sum};
 use sum::Sum;
 
+mod mark;
 mod recover;
 mod reserve;
 mod retention;
@@ -299,6 +300,8 @@ pub struct Store {
     compressor: zstd::bulk::Compressor<'static>,
     /// What was found damaged and not yet set aside.
     damages: Vec<rows::Damage>,
+    /// Where it is marked how far the store is acknowledged, of the connection that does so.
+    mark: Option<mark::Mark>,
     /// Held by the connection that writes, of those that were opened [beside](Self::beside) each other. SQLite would make
     /// the others ask again and again, later and later.
     turn: Turn,
@@ -369,6 +372,7 @@ impl Store {
             encoded: Vec::new(),
             compressor,
             damages: Vec::new(),
+            mark: None,
             turn: Turn::default(),
         })
     }
@@ -476,8 +480,13 @@ impl Store {
         spool(&transaction, &group.records, now)?;
         transaction.commit()?;
         self.heard.extend(heard.into_iter().map(|(station, at)| (station.clone(), at)));
-        if let Some(bytes) = self.raw_bytes.as_mut().filter(|_| !group.messages.is_empty()) {
-            *bytes += row.body.len() as u64 + RAW_ROW;
+        if !group.messages.is_empty() {
+            if let Some(bytes) = &mut self.raw_bytes {
+                *bytes += row.body.len() as u64 + RAW_ROW;
+            }
+            if let Some(mark) = &self.mark {
+                mark.note(id, now);
+            }
         }
         Ok(())
     }

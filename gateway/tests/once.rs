@@ -10,14 +10,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::routing::post;
+use axum::{Json, Router};
 use proto::{
-    Ack, Aggregate, Batch, Birth, Channel, Lane, Quantity, Reading, Record, StationId, Timestamp, UplinkBatch,
+    Ack, Aggregate, Batch, Birth, Channel, GatewayStatus, Lane, Quantity, Reading, Record, StationId, Timestamp,
+    UplinkBatch,
 };
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
 use sha2::{Digest, Sha256};
@@ -129,8 +130,12 @@ impl Gateway {
     }
 
     async fn metrics(&self) -> String {
+        self.get("/metrics").await
+    }
+
+    async fn get(&self, path: &str) -> String {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        reqwest::get(format!("{}/metrics", self.status)).await.unwrap().text().await.unwrap()
+        reqwest::get(format!("{}{path}", self.status)).await.unwrap().text().await.unwrap()
     }
 }
 
@@ -364,6 +369,8 @@ struct Stored {
     windows: Final,
     /// A window start that is refused for good.
     poisoned: Option<Timestamp>,
+    /// What the gateway's last status says was refused, by reason.
+    refused: BTreeMap<String, u64>,
 }
 
 type Cloud = Arc<Mutex<Stored>>;
@@ -407,11 +414,16 @@ async fn take(State(cloud): State<Cloud>, headers: HeaderMap, body: Bytes) -> An
     answer(StatusCode::OK, serde_json::json!({ "sequence": have }))
 }
 
+async fn hear(State(cloud): State<Cloud>, Json(status): Json<GatewayStatus>) -> StatusCode {
+    cloud.lock().unwrap().refused = status.rejected;
+    StatusCode::NO_CONTENT
+}
+
 async fn cloud() -> (Cloud, String) {
     let cloud = Cloud::default();
     let app = Router::new()
         .route("/api/v1/uplink", post(take))
-        .route("/api/v1/uplink/status", post(|| async { StatusCode::NO_CONTENT }))
+        .route("/api/v1/uplink/status", post(hear))
         .with_state(Arc::clone(&cloud));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -483,4 +495,68 @@ async fn a_cloud_that_lost_its_last_hour_or_knows_another_life_gets_what_is_new(
     }
     until("the cloud has what came after the backup", || arrived(14)).await;
     gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_damaged_end_of_the_log_has_cost_is_said_once_and_a_torn_write_costs_nothing() {
+    let (cloud, url) = cloud().await;
+    let mut gateway = Gateway::start(Some(&url)).await;
+    let start = yesterday();
+    let mut station = Station::connect("n1", &gateway).await;
+    // Each is a commit of its own, after that of the birth.
+    for sequence in 1..=20 {
+        station.send(&batch(start, sequence)).await;
+    }
+    gateway.kill();
+    let log = gateway.data().join("gateway.sqlite-wal");
+    let rows = |data: &Path| {
+        let store = rusqlite::Connection::open(data.join("gateway.sqlite")).unwrap();
+        store.query_row("SELECT max(id) FROM raw", [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
+    };
+
+    // What a power cut leaves of a write that nobody was told is done.
+    let mut bytes = fs::read(&log).unwrap();
+    bytes.extend([0x5a; 3_000]);
+    fs::write(&log, bytes).unwrap();
+    gateway.again().await;
+    let metrics = gateway.metrics().await;
+    assert!(!metrics.contains("damaged"), "{metrics}");
+    let mut station = Station::connect("n1", &gateway).await;
+    for sequence in 21..=30 {
+        station.send(&batch(start, sequence)).await;
+    }
+    gateway.kill();
+    let acknowledged = 1 + 20 + 1 + 10;
+
+    let mut bytes = fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&log, &bytes).unwrap();
+    let copy = TempDir::new().unwrap();
+    for name in ["gateway.sqlite", "gateway.sqlite-wal"] {
+        fs::copy(gateway.data().join(name), copy.path().join(name)).unwrap();
+    }
+    let left = rows(copy.path());
+    assert!((1..acknowledged).contains(&left), "{left} commits are left");
+    gateway.again().await;
+    let lost = acknowledged - left;
+    let metric = format!("refused_messages_total{{reason=\"damaged_commit\"}} {lost}\n");
+    let metrics = gateway.metrics().await;
+    assert!(metrics.contains(&metric), "{metric} is not in {metrics}");
+    let page = gateway.get("/").await;
+    assert!(page.contains(&format!("commits {} to {acknowledged} from ", left + 1)), "{page}");
+    until("the cloud hears of it", || cloud.lock().unwrap().refused.get("damaged_commit") == Some(&lost)).await;
+
+    // Killed before and after a commit that has a number of those: it is said no second time.
+    for more in [true, false] {
+        gateway.kill();
+        gateway.again().await;
+        let metrics = gateway.metrics().await;
+        assert!(metrics.contains(&metric), "{metric} is not in {metrics}");
+        if more {
+            let _station = Station::connect("n1", &gateway).await;
+        }
+    }
+    gateway.kill();
+    assert_eq!(rows(&gateway.data()), left + 1);
 }

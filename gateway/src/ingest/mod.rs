@@ -145,7 +145,8 @@ pub fn open(
         unmapped: foreign::UnmappedChannels::new(unmapped),
     });
     let (sender, receiver) = sync_channel(HAND_OVER);
-    let own = store.beside()?;
+    let mut own = store.beside()?;
+    store.mark(&config.data_dir, &mut own)?;
     let (analysis, recent, snapshot) = Analysis::open(config, own, models, receiver, Arc::clone(&shared), now)?;
     let intake = Intake::open(config, store, recent, sender, shared, now)?;
     Ok((intake, analysis, snapshot))

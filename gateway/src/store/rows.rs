@@ -16,13 +16,15 @@ use crate::window::{Emitted, RejectCounts, Rhythm};
 /// A row that cannot be read any more.
 #[derive(Debug, Clone)]
 pub(super) struct Damage {
-    /// How it is deleted.
-    delete: &'static str,
-    key: Vec<Value>,
+    /// What is done when it is reported: it is deleted.
+    pub then: &'static str,
+    pub key: Vec<Value>,
     /// What is lost with it, in words.
-    what: String,
+    pub what: String,
     /// What of it is kept aside.
-    body: Vec<u8>,
+    pub body: Vec<u8>,
+    /// How many commits; 0 for a row of another table.
+    pub commits: u64,
 }
 
 fn key(station: &str) -> Value {
@@ -31,8 +33,12 @@ fn key(station: &str) -> Value {
 
 impl Store {
     fn damage(&mut self, delete: &'static str, key: Vec<Value>, what: String, body: Vec<u8>) {
-        tracing::error!(what, "the store is damaged");
-        self.damages.push(Damage { delete, key, what, body });
+        self.found(Damage { then: delete, key, what, body, commits: 0 });
+    }
+
+    pub(super) fn found(&mut self, damage: Damage) {
+        tracing::error!(damage.what, "the store is damaged");
+        self.damages.push(damage);
     }
 
     /// Takes what was found damaged since the last call out of the tables, keeps it aside with what it cost, and counts it.
@@ -58,9 +64,9 @@ impl Store {
         let mut counters = BTreeMap::new();
         for damage in &self.damages {
             quarantine(&transaction, now, "store", &damage.what, &damage.body)?;
-            transaction.execute(damage.delete, params_from_iter(&damage.key))?;
-            let name = if damage.delete.contains(" raw ") { "refused.damaged_commit" } else { "refused.damaged_row" };
-            *counters.entry(name.to_owned()).or_default() += 1;
+            transaction.execute(damage.then, params_from_iter(&damage.key))?;
+            let name = if damage.commits > 0 { "refused.damaged_commit" } else { "refused.damaged_row" };
+            *counters.entry(name.to_owned()).or_default() += damage.commits.max(1);
         }
         count(&transaction, &counters)?;
         transaction.commit()?;
@@ -363,7 +369,7 @@ impl Store {
         Ok(newest.max(self.meta("gone_through")?.unwrap_or(0)).cast_unsigned())
     }
 
-    fn meta(&self, name: &str) -> Result<Option<i64>, StoreError> {
+    pub(super) fn meta(&self, name: &str) -> Result<Option<i64>, StoreError> {
         let row = self.connection.query_row("SELECT value, sum FROM meta WHERE key = ?1", [name], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))
         });
@@ -447,7 +453,8 @@ impl Store {
             time(row.first),
             time(row.last)
         );
-        self.damage("DELETE FROM raw WHERE id = ?1", vec![Value::Integer(row.id)], what, row.body);
+        let (then, key) = ("DELETE FROM raw WHERE id = ?1", vec![Value::Integer(row.id)]);
+        self.found(Damage { then, key, what, body: row.body, commits: 1 });
     }
 
     /// All counters.
