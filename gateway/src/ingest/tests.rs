@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::door::DeliveryKind;
 use crate::model::LoadedModel;
-use crate::store::{Group, RawMessage, kind_code};
+use crate::spool::Spool;
+use crate::store::{DELETE_AT_ONCE, Group, RawMessage, kind_code};
 
 #[path = "../../tests/support/onnx.rs"]
 mod onnx;
@@ -319,4 +320,79 @@ async fn what_thinks_may_hang_and_everything_is_acknowledged_and_nothing_is_said
     }
     assert!(results[0].len() > 5 * 60);
     assert_eq!(results[0], results[1]);
+}
+
+/// The bytes of the store's file, and the rows of each of its tables.
+fn sizes(dir: &Path) -> BTreeMap<String, u64> {
+    let store = rusqlite::Connection::open(dir.join(crate::store::FILE)).unwrap();
+    let _: i64 = store.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    let mut tables = store.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+    let names: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    let rows = |name: &String| {
+        let count = format!("SELECT count(*) FROM {name}");
+        store.query_row(&count, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
+    };
+    let mut sizes: BTreeMap<String, u64> = names.iter().map(|name| (name.clone(), rows(name))).collect();
+    sizes.insert("the file".to_owned(), std::fs::metadata(dir.join(crate::store::FILE)).unwrap().len());
+    sizes
+}
+
+#[test]
+fn in_a_month_without_a_cloud_nothing_grows_after_the_first_week() {
+    const HOURS: i64 = 7 * 24;
+    /// Reached on the third day.
+    const SPOOL: u64 = 100_000;
+    /// Reached in the first week: of it 16 MiB are kept.
+    const ASIDE: usize = 105_000;
+    let dir = TempDir::new().unwrap();
+    let (intake, mut analysis, _) = super::open(&config(dir.path()), Vec::new(), quarter(0)).unwrap();
+    let shared = Arc::clone(&intake.shared);
+    drop(intake);
+    let (mut store, mut spool) = (Store::open(dir.path()).unwrap(), Spool::open(dir.path()).unwrap());
+    let mut weeks = Vec::new();
+    for hour in 1..=4 * HOURS {
+        let at = quarter(4 * hour);
+        let mut group = Group::default();
+        // Each station starts anew once a day, and says each hour what cannot be read.
+        let boot = 1 + (hour / 24) as u32;
+        for station in ["n0", "n1", "n2"] {
+            let id: StationId = station.parse().unwrap();
+            for number in 4 * hour - 4..4 * hour {
+                let reading = |i: i64| proto::Reading {
+                    channel: Channel::at(Quantity::SoilMoisture, 20),
+                    time: quarter(number).plus_millis(i * 300_000),
+                    value: Quantity::SoilMoisture.quantise(0.2 + 0.002 * ((3 * number + i) % 7) as f64),
+                };
+                let batch = Batch { boot, sequence: number as u64 + 1, readings: (0..3).map(reading).collect() };
+                group.progress.insert((id.clone(), boot), batch.sequence);
+                group.messages.push(RawMessage {
+                    station: station.to_owned(),
+                    kind: kind_code(DeliveryKind::Data),
+                    at_ms: at.as_millis(),
+                    payload: batch.encode().unwrap().into(),
+                    ..RawMessage::default()
+                });
+            }
+            group.births.insert(id.clone(), (at, b"a birth".to_vec()));
+            group.stations.insert(id, at);
+        }
+        group.quarantined.push(("station n0".to_owned(), "nonsense".to_owned(), vec![7; ASIDE]));
+        store.commit(&group, hour as u64, at).unwrap();
+        shared.newest.store(hour as u64, Ordering::Release);
+        analysis.catch_up().unwrap();
+        analysis.emit();
+        analysis.write().unwrap();
+        let needed = shared.needed.load(Ordering::Acquire);
+        let before = at.plus_secs(-3 * 86_400);
+        while store.trim(before, u64::MAX, Some(needed)).unwrap().0 >= u64::from(DELETE_AT_ONCE) {}
+        spool.trim(SPOOL).unwrap();
+        if hour % HOURS == 0 {
+            weeks.push(sizes(dir.path()));
+        }
+    }
+    let (first, last) = (&weeks[0], &weeks[3]);
+    assert!(first["raw"] > 70 && first["spool"] > 100 && first["quarantine"] > 150, "too few to compare: {first:?}");
+    for (what, size) in last {
+        assert!(*size <= first[what] * 6 / 5, "{what} grows: {weeks:#?}");
+    }
 }
