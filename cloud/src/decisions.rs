@@ -14,7 +14,7 @@ macro_rules! list {
     ($condition:literal) => {
         concat!(
             "SELECT decision_id, field_id, at, cause, mm, minutes, reason, depletion_mm, total_mm, readily_mm, rain_mm,
-                 probes, untrusted, stations
+                 probes, untrusted, stations, confirmed
              FROM decision
              WHERE farm_id = $1 AND ($2::timestamptz IS NULL OR at >= $2) AND ($3::timestamptz IS NULL OR at < $3)
                  AND ($4::timestamptz IS NULL OR (at, decision_id) < ($4, $5))",
@@ -90,6 +90,7 @@ struct DecisionRow {
     probes: i64,
     untrusted: i64,
     stations: Json<Vec<String>>,
+    confirmed: Json<Vec<String>>,
 }
 
 impl TryFrom<DecisionRow> for Decision {
@@ -113,6 +114,7 @@ impl TryFrom<DecisionRow> for Decision {
             probes: row.probes.unsigned_abs(),
             untrusted: row.untrusted.unsigned_abs(),
             stations: row.stations.0,
+            confirmed: row.confirmed.0,
         })
     }
 }

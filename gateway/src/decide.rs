@@ -117,9 +117,10 @@ impl Decider {
         due.into_iter().filter_map(|(index, at)| self.fields[index].decide(at, now, &distrusted)).collect()
     }
 
-    /// A station says that it has carried out all irrigations up to the one of this number.
-    pub fn confirm(&mut self, station: &StationId, id: u64) {
-        self.fields.iter_mut().for_each(|field| field.confirm(station, id));
+    /// A station says that it has carried out all irrigations up to the one of this number. Gives the decisions that are to be
+    /// told again with that.
+    pub fn confirm(&mut self, station: &StationId, id: u64) -> Vec<Decision> {
+        self.fields.iter_mut().filter_map(|field| field.confirm(station, id)).collect()
     }
 
     /// The commands that are to be sent, again and again until they are confirmed.

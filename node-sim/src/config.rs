@@ -301,6 +301,8 @@ impl FarmConfig {
                 &field.water_ec_ds_m,
                 "0.1 to 20 dS/m",
             );
+            let dry = field.dry.unwrap_or_default();
+            check(&key("dry"), (0.0..=1.0).contains(&dry), &dry, "0 to 1");
         }
         problems
     }

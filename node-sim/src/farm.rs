@@ -96,7 +96,7 @@ impl Farm {
             weather: inputs.weather,
             scenario: inputs.scenario,
             fields: fields.iter().map(Field::new).collect(),
-            field_ids: fields.into_iter().map(|field| field.id).collect(),
+            field_ids: fields.iter().map(|field| field.id.clone()).collect(),
             next: Vec::new(),
             stations,
             rhythms,
@@ -106,6 +106,13 @@ impl Farm {
         };
         while farm.step_end(farm.step) <= config.start {
             farm.step_soil();
+        }
+        let dry: Vec<Option<f64>> = fields.iter().map(|field| field.dry).collect();
+        for (field, share) in farm.fields.iter_mut().zip(&dry) {
+            share.iter().for_each(|share| field.dry(*share));
+        }
+        for station in &mut farm.stations {
+            dry[station.field()].iter().for_each(|share| station.dry(*share));
         }
         farm.now = config.start;
         farm.schedule();

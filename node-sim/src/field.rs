@@ -104,6 +104,10 @@ pub struct FieldConfig {
     pub longitude: f64,
     /// Electrical conductivity of the soil's water, dS/m; 0.1 to 20.
     pub water_ec_ds_m: f64,
+    /// Share of the available water that is missing when the farm begins, 0 (at field capacity) to 1 (at the wilting point), at every
+    /// depth; unless given, what the weeks before have left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry: Option<f64>,
 }
 
 impl FieldConfig {
@@ -139,6 +143,7 @@ impl FieldConfig {
                 latitude: place.latitude + north,
                 longitude: place.longitude + east,
                 water_ec_ds_m,
+                dry: None,
             };
         vec![
             field("north", "North field", Crop::Alfalfa, Texture::Loam, 6.0, 20.0, 0.0045, -0.0010, 2.0),
@@ -208,6 +213,12 @@ impl Field {
     #[must_use]
     pub fn crop(&self) -> &CropFacts {
         &self.crop
+    }
+
+    /// Takes this share of the available water from the soil.
+    pub(crate) fn dry(&mut self, share: f64) {
+        self.reference.dry(share);
+        (self.irrigating_until, self.commanded_h) = (Timestamp::from_secs(0), 0.0);
     }
 
     /// Irrigates the field for a time, after what was commanded before; at most a day altogether.

@@ -206,6 +206,11 @@ impl Station {
         self.water.restore(state.water);
     }
 
+    /// Takes this share of the available water from its soil.
+    pub(crate) fn dry(&mut self, share: f64) {
+        self.water.dry(share);
+    }
+
     /// Goes on by a step that begins at `start`, with its field's irrigation.
     pub fn step(
         &mut self,

@@ -114,6 +114,8 @@ pub struct Decision {
     pub inputs: Inputs,
     /// The stations whose valves are commanded; none when it is only advice.
     pub stations: Vec<StationId>,
+    /// Those of them that have said that they carried it out. The decision is told again with each; nothing else of it changes.
+    pub confirmed: Vec<StationId>,
 }
 
 impl Decision {
@@ -140,11 +142,13 @@ impl Decision {
             probes,
             untrusted,
             stations: self.stations.iter().map(ToString::to_string).collect(),
+            confirmed: self.confirmed.iter().map(ToString::to_string).collect(),
         }
     }
 
     pub(crate) fn from_wire(decision: wire::Decision) -> Result<Self, DecodeError> {
         at_most("stations", decision.stations.len(), MAX_STATIONS)?;
+        at_most("confirmed", decision.confirmed.len(), MAX_STATIONS)?;
         at_most("bytes of id", decision.id.len(), MAX_TEXT)?;
         at_most("bytes of reason", decision.reason.len(), MAX_TEXT)?;
         if decision.id.is_empty() {
@@ -162,7 +166,9 @@ impl Decision {
             (_, None, None) => None,
             (cause, ..) => return Err(DecodeError::value("cause", format!("{} with a run", cause.name()))),
         };
-        let station = |name: String| name.parse().map_err(|e| DecodeError::value("stations", e));
+        let stations = |field: &'static str, names: Vec<String>| -> Result<Vec<StationId>, DecodeError> {
+            names.into_iter().map(|name| name.parse().map_err(|e| DecodeError::value(field, e))).collect()
+        };
         Ok(Self {
             field: decision.field.parse().map_err(|e| DecodeError::value("field", e))?,
             at: decode::time("at_ms", decision.at_ms)?,
@@ -176,7 +182,8 @@ impl Decision {
                 probes: decision.probes,
                 untrusted: decision.untrusted,
             },
-            stations: decision.stations.into_iter().map(station).collect::<Result<_, _>>()?,
+            stations: stations("stations", decision.stations)?,
+            confirmed: stations("confirmed", decision.confirmed)?,
             reason: decision.reason,
             id: decision.id,
         })

@@ -142,8 +142,8 @@ fn decision() -> impl Strategy<Value = Decision> {
     let run = option::of((0.0..500.0, 1_u32..=1_440).prop_map(|(mm, minutes)| Run { mm, minutes }));
     let cause = proptest::sample::select(&Cause::ALL[1..]);
     let inputs = (option::of(-1e3..1e3), 0.0..1e3, 0.0..1e3, option::of(0.0..1e3), any::<u32>(), any::<u32>());
-    (id(), time(), run, cause, ".{0,100}", inputs, vec(id(), 0..4)).prop_map(
-        |(field, at, run, cause, reason, inputs, stations)| {
+    (id(), time(), run, cause, ".{0,100}", inputs, vec(id(), 0..4), vec(id(), 0..4)).prop_map(
+        |(field, at, run, cause, reason, inputs, stations, confirmed)| {
             let (depletion_mm, total_mm, readily_mm, rain_mm, probes, untrusted) = inputs;
             Decision {
                 id: Decision::id_of(&field, at),
@@ -154,6 +154,7 @@ fn decision() -> impl Strategy<Value = Decision> {
                 reason,
                 inputs: Inputs { depletion_mm, total_mm, readily_mm, rain_mm, probes, untrusted },
                 stations,
+                confirmed,
             }
         },
     )

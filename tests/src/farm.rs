@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use node_sim::config::{FarmConfig, Pace};
+use node_sim::field::FieldConfig;
 use proto::{TimeScale, Timestamp};
 use sqlx::PgPool;
 use tempfile::TempDir;
@@ -22,8 +23,12 @@ pub const PATIENCE: Duration = Duration::from_secs(600);
 pub struct Setup {
     /// How many stations.
     pub stations: u32,
-    /// How many days are simulated, as fast as the gateway acknowledges.
+    /// How many days are simulated, where the pace is not the clock's.
     pub days: i64,
+    /// What sets the pace: what the gateway acknowledges, or the clock at `speed`, and then there is no end.
+    pub pace: Pace,
+    /// The fields; the simulator's own when there are none.
+    pub fields: Vec<FieldConfig>,
     /// Faults, in a scenario's TOML.
     pub scenario: Option<String>,
     /// Measured weather.
@@ -38,7 +43,16 @@ impl Setup {
     /// A farm without faults under synthetic weather.
     #[must_use]
     pub fn new(stations: u32, days: i64) -> Self {
-        Self { stations, days, scenario: None, weather: None, start: FarmConfig::default().start, speed: 240.0 }
+        Self {
+            stations,
+            days,
+            pace: Pace::Acknowledged,
+            fields: Vec::new(),
+            scenario: None,
+            weather: None,
+            start: FarmConfig::default().start,
+            speed: 240.0,
+        }
     }
 }
 
@@ -83,16 +97,20 @@ impl Farm {
             stations: setup.stations,
             weather: setup.weather,
             scenario,
+            fields: setup.fields,
             ..FarmConfig::default()
         };
+        let by_clock = setup.pace == Pace::Scale;
         let until = setup.start.plus_secs(setup.days * 86_400);
+        // Without the clock's pace the clocks stand at the end already: no reading is from the future, however fast the
+        // simulation is.
+        let begins = if by_clock { setup.start } else { until };
         let plan = Plan {
             data_dir: dir.path().to_owned(),
             farm,
-            // The clocks stand at the end already: no reading is from the future, however fast the simulation is.
-            time: TimeScale { wall: now(), farm: until, speed: setup.speed },
-            pace: Pace::Acknowledged,
-            until: Some(until),
+            time: TimeScale { wall: now(), farm: begins, speed: setup.speed },
+            pace: setup.pace,
+            until: (!by_clock).then_some(until),
             truth_readings: true,
             database_url: postgres.url(),
             cloud: free_address(),

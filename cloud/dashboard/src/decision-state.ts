@@ -15,10 +15,17 @@ const HOLDS: Readonly<Record<Decision['cause'], string>> = {
   unconfirmed: 'Hold: valve unconfirmed',
 };
 
-export function decisionText(decision: Pick<Decision, 'cause' | 'mm' | 'minutes' | 'stations'>): string {
-  const { cause, mm, minutes, stations } = decision;
+/** How many valves have said that they carried it out, when it was commanded. */
+function carriedOut(stations: readonly string[], confirmed: readonly string[]): string {
+  if (confirmed.length === 0) return 'commanded';
+  return confirmed.length === stations.length ? 'carried out' : `carried out by ${confirmed.length} of ${stations.length} valves`;
+}
+
+export function decisionText(decision: Pick<Decision, 'cause' | 'mm' | 'minutes' | 'stations' | 'confirmed'>): string {
+  const { cause, mm, minutes, stations, confirmed } = decision;
   if (mm === null || minutes === null) return HOLDS[cause];
-  return `${stations.length === 0 ? 'Advice: irrigate' : 'Irrigate'} ${mm.toFixed(1)} mm in ${minutes} min`;
+  const water = `${mm.toFixed(1)} mm in ${minutes} min`;
+  return stations.length === 0 ? `Advice: irrigate ${water}` : `Irrigate ${water}: ${carriedOut(stations, confirmed)}`;
 }
 
 /** Somebody must look after what could not be decided, or was not carried out. */

@@ -490,6 +490,8 @@ pub struct Decision {
     pub untrusted: u64,
     /// The stations whose valves were commanded; none when it is only advice.
     pub stations: Vec<String>,
+    /// Those of them that have said that they carried it out.
+    pub confirmed: Vec<String>,
 }
 
 /// Why a decision is as it is.

@@ -157,13 +157,36 @@ async fn decisions_come_once_and_in_pages_newest_first() {
     let expected = json!([{
         "id": "north/1433134800000", "field": "north", "at": at(20), "cause": "due", "mm": 47.5, "minutes": 475,
         "reason": "48 mm are missing in the root zone", "depletion_mm": 48.0, "total_mm": 84.0, "readily_mm": 46.2,
-        "rain_mm": null, "probes": 6, "untrusted": 1, "stations": ["n1"],
+        "rain_mm": null, "probes": 6, "untrusted": 1, "stations": ["n1"], "confirmed": [],
     }]);
     assert_eq!((&page["items"], &page["next"]), (&expected, &json!(null)));
     let first = cloud.read(&format!("/api/v1/farms/fallon/decisions?from={}&to={}", at(3), at(4))).await;
     assert_eq!(first["items"][0]["cause"], "moist", "a decision never changes");
     let none = cloud.read("/api/v1/farms/fallon/decisions?field=east").await;
     assert_eq!(none["items"], json!([]));
+}
+
+#[tokio::test]
+async fn who_has_carried_a_decision_out_is_added_and_never_taken_back() {
+    let cloud = Cloud::start().await;
+    let told = |confirmed: &[&str]| {
+        let of = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let due = decision("2015-06-01T05:00:00Z", true);
+        proto::Decision { stations: of(&["n1", "n2"]), confirmed: of(confirmed), ..due }
+    };
+    let confirmed = async || {
+        let page = cloud.read("/api/v1/farms/fallon/decisions").await;
+        let items = page["items"].as_array().unwrap();
+        assert_eq!(items.len(), 1, "it is one decision, however often it is told: {items:?}");
+        items[0]["confirmed"].clone()
+    };
+    assert_eq!(cloud.store(&decisions(1, [told(&[])])).await, 1);
+    assert_eq!(confirmed().await, json!([]));
+    cloud.store(&decisions(2, [told(&["n2"]), told(&["n2", "n1"])])).await;
+    assert_eq!(confirmed().await, json!(["n2", "n1"]));
+    let old = proto::UplinkBatch { store: 99, ..decisions(1, [told(&["n2"])]) };
+    cloud.store(&old).await;
+    assert_eq!(confirmed().await, json!(["n2", "n1"]), "what an older copy of the gateway's store says");
 }
 
 #[tokio::test]

@@ -280,6 +280,19 @@ const ASKED: usize = 24;
 const PROBED_M: f64 = 0.6;
 /// The most minutes of irrigation a day.
 const MOST_MINUTES: u32 = 600;
+/// How long a command is repeated, in minutes of farm time: at a day in two minutes these are 30 s.
+const EXPIRE_MINUTES: u32 = 360;
+
+/// The farm with fields that leave irrigation to the gateway, and begin as dry as their crops take without stress.
+#[must_use]
+pub fn left_to_the_gateway(farm: FarmConfig) -> FarmConfig {
+    let mut fields = farm.fields();
+    for field in &mut fields {
+        field.irrigation.scheduled = false;
+        field.dry = Some(field.crop.facts().depletion_fraction);
+    }
+    FarmConfig { fields, ..farm }
+}
 
 /// The fields on which the gateway is to decide: those written by hand in a file of `[[field]]` tables, else the simulated ones.
 ///
@@ -297,8 +310,8 @@ pub fn fields(path: &Path, farm: &FarmConfig) -> anyhow::Result<Vec<FieldConfig>
     Ok(field)
 }
 
-/// The simulated fields, as the gateway is to decide on them: only advice, for they irrigate by a schedule of their own. The
-/// simulated systems lose nothing, and their day is the solar one.
+/// The simulated fields, as the gateway is to decide on them: advice where they irrigate by a schedule of their own, commands where
+/// they do not. The simulated systems lose nothing, and their day is the solar one.
 fn irrigated(farm: &FarmConfig) -> Vec<FieldConfig> {
     let names = farm.station_names();
     let of = |index: usize| names.iter().filter(move |(_, field)| *field == index).map(|(station, _)| station.clone());
@@ -308,12 +321,14 @@ fn irrigated(farm: &FarmConfig) -> Vec<FieldConfig> {
         field_capacity: Some(field.field_capacity()),
         wilting_point: Some(field.wilting_point()),
         valves: of(index).take(1).collect(),
+        auto: !field.irrigation.scheduled,
         utc_offset_h: (farm.longitude / 15.0 * 4.0).round() / 4.0,
         ..FieldConfig::new(
             field.id,
             of(index).take(ASKED).collect(),
             IrrigationConfig {
                 efficiency: Some(1.0),
+                expire_minutes: EXPIRE_MINUTES,
                 ..IrrigationConfig::new(SystemKind::Sprinkler, field.irrigation.rate_mm_h, MOST_MINUTES)
             },
         )
@@ -402,6 +417,8 @@ mod tests {
         assert_eq!(simulated.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(), ["north", "east", "creek"]);
         assert_eq!((north.stations.len(), north.valves.len(), north.auto), (2, 1, false));
         assert_eq!(gateway::decide::config::check(&simulated), []);
+        let left = fields(&file, &left_to_the_gateway(farm.clone())).unwrap();
+        assert!(left.iter().all(|field| field.auto) && gateway::decide::config::check(&left).is_empty());
 
         fs::write(&file, "").unwrap();
         assert_eq!(fields(&file, &farm).unwrap(), []);

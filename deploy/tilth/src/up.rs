@@ -45,6 +45,9 @@ pub struct UpArgs {
     /// Faults to inject, a TOML file
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
+    /// Let the gateway irrigate, by its own decisions: the fields have no schedule of their own, and begin dry
+    #[arg(long)]
+    irrigate: bool,
     /// When the farm's clock begins, like 2026-06-01T07:00:00Z; kept from the first start on [default: 1 June, of the weather's year]
     #[arg(long, value_name = "TIME")]
     start: Option<Timestamp>,
@@ -135,6 +138,7 @@ impl Prepared {
             scenario,
             ..FarmConfig::default()
         };
+        let farm = if args.irrigate { farm::left_to_the_gateway(farm) } else { farm };
         farm.open()?;
         let addresses = Addresses {
             cloud: free("--listen", args.listen)?,

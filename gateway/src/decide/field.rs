@@ -129,6 +129,7 @@ impl Field {
             reason: sentence(&because, &inputs),
             inputs,
             stations: if commanded { self.config.valves.clone() } else { Vec::new() },
+            confirmed: Vec::new(),
         };
         if let Some(run) = run {
             self.begin(&decision, run, now);
@@ -149,12 +150,10 @@ impl Field {
         }
         self.state.day_minutes += run.minutes;
         self.state.run = Some(state::Run {
-            id: decision.at.as_millis().max(1).cast_unsigned(),
+            decision: decision.clone(),
+            water: run,
             at: now,
             expires: now.plus_millis(i64::from(self.config.irrigation.expire_minutes) * 60_000),
-            minutes: run.minutes,
-            mm: run.mm,
-            valves: decision.stations.iter().map(|station| (station.clone(), false)).collect(),
         });
     }
 
@@ -213,13 +212,14 @@ impl Field {
             return Because::Moist;
         }
         if let Some(run) = &self.state.run {
-            let until = run.at.plus_millis(i64::from(run.minutes) * 60_000 + hours_ms(config.interval_h));
+            let Run { mm, minutes } = run.water;
+            let until = run.at.plus_millis(i64::from(minutes) * 60_000 + hours_ms(config.interval_h));
             if now < until {
-                let unconfirmed = now >= run.expires && run.valves.values().any(|confirmed| !confirmed);
+                let unconfirmed = now >= run.expires && run.valves().any(|(_, confirmed)| !confirmed);
                 return if unconfirmed {
-                    Because::Unconfirmed { minutes: run.minutes, at: run.at }
+                    Because::Unconfirmed { minutes, at: run.at }
                 } else {
-                    Because::Settling { mm: run.mm, at: run.at, until }
+                    Because::Settling { mm, at: run.at, until }
                 };
             }
         }
@@ -274,25 +274,28 @@ impl Field {
         self.local_ms(time).div_euclid(DAY_MS)
     }
 
-    pub fn confirm(&mut self, station: &StationId, id: u64) {
-        let Some(run) = self.state.run.as_mut().filter(|run| run.id <= id) else { return };
-        if let Some(confirmed) = run.valves.get_mut(station).filter(|confirmed| !**confirmed) {
-            *confirmed = true;
+    /// A valve's station has carried out all up to this number. Gives the decision to tell again, when that is news.
+    pub fn confirm(&mut self, station: &StationId, id: u64) -> Option<Decision> {
+        let run = self.state.run.as_mut().filter(|run| run.id() <= id)?;
+        let news = run.valves().any(|(valve, confirmed)| valve == station && !confirmed);
+        news.then(|| {
+            run.decision.confirmed.push(station.clone());
             self.changed = true;
-        }
+            run.decision.clone()
+        })
     }
 
     pub fn orders(&self, now: Timestamp) -> impl Iterator<Item = Order> {
         let run = self.state.run.as_ref().filter(|run| self.config.auto && now < run.expires);
         run.into_iter().flat_map(|run| {
-            let waiting = run.valves.iter().filter(|(_, confirmed)| !**confirmed);
-            waiting.map(|(station, _)| Order { station: station.clone(), id: run.id, minutes: run.minutes })
+            let waiting = run.valves().filter(|(_, confirmed)| !confirmed);
+            waiting.map(|(station, _)| Order { station: station.clone(), id: run.id(), minutes: run.water.minutes })
         })
     }
 
     pub fn standing(&self) -> Standing {
-        let valves =
-            self.state.run.iter().flat_map(|run| run.valves.iter().map(|(s, confirmed)| (s.clone(), *confirmed)));
+        let valves = self.state.run.iter().flat_map(state::Run::valves);
+        let valves = valves.map(|(station, confirmed)| (station.clone(), confirmed));
         Standing {
             field: self.config.name.clone(),
             auto: self.config.auto,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
-use proto::{Channel, Decision, Record, StationId, Timestamp};
+use proto::decision::{self, Decision};
+use proto::{Channel, Record, StationId, Timestamp};
 
 /// Bytes that are no field's state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,16 +31,26 @@ pub(super) struct Gauge {
 /// An irrigation that was decided.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Run {
-    /// The number of its commands.
-    pub id: u64,
+    /// The decision, with the stations that have confirmed it.
+    pub decision: Decision,
+    /// How much, and for how long.
+    pub water: decision::Run,
     /// When it was decided.
     pub at: Timestamp,
     /// Until when its commands are repeated.
     pub expires: Timestamp,
-    pub minutes: u32,
-    pub mm: f64,
+}
+
+impl Run {
+    /// The number of its commands.
+    pub fn id(&self) -> u64 {
+        self.decision.at.as_millis().max(1).cast_unsigned()
+    }
+
     /// The stations that are commanded, and whether each has confirmed it.
-    pub valves: BTreeMap<StationId, bool>,
+    pub fn valves(&self) -> impl Iterator<Item = (&StationId, bool)> {
+        self.decision.stations.iter().map(|station| (station, self.decision.confirmed.contains(station)))
+    }
 }
 
 /// All that is remembered.
@@ -78,20 +89,12 @@ struct StateWire {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct RunWire {
-    #[prost(uint64, tag = "1")]
-    id: u64,
     #[prost(sint64, tag = "2")]
     at_ms: i64,
     #[prost(sint64, tag = "3")]
     expires_ms: i64,
-    #[prost(uint32, tag = "4")]
-    minutes: u32,
-    #[prost(double, tag = "5")]
-    mm: f64,
-    #[prost(string, repeated, tag = "6")]
-    confirmed: Vec<String>,
-    #[prost(string, repeated, tag = "7")]
-    unconfirmed: Vec<String>,
+    #[prost(bytes = "vec", tag = "8")]
+    decision: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -120,20 +123,13 @@ struct GaugeWire {
 
 impl State {
     pub fn encode(&self) -> Vec<u8> {
-        let valves = |run: &Run, confirmed: bool| {
-            run.valves.iter().filter(|(_, c)| **c == confirmed).map(|(station, _)| station.to_string()).collect()
-        };
         StateWire {
             judged_ms: self.judged.map(Timestamp::as_millis),
             told: self.told.clone().map_or_else(Vec::new, |told| Record::Decision(told).encode()),
             run: self.run.as_ref().map(|run| RunWire {
-                id: run.id,
                 at_ms: run.at.as_millis(),
                 expires_ms: run.expires.as_millis(),
-                minutes: run.minutes,
-                mm: run.mm,
-                confirmed: valves(run, true),
-                unconfirmed: valves(run, false),
+                decision: Record::Decision(run.decision.clone()).encode(),
             }),
             day: self.day,
             day_minutes: self.day_minutes,
@@ -163,23 +159,18 @@ impl State {
 
     pub fn decode(bytes: &[u8]) -> Result<Self, UnreadableState> {
         let wire = StateWire::decode(bytes).map_err(unreadable)?;
-        let told = match wire.told.as_slice() {
-            [] => None,
-            bytes => match Record::decode(bytes).map_err(unreadable)? {
-                Record::Decision(decision) => Some(decision),
-                _ => return Err(unreadable("another record than a decision")),
-            },
+        let decision = |bytes: &[u8]| match Record::decode(bytes).map_err(unreadable)? {
+            Record::Decision(decision) => Ok(decision),
+            _ => Err(unreadable("another record than a decision")),
         };
+        let told = (!wire.told.is_empty()).then(|| decision(&wire.told)).transpose()?;
         let run = wire.run.map(|run| {
-            let valves = [(run.confirmed, true), (run.unconfirmed, false)].into_iter();
-            let valves = valves.flat_map(|(stations, confirmed)| stations.into_iter().map(move |s| (s, confirmed)));
+            let decision = decision(&run.decision)?;
             Ok(Run {
-                id: run.id,
+                water: decision.run.ok_or_else(|| unreadable("an irrigation without water"))?,
+                decision,
                 at: Timestamp::from_millis(run.at_ms),
                 expires: Timestamp::from_millis(run.expires_ms),
-                minutes: run.minutes,
-                mm: run.mm,
-                valves: valves.map(|(name, confirmed)| Ok((station(&name)?, confirmed))).collect::<Result<_, _>>()?,
             })
         });
         let probe = |probe: ProbeWire| {

@@ -94,11 +94,14 @@ fn a_dry_field_is_irrigated_once_and_the_water_may_go_down() {
     assert_eq!(all.orders(end(2)).collect::<Vec<_>>(), [order]);
 
     // It is not confirmed, and repeated for an hour; an old number confirms nothing.
-    all.confirm(&station("n1"), 7);
-    all.confirm(&station("n2"), u64::MAX);
+    assert_eq!(all.confirm(&station("n1"), 7), []);
+    assert_eq!(all.confirm(&station("n2"), u64::MAX), []);
     assert_eq!(all.orders(end(2)).count(), 1);
     assert_eq!(all.orders(end(1).plus_secs(3_600)).count(), 0);
-    all.confirm(&station("n1"), 1_433_139_300_000);
+    // The decision is told again with who carried it out, once.
+    let carried_out = Decision { confirmed: vec![station("n1")], ..decision };
+    assert_eq!(all.confirm(&station("n1"), 1_433_139_300_000), [carried_out]);
+    assert_eq!(all.confirm(&station("n1"), 1_433_139_300_000), []);
     assert_eq!(all.orders(end(2)).count(), 0);
 
     // 570 min and 12 h are 86 boundaries: until then the rest settles, and is told once (an hour after the decision).
@@ -290,7 +293,7 @@ proptest! {
                 }
                 decisions.extend(all.observe(&windows, end(number), trusted));
                 if *confirms {
-                    all.confirm(&station("n1"), u64::MAX);
+                    decisions.extend(all.confirm(&station("n1"), u64::MAX));
                 }
                 kept.extend(all.news());
                 if killed && *kill {

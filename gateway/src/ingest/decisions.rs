@@ -62,7 +62,7 @@ impl Decisions {
 
     /// A station says which irrigation it has carried out.
     pub fn confirm(&mut self, station: &StationId, id: u64) {
-        self.decider.confirm(station, id);
+        self.made.extend(self.decider.confirm(station, id));
     }
 
     /// How many decisions wait for an emission.
@@ -73,7 +73,8 @@ impl Decisions {
     /// What was decided since the last call, and what must be kept with it.
     pub fn take(&mut self) -> (Vec<Decision>, Vec<(FieldId, Vec<u8>)>) {
         for decision in &self.made {
-            tracing::info!(id = decision.id, cause = decision.cause.name(), decision.reason, "decision");
+            let confirmed = decision.confirmed.len();
+            tracing::info!(id = decision.id, cause = decision.cause.name(), confirmed, decision.reason, "decision");
         }
         (std::mem::take(&mut self.made), self.decider.news())
     }

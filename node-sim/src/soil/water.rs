@@ -128,6 +128,12 @@ impl WaterColumn {
         self.state = state;
     }
 
+    /// Begins anew with this share of the available water missing, 0 to 1, in every layer.
+    pub fn dry(&mut self, share: f64) {
+        let available = self.soil.field_capacity - self.soil.wilting_point;
+        *self = Self::new(self.soil, self.soil.field_capacity - share * available);
+    }
+
     /// Water content of a layer, m3/m3.
     #[must_use]
     pub fn water_content(&self, layer: usize) -> f64 {
@@ -285,6 +291,15 @@ mod tests {
             }
         }
         arrived
+    }
+
+    #[test]
+    fn soil_that_begins_dry_lacks_its_share() {
+        let soil = Texture::Loam.hydraulics();
+        let mut column = WaterColumn::new(soil, soil.saturation);
+        column.dry(0.5);
+        assert!((column.depletion_mm() - 0.5 * column.total_available_mm()).abs() < 1e-9);
+        assert!((0..LAYERS).all(|layer| (column.water_content(layer) - 0.21).abs() < 1e-12));
     }
 
     #[test]

@@ -137,6 +137,7 @@ pub fn decision(at: &str, due: bool) -> Decision {
             untrusted: 1,
         },
         stations: if due { vec!["n1".parse().unwrap()] } else { Vec::new() },
+        confirmed: Vec::new(),
     }
 }
 

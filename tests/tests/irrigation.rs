@@ -1,0 +1,132 @@
+//! From dry soil to wet soil: probes, the gateway's decision, its command, the valve in the simulated field, and the probes again.
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use node_sim::config::{FarmConfig, Pace};
+use node_sim::field::{FieldConfig, Irrigation};
+use proto::Timestamp;
+use tests::farm::{Farm, PATIENCE, Setup, now};
+
+/// By how much the moisture of irrigated soil rises at least, m3/m3, and that of other soil at most.
+const WET: f64 = 0.05;
+const STEADY: f64 = 0.01;
+
+/// A field that begins dry and one that begins moist. Neither irrigates by itself, so the gateway is to; station n1 has the
+/// valve of the one, e1 that of the other.
+fn setup() -> Setup {
+    let mut fields = FieldConfig::defaults(&FarmConfig::default().place());
+    fields.truncate(2);
+    for (field, dry) in fields.iter_mut().zip([0.75, 0.1]) {
+        field.irrigation = Irrigation { scheduled: false, ..field.irrigation };
+        field.dry = Some(dry);
+    }
+    // A day in two minutes, as `deploy/up` runs it.
+    Setup { fields, pace: Pace::Scale, speed: 720.0, ..Setup::new(4, 0) }
+}
+
+async fn wait_until(farm: &Farm, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for: {what}; gateway: {}", farm.log("gateway"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// When the dry field's irrigation was decided, once it stands in the cloud that its valve carried it out.
+async fn carried_out(farm: &Farm) -> Timestamp {
+    farm.sees(
+        "an irrigation that was carried out",
+        "SELECT count(*) FROM decision WHERE field_id = 'north' AND cause = 'due' AND minutes > 60
+            AND stations = '[\"n1\"]' AND confirmed = '[\"n1\"]'",
+    )
+    .await;
+    let at: i64 = sqlx::query_scalar(
+        "SELECT (extract(epoch FROM at) * 1000)::bigint FROM decision WHERE field_id = 'north' AND cause = 'due'",
+    )
+    .fetch_one(&farm.pool)
+    .await
+    .expect("one decision, though it was told twice");
+    Timestamp::from_millis(at)
+}
+
+/// The mean soil moisture in a station's windows that begin within these times, in their order.
+async fn moisture(farm: &Farm, station: &str, depth_cm: u16, from: Timestamp, to: Timestamp) -> Vec<f64> {
+    sqlx::query_scalar(
+        "SELECT mean FROM aggregate WHERE station_id = $1 AND channel = $2 AND mean IS NOT NULL
+            AND start >= to_timestamp($3 / 1000.0) AND start < to_timestamp($4 / 1000.0) ORDER BY start",
+    )
+    .bind(station)
+    .bind(format!("soil_moisture_{depth_cm}cm"))
+    .bind(from.as_millis() as f64)
+    .bind(to.as_millis() as f64)
+    .fetch_all(&farm.pool)
+    .await
+    .unwrap()
+}
+
+/// Waits until the windows of the dry field's stations are wet after `at`, and holds those of the other field to being steady.
+async fn one_field_becomes_wet(farm: &Farm, at: Timestamp) {
+    let before = async |station, depth_cm| {
+        let mut last = None;
+        wait_until(farm, "the windows that it was decided on", async || {
+            last = moisture(farm, station, depth_cm, Timestamp::from_millis(0), at).await.pop();
+            last.is_some()
+        })
+        .await;
+        last.unwrap()
+    };
+    let later = at.plus_secs(86_400);
+    for (station, depth_cm) in [("n1", 10), ("n1", 20), ("n2", 10)] {
+        let dry = before(station, depth_cm).await;
+        wait_until(farm, &format!("{station} is wet at {depth_cm} cm"), async || {
+            moisture(farm, station, depth_cm, at, later).await.iter().any(|mean| mean - dry > WET)
+        })
+        .await;
+    }
+    for station in ["e1", "e2"] {
+        let (first, windows) = (before(station, 10).await, moisture(farm, station, 10, at, later).await);
+        assert!(windows.len() > 1, "{station} has windows after {at}: {windows:?}");
+        assert!(
+            windows.iter().all(|mean| mean - first < STEADY),
+            "nobody irrigates {station}: {first} before, {windows:?}"
+        );
+    }
+    let others: i64 = sqlx::query_scalar("SELECT count(*) FROM decision WHERE field_id <> 'north' AND cause = 'due'")
+        .fetch_one(&farm.pool)
+        .await
+        .unwrap();
+    assert_eq!(others, 0, "the other field is moist");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_field_is_irrigated_by_its_valve_and_its_probes_and_no_others_see_the_water() {
+    let farm = Farm::start(setup()).await;
+    let at = carried_out(&farm).await;
+    one_field_becomes_wet(&farm, at).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_cloud_the_field_is_irrigated_all_the_same_and_the_cloud_hears_of_it_later() {
+    let mut farm = Farm::new(setup()).await;
+    farm.start_gateway().await;
+    farm.start_node_sim().await;
+    // Nothing tells of the water but the stations' own log.
+    let wet = async || {
+        let all = node_sim::truth::read_readings(&farm.truth()).unwrap().filter_map(Result::ok);
+        let of_valve = |r: &node_sim::truth::TruthReading| {
+            r.station.as_str() == "n1" && r.channel.to_string() == "soil_moisture_10cm"
+        };
+        let values: Vec<f64> = all.filter(of_valve).map(|reading| reading.value).collect();
+        values.last().is_some_and(|last| last - values[0] > WET)
+    };
+    wait_until(&farm, "the field becomes wet without a cloud", wet).await;
+    let decided: i64 = sqlx::query_scalar("SELECT count(*) FROM decision").fetch_one(&farm.pool).await.unwrap();
+    assert_eq!(decided, 0, "nothing reaches the tables without the cloud");
+
+    let cloud_began = farm.plan.time.at(now());
+    farm.start_cloud().await;
+    let at = carried_out(&farm).await;
+    assert!(at < cloud_began, "decided at {at}, while the cloud was away until {cloud_began}");
+    one_field_becomes_wet(&farm, at).await;
+}
