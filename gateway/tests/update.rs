@@ -6,6 +6,8 @@
 mod attacks;
 #[path = "update/bench.rs"]
 mod bench;
+#[path = "update/hang.rs"]
+mod hang;
 #[path = "support/hostile.rs"]
 mod hostile;
 #[path = "update/life.rs"]

@@ -26,7 +26,7 @@ use crate::tuf::{Repository, Server, Signing, TOKEN};
 /// The name of every model here.
 pub const NAME: &str = "test-model";
 /// Nothing here takes as long on any machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A model's file and manifest: each score is `scale` times its channel's mean.
 pub fn model(version: &str, scale: f32) -> (Vec<u8>, Manifest) {

@@ -12,12 +12,12 @@ use tempfile::TempDir;
 use crate::bench::{assignment, target, until};
 use crate::tuf::{Fault, Repository, Server, Signing, TOKEN};
 
-const MODEL: &str = "soil-anomaly";
+pub const MODEL: &str = "soil-anomaly";
 const ONNX: &[u8] = include_bytes!("../../models/soil-anomaly-1.0.0/model.onnx");
 const MANIFEST: &str = include_str!("../../models/soil-anomaly-1.0.0/manifest.toml");
 
 /// What the gateway brought along, under another version and with a word more in its file.
-fn next() -> (Vec<u8>, Manifest) {
+pub fn next() -> (Vec<u8>, Manifest) {
     // Field 6 of an ONNX file is a text that says nothing to a runtime.
     let onnx = [ONNX, &[6 << 3 | 2, 4], b"next"].concat();
     let mut manifest = Manifest::parse(MANIFEST).unwrap();
@@ -27,22 +27,30 @@ fn next() -> (Vec<u8>, Manifest) {
     (onnx, manifest)
 }
 
-struct Process {
-    dir: TempDir,
-    child: Option<Child>,
+pub struct Process {
+    pub dir: TempDir,
+    pub child: Option<Child>,
 }
 
 impl Process {
-    fn new(server: &Server, repository: &Repository) -> Self {
+    /// A gateway's place, with these stations in its credentials.
+    pub fn new(server: &Server, repository: &Repository, stations: &[String]) -> Self {
         let dir = TempDir::new().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
         fs::write(at("root.json"), repository.pinned()).unwrap();
+        let mut credentials = String::new();
+        for name in stations {
+            let digest = hex::encode(Sha256::digest(name));
+            credentials += &format!("[[client]]\nname = {name:?}\nrole = \"station\"\npassword_sha256 = {digest:?}\n");
+        }
+        fs::write(at("credentials.toml"), credentials).unwrap();
         let config = format!(
             "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"{}\"\nstatus_listen = \"127.0.0.1:0\"\nready_file = \"{}\"\n\
-             [door]\nlisten = \"127.0.0.1:0\"\n[cloud]\nurl = \"{}\"\ntoken = \"{TOKEN}\"\n\
+             [door]\nlisten = \"127.0.0.1:0\"\ncredentials = \"{}\"\n[cloud]\nurl = \"{}\"\ntoken = \"{TOKEN}\"\n\
              [updates]\nroot = \"{}\"\npoll_s = 1\n",
             at("data"),
             at("ready"),
+            at("credentials.toml"),
             server.url,
             at("root.json"),
         );
@@ -50,7 +58,7 @@ impl Process {
         Self { dir, child: None }
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let _ = fs::remove_file(self.dir.path().join("ready"));
         let child = Command::new(env!("CARGO_BIN_EXE_gateway"))
             .arg("--config")
@@ -62,7 +70,7 @@ impl Process {
         self.child = Some(child);
     }
 
-    async fn until_ready(&self) -> serde_json::Value {
+    pub async fn until_ready(&self) -> serde_json::Value {
         let ready = self.dir.path().join("ready");
         until("the gateway is ready", || ready.exists()).await;
         serde_json::from_slice(&fs::read(ready).unwrap()).unwrap()
@@ -76,7 +84,7 @@ impl Process {
     }
 
     /// The active version and the candidate's phase, as the journal has them.
-    fn journal(&self) -> (Option<String>, Option<Phase>) {
+    pub fn journal(&self) -> (Option<String>, Option<Phase>) {
         let Ok(journal) = Journal::open(&self.dir.path().join("data")) else { return (None, None) };
         let Some(state) = journal.states().get(MODEL) else { return (None, None) };
         let active = state.active.as_ref().map(|active| active.version.version.clone());
@@ -103,7 +111,7 @@ async fn a_gateway_that_is_killed_in_every_phase_ends_up_with_the_new_version() 
     let server = Server::start(&repository).await;
     // The link breaks at first, so that there is something to be killed in.
     server.fault(".onnx", Fault::Cut(40_000));
-    let mut process = Process::new(&server, &repository);
+    let mut process = Process::new(&server, &repository, &[]);
     for phase in [Phase::Fetching, Phase::Fetching, Phase::Verified, Phase::SelfTested] {
         if phase > Phase::Fetching {
             server.mend();
