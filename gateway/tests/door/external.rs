@@ -20,14 +20,14 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{Pki, read, until, within};
 
 /// A Mosquitto that keeps what it has when it is stopped.
-struct Broker {
+pub struct Broker {
     child: Child,
-    port: u16,
+    pub port: u16,
     directory: tempfile::TempDir,
 }
 
 impl Broker {
-    async fn start(more: &str) -> Self {
+    pub async fn start(more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let path = directory.path().display();

@@ -31,6 +31,7 @@ mod behind;
 mod bridges;
 mod external;
 mod hostile;
+mod killed;
 mod limits;
 mod mqtt5;
 mod strangers;
