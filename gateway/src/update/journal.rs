@@ -319,4 +319,24 @@ mod tests {
         }
         assert_eq!(journal.states()[NAME].active.as_ref().unwrap().version, version("1.0.0"));
     }
+
+    #[test]
+    fn a_start_that_cannot_be_counted_is_a_start_all_the_same() {
+        let dir = TempDir::new().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let base = version("1.0.0");
+        let bases = [crate::update::Base { name: NAME.to_owned(), version: base.version, digest: base.digest }];
+        let now = Timestamp::from_secs(1_800_000_000);
+        let runs = journal.startup(dir.path(), &bases, now).unwrap();
+        assert_eq!(runs.len(), 1);
+        // A disk that takes nothing, as a writer that does not end: both may pass.
+        journal.connection.busy_timeout(Duration::ZERO).unwrap();
+        let other = Connection::open(dir.path().join("models/updates.sqlite")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert_eq!(journal.startup(dir.path(), &bases, now).unwrap(), runs);
+        other.execute_batch("ROLLBACK").unwrap();
+        assert_eq!(journal.counter(Counter::Crashes).unwrap(), 0);
+        journal.startup(dir.path(), &bases, now).unwrap();
+        assert_eq!(journal.counter(Counter::Crashes).unwrap(), 1);
+    }
 }
