@@ -44,9 +44,11 @@ fn own_mounts() -> Option<&'static [&'static str]> {
     };
     let way = ways.iter().find(works).copied();
     if way.is_none() {
-        eprintln!(
-            "skipped: nobody may mount here; tests/pipeline.rs has, everywhere, a disk that takes no larger files"
-        );
+        // Past what the tests' harness keeps to itself of a test that succeeds.
+        let said =
+            "skipped: nobody may mount here; tests/pipeline.rs has, everywhere, a disk that takes no larger files";
+        let mut past = std::io::stderr();
+        writeln!(past, "{said}").unwrap();
     }
     way
 }
