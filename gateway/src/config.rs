@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::credentials::Keyring;
 use crate::decide::{self, FieldConfig};
 use crate::decode::source::{self, SourceConfig};
+use crate::decode::sparkplug::valves;
 use crate::detect::RulesConfig;
 use crate::door::DoorConfig;
 use crate::external::ExternalConfig;
@@ -228,6 +229,18 @@ impl Config {
         }
         for (key, value, expected) in decide::config::check(&self.fields) {
             expect(false, &key, &value, &expected);
+        }
+        let foreign = valves(&self.sources);
+        for (index, field) in self.fields.iter().enumerate() {
+            for valve in field.valves.iter().filter(|valve| !foreign.contains_key(*valve)) {
+                let native = !self.sources.iter().any(|source| source.common.owns(valve));
+                expect(
+                    native,
+                    &format!("field[{index}].valves"),
+                    valve,
+                    "a native station, or one of a source's valves",
+                );
+            }
         }
         expect(
             self.updates.root.is_none() || self.cloud.is_some(),

@@ -12,6 +12,7 @@ use gateway::spool::{Limits, Spool};
 use gateway::store::Store;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use proto::decision::{Cause, Decision};
 use proto::{Lane, Record, Stats, Timestamp};
 use tempfile::TempDir;
 use tests::python::python_with;
@@ -37,8 +38,12 @@ impl Gateway {
             "farm = \"fallon\"\ngateway = \"home\"\ndata_dir = {:?}\nstatus_listen = \"127.0.0.1:0\"\nready_file = {:?}\n
              [door]\nlisten = \"127.0.0.1:0\"\ncredentials_dir = {:?}\n
              [windows]\nlength_s = 60\ncontext_s = 60\nidle_s = 60\nlateness_s = 600\n
-             [[source]]\nkind = \"sparkplug\"\nprefix = \"sp-\"\nstations = {{ \"Farm/edge1/probe\" = \"north-1\", \"Farm/edge2\" = \"roof\" }}
-             channels = [{{ name = \"Frost\", channel = \"soil_temperature_20cm\" }}]\n",
+             [[source]]\nkind = \"sparkplug\"\nprefix = \"sp-\"\nstations = {{ \"Farm/edge1/probe\" = \"north-1\", \"Farm/edge2\" = \"roof\", \"Farm/edge3/probe\" = \"south-1\", \"Farm/edge3/valve\" = \"pump-1\" }}
+             channels = [{{ name = \"Frost\", channel = \"soil_temperature_20cm\" }}]
+             [source.valves]\n\"Farm/edge3/valve\" = {{ minutes = \"Irrigation/Minutes\", number = \"Irrigation/Number\" }}
+             [[field]]\nname = \"south\"\nstations = [\"south-1\"]\nvalves = [\"pump-1\"]\nauto = true
+             root_depth_m = 0.6\ndepletion_fraction = 0.55\nsoil = \"loam\"
+             [field.irrigation]\nkind = \"drip\"\napplication_mm_per_h = 6.0\nmax_minutes = 600\n",
             at("data"),
             at("ready.json"),
             at("credentials.d"),
@@ -95,6 +100,14 @@ impl Gateway {
     fn counter(&self, name: &str) -> u64 {
         let store = Store::open(&self.at("data")).unwrap();
         store.counters().unwrap().get(name).copied().unwrap_or(0)
+    }
+
+    /// What was decided, in the order in which it was told.
+    fn decisions(&self, now: Timestamp) -> Vec<Decision> {
+        let mut spool = Spool::open(&self.at("data")).unwrap();
+        let sending = spool.next(Lane::Decisions, Limits::default(), now).unwrap().expect("decisions");
+        let decision = |(_, record)| if let Record::Decision(decision) = record { Some(decision) } else { None };
+        sending.records.into_iter().filter_map(decision).collect()
     }
 
     /// By station, channel and seconds from `start`, what the readings of a window came to.
@@ -188,4 +201,23 @@ fn a_node_of_sparkplug_payload_is_asked_for_its_birth_and_loses_nothing_by_it() 
     expect(&found, "roof", "air_temperature_200cm", 10.0, 5.0 / 18.0);
     let rssi = &found[&("roof".to_owned(), "rssi".to_owned(), 60)];
     assert_eq!((rssi.count, rssi.max, rssi.min), (6, -106.0, -111.0));
+}
+
+#[test]
+fn a_valve_of_a_device_is_commanded_until_it_says_that_it_ran() {
+    let mut gateway = Gateway::start("edge3");
+    let start = some_start();
+    let mut script = Command::new(python_with("sparkplug"));
+    script.arg(project().join("tests/python/sparkplug_valve.py"));
+    gateway.serve(script, "edge3", start);
+    gateway.kill_and_start_again();
+    gateway.end();
+
+    let told = gateway.decisions(start);
+    let due: Vec<&Decision> = told.iter().filter(|decision| decision.cause == Cause::Due).collect();
+    let [commanded, carried_out] = due[..] else { panic!("told once, and again when it was carried out: {told:?}") };
+    assert_eq!((commanded.stations.len(), commanded.run.unwrap().minutes), (1, 475));
+    assert_eq!((&commanded.confirmed, &carried_out.confirmed), (&Vec::new(), &commanded.stations));
+    assert_eq!(Decision { confirmed: Vec::new(), ..carried_out.clone() }, *commanded);
+    assert_eq!(gateway.counter("unmapped"), 0, "the valve's metrics are no channels that somebody forgot");
 }

@@ -55,6 +55,8 @@ pub struct Decoded {
     pub births: Vec<(StationId, Birth)>,
     /// Stations that were heard without a reading.
     pub heard: Vec<StationId>,
+    /// Stations with a valve, and the number of the irrigation that they say they carried out.
+    pub irrigated: Vec<(StationId, u64)>,
     /// What could not be taken, counted by reason. The rest of the message is taken.
     pub refused: BTreeMap<&'static str, u64>,
     /// The first of it in words.

@@ -29,8 +29,10 @@ use super::source::{Announcement, Channels, Common, Decoded, Decoder, SourceErro
 pub mod command;
 pub mod node;
 pub mod payload;
+pub mod valve;
 
 pub use command::{CommandValue, command};
+pub use valve::{Valve, ValveConfig, valves};
 
 /// The generated protobuf messages.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
@@ -61,11 +63,14 @@ pub struct SparkplugConfig {
     pub host_id: Option<String>,
     /// Seconds between two rebirth requests to a node.
     pub rebirth_s: u32,
+    /// The valves, by group, node and device: `Farm/edge1/valve`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub valves: BTreeMap<String, ValveConfig>,
 }
 
 impl Default for SparkplugConfig {
     fn default() -> Self {
-        Self { groups: Vec::new(), host_id: None, rebirth_s: 10 }
+        Self { groups: Vec::new(), host_id: None, rebirth_s: 10, valves: BTreeMap::new() }
     }
 }
 
@@ -87,7 +92,6 @@ impl SparkplugConfig {
     #[must_use]
     pub fn check(&self) -> Vec<(&'static str, String, &'static str)> {
         let mut wrong = Vec::new();
-        let is_level = |text: &str| !text.is_empty() && text.len() <= 128 && !text.contains(['+', '#', '/', '\0']);
         for group in self.groups.iter().filter(|group| !is_level(group) || *group == "STATE") {
             wrong.push(("groups", format!("{group:?}"), "a group: 1 to 128 bytes without +, # and /"));
         }
@@ -97,8 +101,16 @@ impl SparkplugConfig {
         if self.rebirth_s == 0 {
             wrong.push(("rebirth_s", "0".to_owned(), "above 0 s"));
         }
+        for (value, expected) in self.valves.iter().filter_map(|(place, valve)| valve.check(place)) {
+            wrong.push(("valves", value, expected));
+        }
         wrong
     }
+}
+
+/// Whether it can be a level of a topic.
+fn is_level(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 128 && !text.contains(['+', '#', '/', '\0'])
 }
 
 /// The host application.
@@ -108,6 +120,7 @@ pub struct Host {
     channels: Channels,
     host_id: String,
     rebirth_ms: i64,
+    valves: BTreeMap<StationId, Valve>,
     nodes: BTreeMap<(String, String), Node>,
 }
 
@@ -173,6 +186,7 @@ impl Host {
             channels: Channels::new(&common.channels),
             host_id: config.host_id.clone().unwrap_or_else(|| gateway.to_string()),
             rebirth_ms: i64::from(config.rebirth_s) * 1000,
+            valves: valve::of_source(common, config),
             nodes: BTreeMap::new(),
         }
     }
@@ -373,9 +387,16 @@ impl Host {
     fn read(&self, station: &StationId, table: &Table, payload: &Payload, now: Timestamp, decoded: &mut Decoded) {
         let mut readings: Vec<Reading> = Vec::new();
         let mut mapped = false;
+        let valve = self.valves.get(station);
         for metric in &payload.metrics {
             let Some(name) = table.name(metric) else { continue };
             let known = table.metrics.get(name);
+            if let Some(valve) = valve.filter(|valve| valve.has(name)) {
+                let said = metric.said(known.and_then(|known| known.datatype)).ok();
+                let number = said.and_then(|said| valve.carried_out(name, &said, now));
+                decoded.irrigated.extend(number.map(|number| (station.clone(), number)));
+                continue;
+            }
             // Properties may change after the birth.
             let unit = metric.unit.as_deref().or(known.and_then(|known| known.unit.as_deref()));
             let target = match known {

@@ -18,6 +18,7 @@ use super::replay;
 use super::snapshot::{self, Snapshot, StationState};
 use super::{Content, DISK_WAIT, Item, Shared, Stored, count, rhythm_of};
 use crate::config::Config;
+use crate::decode::sparkplug::valves;
 use crate::deduplicate::Recent;
 use crate::detect::barrier::Barrier;
 use crate::detect::slots::Line;
@@ -119,7 +120,7 @@ impl Analysis {
         }
         let mut clocks = Watch::new(&config.windows.shape().tolerance);
         let detector = detector(&mut store, models, config.rules.clone(), &mut barrier)?;
-        let decisions = Decisions::new(&config.fields, store.field_states()?);
+        let decisions = Decisions::new(&config.fields, store.field_states()?, valves(&config.sources));
         // Stores that were made before the analysis noted how far it was had gone through all they held.
         let done = store.cursor()?.unwrap_or(Cursor { commit: shared.newest(), messages: u32::MAX });
         let mut recent = Recent::default();

@@ -4,7 +4,7 @@
 //! the command has expired. It bears the decision's number, so a station obeys once, also after a restart of either. That
 //! a station has obeyed is read in its status, which lies in the raw store like all it says.
 //!
-//! Valve stations are native ones. A valve of another maker would be commanded here, by its source's own message.
+//! A native valve station is commanded by our own message, a Sparkplug one by that of its source (`decode/sparkplug/valve.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use proto::{AlertKind, Channel, Command, CommandMessage, Decision, FieldId, StationId, Timestamp, TopicKind, Window};
 
 use crate::decide::{Decider, FieldConfig, Order, Standing};
+use crate::decode::sparkplug::Valve;
 use crate::detect::Detector;
 use crate::door::Outbox;
 
@@ -25,20 +26,26 @@ pub(super) struct Decisions {
     /// What was decided since the last emission.
     made: Vec<Decision>,
     outbox: Option<Outbox>,
+    /// The valves that are no native ones.
+    foreign: BTreeMap<StationId, Valve>,
     /// When each order was last sent.
     sent: BTreeMap<(StationId, u64), Instant>,
 }
 
 impl Decisions {
     /// Goes on with the fields as they were.
-    pub fn new(fields: &[FieldConfig], states: BTreeMap<FieldId, Vec<u8>>) -> Self {
+    pub fn new(
+        fields: &[FieldConfig],
+        states: BTreeMap<FieldId, Vec<u8>>,
+        foreign: BTreeMap<StationId, Valve>,
+    ) -> Self {
         let mut decider = Decider::new(fields);
         for (field, state) in states {
             if let Err(error) = decider.remember(&field, &state) {
                 tracing::error!(%field, %error, "the field begins without a past");
             }
         }
-        Self { decider, made: Vec::new(), outbox: None, sent: BTreeMap::new() }
+        Self { decider, made: Vec::new(), outbox: None, foreign, sent: BTreeMap::new() }
     }
 
     /// From now on valves can be commanded.
@@ -95,8 +102,16 @@ impl Decisions {
             let at = match last {
                 Some(last) if last.elapsed() < AGAIN => last,
                 _ => {
-                    let message = CommandMessage { id, command: Command::Irrigate { minutes } };
-                    let goes = outbox.publish(&key.0, TopicKind::Command, &message.encode());
+                    let goes = match self.foreign.get(&key.0) {
+                        None => {
+                            let message = CommandMessage { id, command: Command::Irrigate { minutes } };
+                            outbox.publish(&key.0, TopicKind::Command, &message.encode())
+                        }
+                        Some(valve) => {
+                            let message = valve.command(id, minutes, now);
+                            message.map(|(topic, payload)| outbox.publish_foreign(&topic, payload)).is_some()
+                        }
+                    };
                     tracing::info!(station = %key.0, id, minutes, goes, again = last.is_some(), "a valve is commanded");
                     Instant::now()
                 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use proto::{Channel, Reading, Record, StationBirth, StationId, Timestamp};
+use proto::{Channel, Reading, Record, StationBirth, StationId, Status, Timestamp};
 
 use super::intake::{Intake, Taken, raw, see};
 use super::{Content, Item, count};
@@ -141,6 +141,12 @@ impl Intake {
             group.stations.insert(station.clone(), now);
             group.messages.push(normalised(&station, &[], now));
             items.push(Item { station, content: Content::Status { online: true, irrigated: None } });
+        }
+        for (station, number) in decoded.irrigated {
+            // Not online: a valve may say nothing for weeks, and is not silent then.
+            let status = Status { online: false, boot: 0, irrigated: Some(number) };
+            group.messages.push(raw(&station, DeliveryKind::Status, now, status.encode().into(), 0));
+            items.push(Item { station, content: Content::Status { online: false, irrigated: Some(number) } });
         }
         for channel in decoded.unknown {
             count(&mut group.counters, "unmapped".to_owned(), 1);

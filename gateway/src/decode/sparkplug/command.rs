@@ -18,6 +18,8 @@ pub enum CommandValue {
     Boolean(bool),
     /// Int32; negative ones in two's complement.
     Int(i32),
+    /// Int64; negative ones in two's complement.
+    Long(i64),
     /// Double.
     Double(f64),
     /// String.
@@ -51,6 +53,7 @@ pub fn command(
         let (datatype, value) = match value {
             CommandValue::Boolean(value) => (11, Value::BooleanValue(*value)),
             CommandValue::Int(value) => (3, Value::IntValue(value.cast_unsigned())),
+            CommandValue::Long(value) => (4, Value::LongValue(value.cast_unsigned())),
             CommandValue::Double(value) => (10, Value::DoubleValue(*value)),
             CommandValue::Text(value) => (12, Value::StringValue(value.clone())),
         };

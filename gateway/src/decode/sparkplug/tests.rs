@@ -334,3 +334,60 @@ mod any {
         }
     }
 }
+
+/// A metric with the value of an Int64.
+fn number(name: &str, value: i64) -> wire::Metric {
+    let value = Some(wire::metric::Value::LongValue(value.cast_unsigned()));
+    wire::Metric { name: Some(name.to_owned()), datatype: Some(4), value, ..wire::Metric::default() }
+}
+
+#[test]
+fn a_valve_tells_its_number_back_and_no_other_value_confirms() {
+    let source: SourceConfig = toml::from_str(
+        r#"
+        kind = "sparkplug"
+        name = "gh"
+        stations = { "Farm/edge" = "pump-1", "Farm/edge/valve" = "pump-2" }
+        valves = { "Farm/edge/valve" = { minutes = "Run/Minutes", number = "Run/Number" }, "Farm/edge" = { minutes = "M", number = "N" } }
+        "#,
+    )
+    .unwrap();
+    let all = valves(std::slice::from_ref(&source));
+    let names: Vec<&str> = all.keys().map(StationId::as_str).collect();
+    assert_eq!(names, ["pump-1", "pump-2"]);
+    let id = NOW.as_millis().unsigned_abs() - 900_000;
+    let (topic, bytes) = all[&"pump-2".parse().unwrap()].command(id, 475, NOW).unwrap();
+    assert_eq!(topic, "spBv1.0/Farm/DCMD/edge/valve");
+    let command = decode_payload(&bytes).unwrap();
+    let said: Vec<_> = command.metrics.iter().map(|m| (m.name.as_deref().unwrap(), m.said(None).unwrap())).collect();
+    assert_eq!(said, [("Run/Minutes", Said::Number(475.0)), ("Run/Number", Said::Number(id as f64))]);
+    assert_eq!(all[&"pump-1".parse().unwrap()].command(id, 5, NOW).unwrap().0, "spBv1.0/Farm/NCMD/edge");
+
+    let super::super::source::Kind::Sparkplug(config) = &source.kind else { panic!("another kind") };
+    let mut host = Host::new(&source.common, config, &"g1".parse().unwrap());
+    tell(&mut host, "NBIRTH", "edge", &birth(0), 0);
+    let valve = |value| vec![number("Run/Number", value), metric("Run/Minutes", None, 475.0)];
+    let born = tell(&mut host, "DBIRTH", "edge/valve", &payload(Some(1), 0, valve(0)), 0);
+    assert!(born.irrigated.is_empty() && born.unknown.is_empty() && born.heard.is_empty(), "{born:?}");
+    for (seq, wrong) in (2..).zip([-1, i64::MAX, NOW.plus_secs(60).as_millis()]) {
+        let data = tell(&mut host, "DDATA", "edge/valve", &payload(Some(seq), 1, valve(wrong)), 1);
+        assert_eq!(data.irrigated, [], "{wrong} is no irrigation's number");
+    }
+    let obeyed = valve(id.cast_signed());
+    let data = tell(&mut host, "DDATA", "edge/valve", &payload(Some(5), 2, obeyed.clone()), 2);
+    assert_eq!(data.irrigated, [("pump-2".parse().unwrap(), id)]);
+    let probe = tell(&mut host, "DBIRTH", "edge/probe", &payload(Some(6), 3, obeyed), 3);
+    assert_eq!(probe.irrigated, [], "another device's metrics of that name are nothing of the valve's");
+}
+
+#[test]
+fn a_valve_that_cannot_be_is_named() {
+    let check = |valves: &str| {
+        let config: SparkplugConfig = toml::from_str(&format!("[valves]\n{valves}")).unwrap();
+        config.check().into_iter().map(|(key, value, _)| format!("{key} = {value}")).collect::<Vec<_>>()
+    };
+    assert_eq!(check(r#""Farm/edge" = { minutes = "M", number = "N" }"#), [""; 0]);
+    assert_eq!(check(r#""Farm" = { minutes = "M", number = "N" }"#), ["valves = \"Farm\""]);
+    assert_eq!(check(r#""Farm/+/valve" = { minutes = "M", number = "N" }"#), ["valves = \"Farm/+/valve\""]);
+    assert_eq!(check(r#""Farm/edge" = { minutes = "M", number = "M" }"#), ["valves = \"M\" and \"M\""]);
+}
