@@ -14,7 +14,7 @@
 //! Pure: a judgement depends on what came and when it came, both of which the raw store keeps, so that a restarted gateway
 //! judges the same. It changes no aggregate: which readings are believed is decided by [`crate::window`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use proto::{StationId, Timestamp};
 
@@ -148,14 +148,14 @@ struct Clock {
 #[derive(Debug)]
 pub struct Clocks {
     bounds: Bounds,
-    stations: BTreeMap<StationId, Clock>,
+    stations: HashMap<StationId, Clock>,
 }
 
 impl Clocks {
     /// No station is known yet.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, stations: BTreeMap::new() }
+        Self { bounds, stations: HashMap::new() }
     }
 
     /// Judges a station's clock by a report. Gives what changed, if it did.

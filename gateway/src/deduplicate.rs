@@ -3,9 +3,9 @@
 //!
 //! Plain payloads have no sequence: one that comes again is known by its bytes (see [`Recent`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
-use proto::StationId;
+use proto::{Batch, StationId};
 use sha2::{Digest as _, Sha256};
 
 /// How many plain payloads of a station are remembered: more than any client has in flight. One that comes again later
@@ -21,42 +21,139 @@ pub enum Verdict {
     Known,
 }
 
-/// How far each boot of each station is stored.
+/// How many boots of a station are remembered: batches of older ones would be stored again.
+pub const BOOTS_KEPT: usize = 8;
+/// How many commits the table may be behind before a row is written.
+const WRITE_AFTER: u64 = 1_200;
+/// The most rows that are written with one commit.
+const WRITE_AT_ONCE: usize = 500;
+
+/// How far one boot of a station is taken in.
+#[derive(Debug, Clone, Copy)]
+struct Boot {
+    boot: u32,
+    sequence: u64,
+    /// It waits in [`Progress::unwritten`].
+    waits: bool,
+    /// The last group with a batch of it.
+    group: u64,
+}
+
+/// A row of the table of progress that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The station.
+    pub station: StationId,
+    /// Its boot.
+    pub boot: u32,
+    /// The highest sequence.
+    pub sequence: u64,
+}
+
+/// The rows that are due with a commit, and from which commit on the raw store knows more than the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Due {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// All before this commit is in the table.
+    pub from: u64,
+}
+
+/// How far each boot of each station is taken in.
+///
+/// What is taken in is in the raw store, which says so by itself. So the table need not follow at once: a row is written when
+/// it has been behind for [`WRITE_AFTER`] commits, and after a restart the raw store's last commits tell the rest.
 #[derive(Debug, Default)]
 pub struct Progress {
-    stored: BTreeMap<(StationId, u32), u64>,
+    /// The boots of a station, the last one that was heard of at the end.
+    stations: HashMap<StationId, Vec<Boot>>,
+    /// What the table does not know yet, with the first commit of it.
+    unwritten: VecDeque<(StationId, u32, u64)>,
 }
 
 impl Progress {
-    /// Goes on from what is on disk.
+    /// Goes on from what is on disk: the rows of the table, those last that were heard of last, and the batches that the raw
+    /// store has beside, each with its commit.
     #[must_use]
-    pub const fn new(stored: BTreeMap<(StationId, u32), u64>) -> Self {
-        Self { stored }
+    pub fn new(table: impl IntoIterator<Item = Row>, beside: impl IntoIterator<Item = (Row, u64)>) -> Self {
+        let mut progress = Self::default();
+        for Row { station, boot, sequence } in table {
+            progress.boot(&station, boot).sequence = sequence;
+        }
+        for (Row { station, boot, sequence }, commit) in beside {
+            progress.take_in(&station, boot, sequence, commit);
+        }
+        progress
     }
 
-    /// Judges a batch against what is on disk and what `group` is about to bring there.
-    #[must_use]
-    pub fn judge(
-        &self,
-        group: &BTreeMap<(StationId, u32), u64>,
+    fn boot(&mut self, station: &StationId, boot: u32) -> &mut Boot {
+        let boots = self.stations.entry(station.clone()).or_default();
+        match boots.iter().position(|known| known.boot == boot) {
+            Some(at) => boots[at..].rotate_left(1),
+            None => {
+                if boots.len() >= BOOTS_KEPT {
+                    boots.remove(0);
+                }
+                boots.push(Boot { boot, sequence: 0, waits: false, group: 0 });
+            }
+        }
+        let last = boots.len() - 1;
+        &mut boots[last]
+    }
+
+    /// Takes in a batch of `group`, to be stored by `commit`, unless it is known. True beside it for the first of its boot in
+    /// that group; groups count from 1. One that is not stored must not be followed by another: its batches would be taken
+    /// for stored.
+    pub fn take(
+        &mut self,
         station: &StationId,
-        boot: u32,
-        sequence: u64,
-    ) -> Verdict {
-        let key = (station.clone(), boot);
-        let highest = group.get(&key).or_else(|| self.stored.get(&key)).copied().unwrap_or(0);
-        if sequence <= highest { Verdict::Known } else { Verdict::New }
+        Batch { boot, sequence, .. }: &Batch,
+        group: u64,
+        commit: u64,
+    ) -> (Verdict, bool) {
+        let known = self.boot(station, *boot);
+        let first = std::mem::replace(&mut known.group, group) != group;
+        if *sequence <= known.sequence {
+            return (Verdict::Known, first);
+        }
+        self.take_in(station, *boot, *sequence, commit);
+        (Verdict::New, first)
     }
 
-    /// The highest sequence of a boot on disk.
+    fn take_in(&mut self, station: &StationId, boot: u32, sequence: u64, commit: u64) {
+        let known = self.boot(station, boot);
+        known.sequence = sequence.max(known.sequence);
+        if !std::mem::replace(&mut known.waits, true) {
+            self.unwritten.push_back((station.clone(), boot, commit));
+        }
+    }
+
+    /// The highest sequence of a boot that is taken in.
     #[must_use]
     pub fn highest(&self, station: &StationId, boot: u32) -> Option<u64> {
-        self.stored.get(&(station.clone(), boot)).copied()
+        self.stations.get(station)?.iter().find(|known| known.boot == boot).map(|known| known.sequence)
     }
 
-    /// A group is on disk.
-    pub fn stored(&mut self, group: BTreeMap<(StationId, u32), u64>) {
-        self.stored.extend(group);
+    /// The rows that are to be written with `commit`; none when none is due.
+    pub fn due(&mut self, commit: u64) -> Option<Due> {
+        let mut rows = Vec::new();
+        while rows.len() < WRITE_AT_ONCE
+            && let Some((station, boot, _)) = self.unwritten.pop_front_if(|(.., since)| *since + WRITE_AFTER <= commit)
+        {
+            let known = self.stations.get_mut(&station).and_then(|all| all.iter_mut().find(|known| known.boot == boot));
+            // One that is forgotten meanwhile is none of the newest.
+            if let Some(known) = known {
+                known.waits = false;
+                rows.push(Row { station, boot, sequence: known.sequence });
+            }
+        }
+        (!rows.is_empty()).then(|| Due { rows, from: self.unwritten_from().unwrap_or(commit + 1) })
+    }
+
+    /// The oldest commit of which the table does not know.
+    #[must_use]
+    pub fn unwritten_from(&self) -> Option<u64> {
+        self.unwritten.front().map(|(.., since)| *since)
     }
 }
 
@@ -84,7 +181,7 @@ impl Sent {
 /// readings, unless the client itself says that it sends one again: MQTT's DUP flag, with the packet id of the first time.
 #[derive(Debug, Default)]
 pub struct Recent {
-    sent: BTreeMap<StationId, VecDeque<Sent>>,
+    sent: HashMap<StationId, VecDeque<Sent>>,
 }
 
 impl Recent {
@@ -131,17 +228,44 @@ mod tests {
         assert!(!recent.holds(&n1, &timed, true), "the oldest go");
     }
 
+    fn batch(boot: u32, sequence: u64) -> Batch {
+        Batch { boot, sequence, readings: Vec::new() }
+    }
+
     #[test]
     fn a_batch_is_new_once() {
         let n1: StationId = "n1".parse().unwrap();
-        let mut progress = Progress::new([((n1.clone(), 3), 7)].into());
-        let none = BTreeMap::new();
-        assert_eq!(progress.judge(&none, &n1, 3, 7), Verdict::Known);
-        assert_eq!(progress.judge(&none, &n1, 3, 8), Verdict::New);
-        assert_eq!(progress.judge(&none, &n1, 4, 1), Verdict::New, "another boot counts anew");
-        let group: BTreeMap<_, _> = [((n1.clone(), 3), 8)].into();
-        assert_eq!(progress.judge(&group, &n1, 3, 8), Verdict::Known, "in this very group");
-        progress.stored(group);
-        assert_eq!(progress.highest(&n1, 3), Some(8));
+        let mut progress = Progress::new([Row { station: n1.clone(), boot: 3, sequence: 7 }], []);
+        assert_eq!(progress.take(&n1, &batch(3, 7), 1, 10), (Verdict::Known, true));
+        assert_eq!(progress.take(&n1, &batch(3, 8), 1, 10), (Verdict::New, false));
+        assert_eq!(progress.take(&n1, &batch(3, 8), 1, 10), (Verdict::Known, false), "in this very group");
+        assert_eq!(progress.take(&n1, &batch(4, 1), 2, 11), (Verdict::New, true), "another boot counts anew");
+        assert_eq!((progress.highest(&n1, 3), progress.highest(&n1, 4)), (Some(8), Some(1)));
+        for boot in 5..=11 {
+            progress.take(&n1, &batch(boot, 1), 3, 12);
+        }
+        assert_eq!(progress.highest(&n1, 3), None, "the boot that was heard of least lately is forgotten");
+        assert_eq!(progress.highest(&n1, 4), Some(1));
+    }
+
+    #[test]
+    fn the_table_follows_and_says_from_where_the_raw_store_knows_more() {
+        let (n1, n2): (StationId, StationId) = ("n1".parse().unwrap(), "n2".parse().unwrap());
+        let mut progress = Progress::default();
+        progress.take(&n1, &batch(1, 1), 1, 1);
+        progress.take(&n2, &batch(1, 1), 2, 5);
+        progress.take(&n1, &batch(1, 2), 3, 6);
+        assert_eq!(progress.unwritten_from(), Some(1));
+        assert_eq!(progress.due(WRITE_AFTER), None);
+        let row = |station: &StationId, sequence| Row { station: station.clone(), boot: 1, sequence };
+        assert_eq!(progress.due(WRITE_AFTER + 4), Some(Due { rows: vec![row(&n1, 2)], from: 5 }));
+        assert_eq!(progress.due(WRITE_AFTER + 5), Some(Due { rows: vec![row(&n2, 1)], from: WRITE_AFTER + 6 }));
+        progress.take(&n1, &batch(1, 3), 4, 7_000);
+        assert_eq!(progress.unwritten_from(), Some(7_000), "it is behind again");
+
+        let mut again = Progress::new([row(&n1, 2)], [(row(&n2, 1), 5), (row(&n2, 2), 9), (row(&n1, 3), 7)]);
+        assert_eq!((again.unwritten_from(), again.highest(&n1, 1)), (Some(5), Some(3)));
+        let due = Due { rows: vec![row(&n2, 2), row(&n1, 3)], from: WRITE_AFTER + 11 };
+        assert_eq!(again.due(WRITE_AFTER + 10), Some(due), "after a restart, too");
     }
 }

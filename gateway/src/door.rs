@@ -18,7 +18,7 @@
 //! It speaks MQTT 3.1.1 and MQTT 5 on the same ports; [`mqtt5`] says what differs.
 //!
 //! A client meets [`admission`], [`tls`], [`handshake`], [`connection`] (with [`frames`], [`rate`] and [`topics`]), perhaps
-//! [`link`], in that order; [`mailbox`] and [`outbox`] are the way back.
+//! [`link`], in that order; [`mailbox`] and [`outbox`] are the way back. All of it runs on one thread, in [`strokes`].
 
 mod admission;
 mod config;
@@ -34,6 +34,7 @@ mod mqtt5;
 mod outbox;
 mod rate;
 mod socket;
+mod strokes;
 pub(crate) mod tls;
 mod topics;
 
@@ -64,6 +65,7 @@ use self::admission::{Addresses, Admission};
 use self::link::Slots;
 use self::outbox::{Announced, Clients};
 use self::rate::{ClientRate, Rate};
+use self::strokes::Activity;
 use crate::broker::Broker;
 use crate::credentials::Keyring;
 use crate::decode::source::Routes;
@@ -123,6 +125,7 @@ pub(crate) struct Shared {
     nameless: AtomicU64,
     addresses: Addresses,
     shutdown: CancellationToken,
+    activity: Activity,
     max_payload: usize,
     max_connections: u64,
     max_connections_per_address: usize,
@@ -193,6 +196,7 @@ impl Door {
             nameless: AtomicU64::new(0),
             addresses: Addresses::default(),
             shutdown: CancellationToken::new(),
+            activity: Activity::default(),
             max_payload: config.max_payload_bytes,
             max_connections: admission::room_for(config.max_connections),
             max_connections_per_address: config.max_connections_per_address,
@@ -236,12 +240,20 @@ impl Door {
         Arc::clone(&self.shared.log)
     }
 
-    /// Lets clients in until `shutdown`.
+    /// Lets clients in until `shutdown`, all on this thread. Blocks: give it a thread of its own.
     ///
     /// Then it takes no more connections and packets, waits (at most the drain time) until the pipeline has committed
     /// what it was handed, writes those PUBACKs, closes every connection and returns. The pipeline must go on until
     /// then; its queue closes with the return.
-    pub async fn run(self, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// When the system has no more file descriptors.
+    pub fn run(self, shutdown: CancellationToken) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        strokes::run(self.serve(shutdown), &shared.activity)
+    }
+
+    async fn serve(self, shutdown: CancellationToken) {
         let Self { shared, plain, tls, addresses } = self;
         info!(mqtt = ?addresses.mqtt, mqtts = ?addresses.mqtts, "the front door is open");
         let connections = TaskTracker::new();

@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use proto::{GatewayStatus, Timestamp, UpdateStatus, UplinkStatus};
@@ -23,7 +23,7 @@ use crate::credentials::Keyring;
 use crate::decode::source::{Announcement, Routes};
 use crate::door::{Door, Outbox};
 use crate::external::External;
-use crate::ingest::Snapshot;
+use crate::ingest::Snapshots;
 use crate::metrics::Sources;
 use crate::spool::Spool;
 use crate::store::{Backlog, Reserve, Store, StoreError};
@@ -59,6 +59,8 @@ pub use config::Config;
 
 /// How often it is counted what waits for the cloud.
 const BACKLOG: Duration = Duration::from_secs(1);
+/// After weeks without a cloud it is much: for each moment of counting as many pass without it.
+const BACKLOG_REST: u32 = 200;
 
 /// How long the gateway rests before it starts again after damage.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -169,10 +171,7 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     let after_door = CancellationToken::new();
     let mut tasks: JoinSet<anyhow::Result<&'static str>> = JoinSet::new();
     let closing = shutdown.clone();
-    tasks.spawn(async move {
-        door.run(closing).await;
-        Ok("door")
-    });
+    tasks.spawn_blocking(move || Ok(door.run(closing).map(|()| "door")?));
     if let Some(external) = external {
         let closing = shutdown.clone();
         tasks.spawn(async move {
@@ -263,7 +262,7 @@ struct Told {
 async fn watch_backlog(
     mut spool: Spool,
     limit: u64,
-    snapshot: watch::Receiver<Snapshot>,
+    snapshot: Snapshots,
     outbox: Outbox,
     told: Told,
     status: watch::Sender<GatewayStatus>,
@@ -271,9 +270,11 @@ async fn watch_backlog(
 ) -> anyhow::Result<()> {
     let mut backlog = proto::Lane::ALL.map(|lane| (lane, Backlog::default()));
     loop {
+        let began = Instant::now();
         let (looked, returned) =
             tokio::task::spawn_blocking(move || (spool.trim(limit).and_then(|_| spool.backlog()), spool)).await?;
         spool = returned;
+        let rest = BACKLOG.max(began.elapsed() * BACKLOG_REST);
         match looked {
             Ok(now) => backlog = now,
             Err(error) if error.passes() => tracing::warn!(%error, "the spool could not be looked at"),
@@ -296,7 +297,7 @@ async fn watch_backlog(
         status.send_replace(now);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(BACKLOG) => {}
+            () = tokio::time::sleep(rest) => {}
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Verdict;
 use crate::door::{TurnedAway, TurnedAwayLog};
-use crate::ingest::{Snapshot, StationState};
+use crate::ingest::{Snapshot, Snapshots, StationState};
 use crate::metrics::{self, Sources};
 
 mod refusals;
@@ -46,7 +46,7 @@ pub struct Page {
     /// Whom the door turned away last.
     pub turned_away: Arc<TurnedAwayLog>,
     /// The pipeline's state.
-    pub snapshot: watch::Receiver<Snapshot>,
+    pub snapshot: Snapshots,
     /// The same with what waits for the cloud.
     pub status: watch::Receiver<GatewayStatus>,
     /// What is counted.
@@ -67,7 +67,7 @@ pub async fn serve(listener: TcpListener, page: Page, shutdown: CancellationToke
 }
 
 async fn show_metrics(State(page): State<Page>) -> impl IntoResponse {
-    let mut snapshot = page.snapshot.borrow().clone();
+    let mut snapshot = page.snapshot.fresh().await;
     snapshot.status = page.status.borrow().clone();
     match metrics::render(&snapshot, &page.sources) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
@@ -77,7 +77,7 @@ async fn show_metrics(State(page): State<Page>) -> impl IntoResponse {
 }
 
 async fn show(State(page): State<Page>) -> Markup {
-    let snapshot = page.snapshot.borrow().clone();
+    let snapshot = page.snapshot.fresh().await;
     let status = page.status.borrow().clone();
     let now = status.at;
     let data_dir = page.data_dir.clone();
@@ -187,7 +187,7 @@ fn stations(snapshot: &Snapshot, now: Timestamp) -> Markup {
                         @if wrong_clock { th { "Clock" } }
                         @for channel in &channels { th { (channel.label()) br; (channel.quantity.symbol()) } }
                     }
-                    @for station in &snapshot.stations {
+                    @for station in snapshot.stations.iter() {
                         tr {
                             td { (station.id) }
                             (heard(station, now))

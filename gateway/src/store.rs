@@ -15,6 +15,7 @@ use proto::{Alert, Decision, FieldId, Lane, Record, StationId, Timestamp};
 use rand::RngExt as _;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use crate::deduplicate::{BOOTS_KEPT, Due, Row};
 use crate::detect::barrier::Reached;
 use crate::door::DeliveryKind;
 use crate::ingest::Unmapped;
@@ -49,8 +50,8 @@ const HEARD_MS: i64 = 60_000;
 const INCREMENTAL: i64 = 2;
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(10);
-/// How many boots of a station are remembered: batches of older ones would be stored again.
-const BOOTS_KEPT: u32 = 8;
+/// The number in `meta` that says from which commit on the raw store knows more of the stations' progress than the table.
+const PROGRESS_FROM: &str = "progress_from";
 /// What a raw row takes beside its body, bytes: its other columns, and its share of the page.
 const RAW_ROW: u64 = 128;
 /// The most rows that are kept aside. The oldest goes first: it is there to be looked at, not to be processed.
@@ -240,10 +241,10 @@ pub struct Group {
     pub messages: Vec<RawMessage>,
     /// The first and the last time of their readings.
     pub span: Option<(Timestamp, Timestamp)>,
-    /// How far each station is stored now.
-    pub progress: BTreeMap<(StationId, u32), u64>,
+    /// How far some stations are stored now, where the table is behind.
+    pub progress: Option<Due>,
     /// When each station was heard.
-    pub stations: BTreeMap<StationId, Timestamp>,
+    pub stations: HashMap<StationId, Timestamp>,
     /// Births, as they came.
     pub births: BTreeMap<StationId, (Timestamp, Vec<u8>)>,
     /// What could not be read: source, reason, payload.
@@ -343,8 +344,7 @@ impl Store {
         if found == 0 {
             transaction.execute_batch(TABLES)?;
             for (key, value) in [("gone_through", 0), ("gone_through_messages", i64::from(u32::MAX))] {
-                let sum = Sum::new().bytes(key).int(value).value();
-                transaction.execute("INSERT INTO meta VALUES (?1, ?2, ?3)", params![key, value, sum])?;
+                put_meta(&transaction, key, value)?;
             }
             transaction.pragma_update(None, "user_version", LAYOUT)?;
         } else if found == 1 {
@@ -359,6 +359,15 @@ impl Store {
         for lane in Lane::ALL {
             transaction
                 .execute("INSERT OR IGNORE INTO lane (lane, acknowledged) VALUES (?1, 0)", params![lane as i64])?;
+        }
+        let known: bool =
+            transaction
+                .query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE key = ?1)", [PROGRESS_FROM], |r| r.get(0))?;
+        if !known {
+            // The table was always complete where this was not noted.
+            let next = "SELECT coalesce(max(id), 0) + 1 FROM raw";
+            let next = transaction.query_row(next, [], |row| row.get(0))?;
+            put_meta(&transaction, PROGRESS_FROM, next)?;
         }
         let id = rand::rng().random_range(1..i64::MAX);
         transaction.execute("INSERT OR IGNORE INTO uplink VALUES ('store', ?1)", [id])?;
@@ -407,6 +416,7 @@ impl Store {
             self.encoded = Vec::new();
         }
         let mut names: Vec<&str> = group.messages.iter().map(|m| m.station.as_str()).collect();
+        names.dedup();
         names.sort_unstable();
         names.dedup();
         let row = RawRow {
@@ -435,21 +445,8 @@ impl Store {
                     row.expected().value()
                 ])?;
         }
-        for ((station, boot), sequence) in &group.progress {
-            let born = group.births.contains_key(station);
-            let (station, sequence) = (station.as_str(), sequence.cast_signed());
-            let sum = Sum::new().bytes(station).int(*boot).int(sequence).value();
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO progress VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![station, boot, sequence, now.as_millis(), sum])?;
-            if sequence == 1 || born {
-                transaction
-                    .prepare_cached(
-                        "DELETE FROM progress WHERE station = ?1 AND boot NOT IN
-                            (SELECT boot FROM progress WHERE station = ?1 ORDER BY at_ms DESC, boot DESC LIMIT ?2)",
-                    )?
-                    .execute(params![station, BOOTS_KEPT])?;
-            }
+        if let Some(due) = &group.progress {
+            keep_progress(&transaction, due, now)?;
         }
         let heard_before = |heard: Timestamp| move |kept: &&Timestamp| heard.millis_since(**kept) < HEARD_MS;
         let mut heard: Vec<(&StationId, Timestamp)> = Vec::new();
@@ -490,6 +487,28 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Writes rows of the table of progress, and how far it is complete.
+fn keep_progress(transaction: &Transaction<'_>, due: &Due, now: Timestamp) -> Result<(), StoreError> {
+    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO progress VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut forget = transaction.prepare_cached(
+        "DELETE FROM progress WHERE station = ?1 AND boot NOT IN
+            (SELECT boot FROM progress WHERE station = ?1 ORDER BY at_ms DESC, boot DESC LIMIT ?2)",
+    )?;
+    for Row { station, boot, sequence } in &due.rows {
+        let (station, sequence) = (station.as_str(), sequence.cast_signed());
+        let sum = Sum::new().bytes(station).int(*boot).int(sequence).value();
+        put.execute(params![station, boot, sequence, now.as_millis(), sum])?;
+        forget.execute(params![station, BOOTS_KEPT as i64])?;
+    }
+    put_meta(transaction, PROGRESS_FROM, due.from.cast_signed())
+}
+
+fn put_meta(transaction: &Transaction<'_>, key: &str, value: i64) -> Result<(), StoreError> {
+    let sum = Sum::new().bytes(key).int(value).value();
+    transaction.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2, ?3)")?.execute(params![key, value, sum])?;
+    Ok(())
 }
 
 /// How far the commits of the raw store are gone through: all before `commit`, and so many messages of it.
@@ -630,11 +649,7 @@ impl Store {
             ("judged", emission.judged.as_millis()),
         ];
         for (key, value) in meta {
-            transaction.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2, ?3)")?.execute(params![
-                key,
-                value,
-                Sum::new().bytes(key).int(value).value()
-            ])?;
+            put_meta(&transaction, key, value)?;
         }
         for (station, analysed) in &emission.analysed {
             let reached = analysed.reached;
@@ -827,6 +842,8 @@ mod tests {
         assert_eq!(store.raw_bytes, Some(store.add_up_raw().unwrap()));
         assert_eq!(store.trim(long_ago, 1_000, Some(6)).unwrap(), (2, 2), "the windows need the others");
         assert_eq!(rows(&store), [6, 7, 8, 9, 10, 11]);
+        let free: i64 = store.connection.pragma_query_value(None, "freelist_count", |row| row.get(0)).unwrap();
+        assert_eq!(free, 0, "what went is given back to the file system");
     }
 
     #[test]

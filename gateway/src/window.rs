@@ -17,7 +17,7 @@
 //!
 //! This module must not know of the store, the network or the wall clock: times are parameters.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use proto::{Aggregate, Channel, Quantity, Reading, StationId, Timestamp, Window};
@@ -26,11 +26,13 @@ use crate::filter::HALF_WIDTH;
 use crate::limits::Filters;
 use crate::validate::{Limits, Timing, Tolerance, timing};
 
+mod batches;
 mod belief;
 mod carry;
 mod judge;
 
-use belief::Belief;
+use batches::{Batches, Placing};
+use belief::{Before, Belief};
 pub use carry::CarriedError;
 pub use judge::RejectCounts;
 use judge::{aggregate, digest, judge};
@@ -159,20 +161,15 @@ impl Default for Rhythm {
     }
 }
 
-/// A reading in its place. The order of the fields is the order of readings.
+/// A reading in its place. There are many: what they have in common is kept with their batch.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     time: Timestamp,
-    origin: Origin,
-    /// Place in its batch.
-    index: u32,
     value: f64,
-}
-
-impl Entry {
-    fn key(&self) -> (Timestamp, Origin, u32) {
-        (self.time, self.origin, self.index)
-    }
+    /// Which of the station's [`Batches`] it came in; [`PLAIN`] when its value says its origin.
+    batch: u32,
+    /// Place in its batch.
+    index: u16,
 }
 
 /// A channel's readings of the last hours.
@@ -183,12 +180,12 @@ struct Series {
 }
 
 /// A commit whose readings are kept.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Kept {
     commit: u64,
     newest: Timestamp,
     /// What was believed before it came.
-    before: Belief,
+    before: Before,
 }
 
 #[derive(Debug, Default)]
@@ -205,6 +202,7 @@ struct Station {
     needed_from: Option<u64>,
     /// When anything last came, by the gateway's clock.
     heard: Option<Timestamp>,
+    batches: Batches,
     channels: BTreeMap<Channel, Series>,
     /// Starts of windows whose aggregates may have changed since they were last computed.
     open: BTreeSet<Timestamp>,
@@ -221,9 +219,9 @@ pub struct Windows {
     keep_ms: i64,
     /// Whether a station's batches must be in order of time.
     in_order: bool,
-    stations: BTreeMap<StationId, Station>,
-    /// Stations that got readings since [`Windows::close`].
-    touched: BTreeSet<StationId>,
+    stations: HashMap<StationId, Station>,
+    /// Stations that got readings since they were closed.
+    touched: HashSet<StationId>,
 }
 
 impl Windows {
@@ -237,7 +235,7 @@ impl Windows {
     #[must_use]
     pub fn with(shape: Shape, filters: Filters) -> Self {
         let keep_ms = shape.keep_ms(filters.look_back_ms(shape.context_ms));
-        Self { shape, filters, keep_ms, in_order: false, stations: BTreeMap::new(), touched: BTreeSet::new() }
+        Self { shape, filters, keep_ms, in_order: false, stations: HashMap::new(), touched: HashSet::new() }
     }
 
     /// Takes a native station for one whose clock was set back when a batch lies behind an earlier one of it by more than a
@@ -289,7 +287,7 @@ impl Windows {
         let behind = if self.in_order { station.belief.set_back(&shape, origin, readings, now) } else { None };
         let mut placed = Placed::default();
         let mut newest: Option<Timestamp> = None;
-        for (index, reading) in (0u32..).zip(readings) {
+        for (index, reading) in (0u16..).zip(readings) {
             let mut wrong = |from: Timestamp| {
                 let until = now.plus_millis(shape.tolerance.future_ms);
                 placed.wrong.get_or_insert(WrongTime { time: reading.time, from, until });
@@ -315,8 +313,8 @@ impl Windows {
                     if kept_from.is_some_and(|from| reading.time < from) {
                         continue;
                     }
-                    let entry = Entry { time: reading.time, origin, index, value: reading.value };
-                    station.place(&shape, &self.filters, id, reading.channel, entry);
+                    let placing = Placing { time: reading.time, origin, index, value: reading.value };
+                    station.place(&shape, &self.filters, id, reading.channel, placing);
                 }
             }
         }
@@ -325,7 +323,7 @@ impl Windows {
             station.belief.follow(&shape, origin, newest, now);
             match station.commits.back_mut() {
                 Some(last) if last.commit == commit => last.newest = newest.max(last.newest),
-                _ => station.commits.push_back(Kept { commit, newest, before: believed }),
+                _ => station.commits.push_back(Kept { commit, newest, before: believed.into() }),
             }
         }
         placed
@@ -355,6 +353,17 @@ impl Windows {
             }
         }
         ordered(closed)
+    }
+
+    /// Closes what can be closed of `station` after the last inserts, ordered by start.
+    pub fn close_of(&mut self, id: &StationId) -> Vec<Closed> {
+        let mut closed = Vec::new();
+        if self.touched.remove(id)
+            && let Some(station) = self.stations.get_mut(id)
+        {
+            station.close(&self.shape, self.keep_ms, id, false, &mut closed);
+        }
+        closed
     }
 
     /// Closes the windows of stations that have been idle, ordered by start, then station. `least_ms` is how long a
@@ -396,7 +405,7 @@ impl Windows {
         self.stations.get(station).map(|s| s.rhythm).unwrap_or_default()
     }
 
-    /// Every station that is known, with its rhythm and when it was last heard.
+    /// Every station that is known, in no order, with its rhythm and when it was last heard.
     pub fn heard(&self) -> impl Iterator<Item = (&StationId, Rhythm, Timestamp)> {
         self.stations.iter().filter_map(|(id, s)| s.heard.map(|heard| (id, s.rhythm, heard)))
     }
@@ -448,19 +457,23 @@ impl Station {
     }
 
     /// Puts a reading into its place, and marks the windows whose aggregates it may change.
-    fn place(&mut self, shape: &Shape, filters: &Filters, id: &StationId, channel: Channel, entry: Entry) {
+    fn place(&mut self, shape: &Shape, filters: &Filters, id: &StationId, channel: Channel, placing: Placing) {
         let series = self
             .channels
             .entry(channel)
             .or_insert_with(|| Series { limits: filters.of(id, channel), entries: VecDeque::new() });
         let (limits, entries) = (&*series.limits, &mut series.entries);
+        let batches = &mut self.batches;
         let at = match entries.back() {
-            Some(last) if last.key() >= entry.key() => match entries.binary_search_by(|e| e.key().cmp(&entry.key())) {
-                Ok(_) => return,
-                Err(at) => at,
-            },
+            Some(last) if batches.compare(last, &placing).is_ge() => {
+                match entries.binary_search_by(|e| batches.compare(e, &placing)) {
+                    Ok(_) => return,
+                    Err(at) => at,
+                }
+            }
             _ => entries.len(),
         };
+        let entry = batches.take(&placing);
         entries.insert(at, entry);
 
         let start = entry.time.floor_to(shape.length_s);
@@ -538,6 +551,7 @@ impl Station {
             }
             !entries.is_empty()
         });
+        self.batches.let_go(from);
         // They are in order. One that came late may keep the next ones a little longer than they are needed.
         while self.commits.front().is_some_and(|kept| kept.newest < from) {
             self.commits.pop_front();

@@ -257,8 +257,10 @@ async fn a_dry_field_is_irrigated_once_whatever_is_killed() {
     let quiet = tokio::time::timeout(Duration::from_secs(2), valve.command()).await;
     assert!(quiet.is_err(), "a command after it was carried out: {quiet:?}");
 
-    let due = killed.due();
+    // It is told when it is made, and again when its valve has carried it out.
+    let (due, done): (Vec<_>, Vec<_>) = killed.due().into_iter().partition(|told| told.confirmed.is_empty());
     assert_eq!((due.len(), &due), (1, &steady.due()), "once, and the same as without a kill");
+    assert_eq!(done.iter().map(|told| &told.id).collect::<Vec<_>>(), [&due[0].id]);
     let run = due[0].run.unwrap();
     // 48 mm less 5 mm at 90 % and 6 mm/h: 478 min, in whole fives.
     assert_eq!((run.minutes, due[0].inputs.probes, due[0].stations[0].as_str()), (475, 3, "n2"));

@@ -8,18 +8,24 @@ use crate::time::Timestamp;
 
 /// Fills one sample, `[steps, features]` row-major, the oldest window first. What is missing is NaN.
 ///
-/// `end` is the end of the last window; `lookup` gives what was accepted of a channel in the window that starts at a time.
+/// `end` is the end of the last window. `lookup` is asked once for each feature's channel; what it gives says what was
+/// accepted of the channel in the window that starts at a time, and is asked from the oldest window on.
 ///
 /// # Panics
 /// When `out` does not have [`Input::len`] values.
-pub fn fill(input: &Input, end: Timestamp, lookup: impl Fn(Timestamp, Channel) -> Option<Stats>, out: &mut [f32]) {
+pub fn fill<F>(input: &Input, end: Timestamp, lookup: impl Fn(Channel) -> F, out: &mut [f32])
+where
+    F: Fn(Timestamp) -> Option<Stats>,
+{
     assert_eq!(out.len(), input.len(), "the sample has steps * features values");
     let window_ms = i64::from(input.window_s) * 1000;
     let first = end.plus_millis(-window_ms * i64::from(input.steps));
-    for (step, row) in out.chunks_exact_mut(input.features.len()).enumerate() {
-        let start = first.plus_millis(window_ms * step as i64);
-        for (value, feature) in row.iter_mut().zip(&input.features) {
-            *value = lookup(start, feature.channel).map_or(f32::NAN, |stats| feature.statistic.of(&stats) as f32);
+    for (place, feature) in input.features.iter().enumerate() {
+        let stats = lookup(feature.channel);
+        let mut start = first;
+        for value in out[place..].iter_mut().step_by(input.features.len()) {
+            *value = stats(start).map_or(f32::NAN, |stats| feature.statistic.of(&stats) as f32);
+            start = start.plus_millis(window_ms);
         }
     }
 }
@@ -38,10 +44,12 @@ mod tests {
         };
         let end = Timestamp::from_secs(10 * 900);
         let mut out = vec![0.0; input.len()];
-        let lookup = |start: Timestamp, channel: Channel| {
-            let window = (start.as_millis() / 900_000) as f64;
-            let stats = Stats { count: 3, min: window, mean: window + 0.25, max: window + 0.5, stddev: 0.0 };
-            (channel.quantity == Quantity::SoilMoisture || window == 8.0).then_some(stats)
+        let lookup = |channel: Channel| {
+            move |start: Timestamp| {
+                let window = (start.as_millis() / 900_000) as f64;
+                let stats = Stats { count: 3, min: window, mean: window + 0.25, max: window + 0.5, stddev: 0.0 };
+                (channel.quantity == Quantity::SoilMoisture || window == 8.0).then_some(stats)
+            }
         };
         fill(&input, end, lookup, &mut out);
         assert_eq!(out[0], 7.25);

@@ -279,7 +279,7 @@ impl Encoder {
                 proto::tensor::fill(
                     &self.input,
                     end,
-                    |start, channel| track.stats(window_s, start, channel),
+                    |channel| move |start| track.stats(window_s, start, channel),
                     &mut sample,
                 );
                 see(place, &sample);

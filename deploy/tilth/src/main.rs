@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use gateway::model::RunnerProgram;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // What runs a pushed model is as small as can be, and limits itself before it does anything else.
     if std::env::args().nth(1).is_some_and(|what| what == RunnerProgram::SUBCOMMAND) {

@@ -35,8 +35,11 @@ pub fn run(
     let fill = |n: usize, manifest: &Manifest, row: &mut [f32]| {
         let request: &Request<'_> = &requests[n];
         let Some(station) = stations.get(request.station) else { return };
-        let lookup =
-            |start, channel| if request.hidden.contains(&channel) { None } else { station.known(start, channel) };
+        let lookup = |channel| station.known(channel).filter(|_| !request.hidden.contains(&channel));
+        let lookup = |channel| {
+            let known = lookup(channel);
+            move |start| known.as_ref()?.stats(start)
+        };
         proto::tensor::fill(&manifest.input, end, lookup, row);
     };
     models.score(requests.len(), &fill, comparison.as_ref())

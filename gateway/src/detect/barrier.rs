@@ -6,15 +6,21 @@
 //! again when it has caught up. So is one whose windows were closed because it was idle, which is the only thing here that
 //! comes from a clock. A station that reports more seldom than the patience allows is never waited for.
 //!
+//! What lies further back than the patience when it comes is a backlog. Nobody waits for its alerts by the hour, and its
+//! stations come in bursts; so they are waited for [`BACKLOG`] times as long, and are judged together, which costs far less.
+//!
 //! What that costs: an alert comes when the slowest station that is waited for has reported, so a reporting interval later
 //! than it might; and once, when a station ceases, the patience later. Windows of a boundary that was judged without
 //! their station are judged when they come, by themselves.
 //!
-//! The same windows in the same order of arrival give the same boundaries in the same order. Pure: no store, no clock.
+//! The same windows at the same times of arrival give the same boundaries in the same order. Pure: no store, no clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proto::{StationId, Timestamp, Window};
+
+/// How many times as long stations are waited for in a backlog.
+const BACKLOG: i64 = 3;
 
 /// How far a station has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +35,9 @@ pub struct Reached {
 #[derive(Debug)]
 pub struct Barrier {
     patience_ms: i64,
-    stations: BTreeMap<StationId, Reached>,
+    stations: HashMap<StationId, Reached>,
     /// The stations that are waited for, by how far they have come.
-    awaited: BTreeMap<Timestamp, BTreeSet<StationId>>,
+    awaited: BTreeMap<Timestamp, HashSet<StationId>>,
     farthest: Timestamp,
     /// Boundaries up to here are judged.
     judged: Timestamp,
@@ -41,10 +47,10 @@ pub struct Barrier {
 impl Barrier {
     /// A barrier that waits at most `patience_ms` of event time for a station.
     #[must_use]
-    pub const fn new(patience_ms: i64) -> Self {
+    pub fn new(patience_ms: i64) -> Self {
         Self {
             patience_ms,
-            stations: BTreeMap::new(),
+            stations: HashMap::new(),
             awaited: BTreeMap::new(),
             farthest: Timestamp::MIN,
             judged: Timestamp::MIN,
@@ -83,18 +89,20 @@ impl Barrier {
         self.waiting.entry(window.end()).or_default().insert(window.station.clone(), window);
     }
 
-    /// `station` has come as far as `until`, and reports each `report_s` seconds.
-    pub fn reach(&mut self, station: &StationId, until: Timestamp, report_s: u32) {
+    /// `station` has come as far as `until` by what arrived at `at`, and reports each `report_s` seconds.
+    pub fn reach(&mut self, station: &StationId, until: Timestamp, at: Timestamp, report_s: u32) {
         let known = self.reached(station);
         if known.is_some_and(|known| until <= known.until) {
             return;
         }
         self.farthest = self.farthest.max(until);
-        let behind = until < self.farthest.plus_millis(-self.patience_ms) || until < self.judged;
+        let backlog = at.millis_since(self.farthest) > self.patience_ms;
+        let patience_ms = if backlog { BACKLOG * self.patience_ms } else { self.patience_ms };
+        let behind = until < self.farthest.plus_millis(-patience_ms) || until < self.judged;
         let seldom = 2_000 * i64::from(report_s) > self.patience_ms;
         self.set(station, Reached { until, away: seldom || behind });
         while let Some((until, stations)) =
-            self.awaited.first_key_value().filter(|(until, _)| **until < self.farthest.plus_millis(-self.patience_ms))
+            self.awaited.first_key_value().filter(|(until, _)| **until < self.farthest.plus_millis(-patience_ms))
         {
             let until = *until;
             for station in stations.clone() {
@@ -160,7 +168,14 @@ mod tests {
     /// A window closes, and its station has come as far.
     fn close(barrier: &mut Barrier, station: &str, number: i64) -> Vec<Vec<String>> {
         barrier.put(window(station, number));
-        barrier.reach(&id(station), end(number), 900);
+        barrier.reach(&id(station), end(number), end(number), 900);
+        judged(barrier)
+    }
+
+    /// The same, of a backlog.
+    fn close_late(barrier: &mut Barrier, station: &str, number: i64) -> Vec<Vec<String>> {
+        barrier.put(window(station, number));
+        barrier.reach(&id(station), end(number), end(1_000), 900);
         judged(barrier)
     }
 
@@ -173,7 +188,7 @@ mod tests {
     fn barrier() -> Barrier {
         let mut barrier = Barrier::new(4 * LENGTH_S * 1000);
         for station in ["a", "b"] {
-            barrier.reach(&id(station), end(9), 900);
+            barrier.reach(&id(station), end(9), end(9), 900);
         }
         barrier
     }
@@ -187,7 +202,7 @@ mod tests {
         assert_eq!(close(&mut all, "b", 11), [["a:11", "b:11"]]);
         // One that reports seldom is judged when it comes, and nobody waits for it.
         all.put(window("c", 10));
-        all.reach(&id("c"), end(10), 7_200);
+        all.reach(&id("c"), end(10), end(10), 7_200);
         assert_eq!(judged(&mut all), [["c:10"]]);
         assert!(close(&mut all, "a", 12).is_empty());
         assert_eq!(close(&mut all, "b", 12), [["a:12", "b:12"]]);
@@ -206,6 +221,24 @@ mod tests {
         assert_eq!(close(&mut all, "b", 15), [["b:15"]]);
         assert!(close(&mut all, "a", 16).is_empty(), "it is waited for again");
         assert_eq!(close(&mut all, "b", 16), [["a:16", "b:16"]]);
+    }
+
+    #[test]
+    fn in_a_backlog_stations_are_waited_for_longer() {
+        let mut all = barrier();
+        for number in 10..=21 {
+            assert!(close_late(&mut all, "a", number).is_empty(), "{number}");
+        }
+        assert_eq!(close_late(&mut all, "b", 10), [["a:10", "b:10"]]);
+        assert_eq!(close_late(&mut all, "b", 11), [["a:11", "b:11"]]);
+        assert!(close_late(&mut all, "a", 23).is_empty());
+        assert_eq!(close_late(&mut all, "a", 24).len(), 12, "but not for ever");
+        // What is fresh is not waited for as long.
+        let mut all = barrier();
+        for number in 10..=21 {
+            close_late(&mut all, "a", number);
+        }
+        assert_eq!(close(&mut all, "a", 22).len(), 13);
     }
 
     #[test]

@@ -51,6 +51,20 @@ pub struct Span {
     pub max: f32,
 }
 
+/// What is known of one channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Column<'a> {
+    history: &'a History,
+    channel: usize,
+}
+
+impl Column<'_> {
+    /// The accepted readings of the window that starts at `start`.
+    pub fn stats(&self, start: Timestamp) -> Option<Stats> {
+        self.history.slot(start)?.cells.get(self.channel)?.as_ref().map(Cell::stats)
+    }
+}
+
 /// A ring of the newest windows, one slot for each window's start without gaps.
 #[derive(Debug)]
 pub struct History {
@@ -163,8 +177,12 @@ impl History {
 
     /// The channel's accepted readings of the window that starts at `start`.
     pub fn stats(&self, start: Timestamp, channel: Channel) -> Option<Stats> {
-        let channel = self.index_of(channel)?;
-        self.slot(start)?.cells.get(channel)?.as_ref().map(Cell::stats)
+        self.column(channel)?.stats(start)
+    }
+
+    /// The channel's accepted readings; none when it was never seen.
+    pub fn column(&self, channel: Channel) -> Option<Column<'_>> {
+        Some(Column { history: self, channel: self.index_of(channel)? })
     }
 
     /// The span of the channel's readings that were rejected for their value in the window that starts at `start`.

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use proto::{Alert, AlertKind, Channel, Driver, StationId, Stats, Timestamp, Window};
 
-use super::history::History;
+use super::history::{Column, History};
 use super::message::sentence;
 use super::rules::{self, Evidence, Finding, RulesConfig};
 use super::slots::Scores;
@@ -51,6 +51,21 @@ pub(super) struct Spoiled {
     pub(super) channel: Channel,
     pub(super) from: Timestamp,
     pub(super) until: Timestamp,
+}
+
+/// What the models may know of a channel.
+#[derive(Debug)]
+pub struct Known<'a> {
+    column: Column<'a>,
+    spoiled: Vec<Spoiled>,
+}
+
+impl Known<'_> {
+    /// The accepted readings of the window that starts at `start`.
+    pub fn stats(&self, start: Timestamp) -> Option<Stats> {
+        let spoiled = self.spoiled.iter().any(|s| s.from <= start && start < s.until);
+        if spoiled { None } else { self.column.stats(start) }
+    }
 }
 
 /// One station.
@@ -143,10 +158,12 @@ impl Station {
         newer
     }
 
-    /// What the models may know: the history without the stretches that alerts have shown to be wrong.
-    pub fn known(&self, start: Timestamp, channel: Channel) -> Option<Stats> {
-        let spoiled = self.spoiled.iter().any(|s| s.channel == channel && s.from <= start && start < s.until);
-        if spoiled { None } else { self.history.stats(start, channel) }
+    /// What the models may know of a channel: its history without the stretches that alerts have shown to be wrong. None
+    /// when nothing is known of it.
+    pub fn known(&self, channel: Channel) -> Option<Known<'_>> {
+        let column = self.history.column(channel)?;
+        let spoiled = self.spoiled.iter().filter(|s| s.channel == channel).copied().collect();
+        Some(Known { column, spoiled })
     }
 
     /// The channels with an open alert: the models judge the others without them.

@@ -297,6 +297,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     self.stuck_since = None;
                     if reading {
                         self.read_at = Instant::now();
+                        shared.activity.note();
                     }
                 }
                 permit = shared.deliveries.reserve(), if self.blocked.is_some() => {

@@ -3,19 +3,18 @@
 //! What an [`Emission`] keeps it keeps together with how far the analysis has come. After a restart the commits up to there
 //! are only taken in, and those after it are gone through as if nothing had happened.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use proto::{Alert, StationId, TimeScale, Timestamp};
-use tokio::sync::watch;
 
 use super::clocks::{Aside, Watch};
 use super::decisions::Decisions;
 use super::replay;
-use super::snapshot::{self, Snapshot, StationState};
+use super::snapshot::{self, Shown, Snapshot, Snapshots, StationState};
 use super::{Content, DISK_WAIT, Item, Shared, Stored, count, rhythm_of};
 use crate::config::Config;
 use crate::decode::sparkplug::valves;
@@ -28,8 +27,12 @@ use crate::model::Model;
 use crate::store::{Analysed, Cursor, Emission, Store, StoreError};
 use crate::window::{Closed, Placed, Rhythm, Windows};
 
-/// How often idle windows and silent stations are looked for.
+/// How often it is looked whether there is something else to do than to go through commits.
 const TICK: Duration = Duration::from_millis(250);
+/// How often idle windows and silent stations are looked for at most seldom.
+const LOOK_MOST: Duration = Duration::from_secs(10);
+/// And how often within the time after which a station is idle, or silent.
+const LOOKS: f64 = 30.0;
 /// How often the page's state is made anew.
 const SNAPSHOT: Duration = Duration::from_millis(500);
 /// How much the gateway itself may lag before silence counts as a station's, on the wall clock. It matters only where
@@ -39,6 +42,9 @@ const LAG: Duration = Duration::from_secs(3);
 const EMIT_AT_ONCE: usize = 500;
 /// How long windows of a station that is not judged are kept for detection.
 const UNJUDGED_MS: i64 = 2 * 86_400_000;
+/// Windows wait for others, so that their rows share pages of the disk: a minute of farm time, but no less and no more than
+/// this on the wall clock. Alerts and decisions do not wait.
+const EMIT_WAIT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 /// How long the way since the last emission may get that is gone again after a restart.
 const NOTE: Duration = Duration::from_secs(10);
 /// How often some of the raw store is looked at for damage.
@@ -78,14 +84,20 @@ pub struct Analysis {
     /// Silent stations that are carried since the last emission, with what their open windows need.
     carried: Vec<(StationId, Vec<u8>)>,
     /// Stations that got readings since the last emission.
-    moved: BTreeSet<StationId>,
+    moved: HashSet<StationId>,
     /// The most windows and alerts that are kept in one transaction.
     pub(super) emit_at_once: usize,
     /// When the last emission was.
     noted: Instant,
+    /// How long windows wait for others.
+    emit_wait: Duration,
+    /// How often idle windows and silent stations are looked for.
+    look_every: Duration,
+    /// When it was last looked for them.
+    looked: Instant,
     handed_over: Receiver<Stored>,
     pub(super) shared: Arc<Shared>,
-    snapshot: watch::Sender<Snapshot>,
+    shown: Shown,
 }
 
 impl Analysis {
@@ -96,7 +108,7 @@ impl Analysis {
         handed_over: Receiver<Stored>,
         shared: Arc<Shared>,
         now: Timestamp,
-    ) -> Result<(Self, Recent, watch::Receiver<Snapshot>), StoreError> {
+    ) -> Result<(Self, Recent, Snapshots), StoreError> {
         let mut windows = Windows::with(config.windows.shape(), config.filters()).heeding_order();
         let mut barrier = Barrier::new(config.windows.shape().idle_ms);
         barrier.resume(store.judged()?.unwrap_or(Timestamp::MIN));
@@ -139,8 +151,8 @@ impl Analysis {
             }
         })?;
         windows.resume(now);
-        let (snapshot, receiver) = watch::channel(Snapshot::at(now, shared.counters()));
-        let (config, time) = (config.clone(), config.time);
+        let (shown, snapshots) = Shown::new(Snapshot::at(now, shared.counters()));
+        let (look_every, config, time) = (look_every(config), config.clone(), config.time);
         // The replay may have carried stations on from where the store has them: the first emission says so.
         let moved = windows.heard().map(|(station, ..)| station.clone()).collect();
         shared.counted(store.set_aside(now)?);
@@ -164,16 +176,19 @@ impl Analysis {
             moved,
             emit_at_once: EMIT_AT_ONCE,
             noted: Instant::now(),
+            emit_wait: on_the_wall(60_000.0, time, EMIT_WAIT),
+            look_every,
+            looked: Instant::now(),
             handed_over,
             shared,
-            snapshot,
+            shown,
         };
         let closed = analysis.windows.close();
         analysis.closes(closed);
         analysis.judge(now);
         analysis.emit();
         analysis.show();
-        Ok((analysis, recent, receiver))
+        Ok((analysis, recent, snapshots))
     }
 
     /// Works until the intake has ended and everything that is stored is gone through. Blocks: give it a thread of its own.
@@ -227,7 +242,7 @@ impl Analysis {
             if let Some(line) = &mut line {
                 self.obey(line);
             }
-            if snapshot.elapsed() >= SNAPSHOT {
+            if snapshot.elapsed() >= SNAPSHOT || self.shown.is_asked() {
                 snapshot = Instant::now();
                 self.show();
             }
@@ -249,6 +264,11 @@ impl Analysis {
     /// Goes through a commit that was handed over, unless others come before it or it was found in the raw store.
     fn take(&mut self, stored: Stored) -> Result<(), StoreError> {
         if stored.commit == self.done.commit + 1 {
+            if stored.commit > self.shared.newest() {
+                // The disk refuses it: what was found before must not wait with it, for it lets old readings go.
+                self.emit();
+                self.write()?;
+            }
             for (index, item) in (0..).zip(stored.items) {
                 self.go_through(stored.commit, index, Some(item), stored.at)?;
             }
@@ -300,10 +320,10 @@ impl Analysis {
             let now = self.now();
             self.aside.extend(self.clocks.follow(&station, &content, &placed, at, now, &mut self.uncounted));
             // After each message, so that what closes does not depend on which others came in its group.
-            let closed = self.windows.close();
+            let closed = self.windows.close_of(&station);
             self.closes(closed);
             if let Some(until) = self.windows.closed_until(&station) {
-                self.barrier.reach(&station, until, self.windows.rhythm(&station).report_s);
+                self.barrier.reach(&station, until, at, self.windows.rhythm(&station).report_s);
             }
             self.judge(at);
             self.moved.insert(station);
@@ -319,11 +339,16 @@ impl Analysis {
     /// A commit is gone through.
     fn pass(&mut self, commit: u64) -> Result<(), StoreError> {
         self.done = Cursor { commit, messages: u32::MAX };
-        if self.found() > 0 || self.noted.elapsed() >= NOTE {
+        if self.is_urgent() || self.noted.elapsed() >= if self.found() > 0 { self.emit_wait } else { NOTE } {
             self.emit();
             self.write()?;
         }
         Ok(())
+    }
+
+    /// Whether something is found that nobody should wait for.
+    fn is_urgent(&self) -> bool {
+        !self.alerts.is_empty() || self.decisions.len() > 0
     }
 
     /// Windows have closed, or were amended.
@@ -367,8 +392,19 @@ impl Analysis {
         });
     }
 
-    /// Closes the windows of stations that are idle, and looks for silent ones.
     fn tick(&mut self) {
+        if self.looked.elapsed() >= self.look_every {
+            self.looked = Instant::now();
+            self.look();
+        }
+        let waited = self.found() > 0 && self.noted.elapsed() >= self.emit_wait;
+        if self.is_urgent() || waited || !self.carried.is_empty() || !self.uncounted.is_empty() {
+            self.emit();
+        }
+    }
+
+    /// Closes the windows of stations that are idle, and looks for silent ones.
+    fn look(&mut self) {
         let now = self.now();
         let least_ms = (LAG.as_millis() as f64 * self.time.speed) as i64;
         let closed = self.windows.close_idle(now, least_ms);
@@ -387,14 +423,10 @@ impl Analysis {
             self.carried = self.windows.carry(now, least_ms, CARRY_AT_ONCE);
             self.moved.extend(self.carried.iter().map(|(station, _)| station.clone()));
         }
-        let heard: Vec<(StationId, Rhythm, Timestamp)> =
-            self.windows.heard().map(|(station, rhythm, last)| (station.clone(), rhythm, last)).collect();
-        let heard =
-            heard.iter().map(|(station, rhythm, last)| Heard { station, last: *last, report_s: rhythm.report_s });
+        let mut heard: Vec<_> = self.windows.heard().collect();
+        heard.sort_unstable_by_key(|(station, ..)| *station);
+        let heard = heard.into_iter().map(|(station, rhythm, last)| Heard { station, last, report_s: rhythm.report_s });
         self.alerts.extend(self.detector.tick(now, heard));
-        if !self.alerts.is_empty() || !self.carried.is_empty() || !self.uncounted.is_empty() {
-            self.emit();
-        }
     }
 
     /// Puts what closed, and what was found in it, where it waits for the disk.
@@ -488,35 +520,48 @@ impl Analysis {
     fn show(&mut self) {
         let now = self.now();
         let counters = self.shared.counters();
-        let stations: Vec<StationState> = self
-            .windows
-            .heard()
-            .map(|(id, rhythm, heard)| StationState {
-                id: id.clone(),
-                heard,
-                report_s: rhythm.report_s,
-                latest: self.windows.latest(id).collect(),
-                clock: self.clocks.state(id),
-            })
-            .collect();
         let mut alerts: Vec<Alert> = self.detector.open().cloned().collect();
         alerts.sort_by_key(|alert| std::cmp::Reverse(alert.opened));
         let failed_models = self.detector.failed();
         let mut status = Snapshot::at(now, counters.clone()).status;
         status.started = self.started;
         status.models = self.detector.running();
-        status.stations = u32::try_from(stations.len()).unwrap_or(u32::MAX);
+        status.stations = u32::try_from(self.windows.heard().count()).unwrap_or(u32::MAX);
         status.disk_bytes = self.store.disk_bytes();
         status.rejected = snapshot::rejected(&counters);
         let unmapped = self.shared.unmapped.all();
         let fields = self.decisions.standing();
-        let snapshot = Snapshot { status, stations, fields, alerts, failed_models, counters, unmapped };
-        self.snapshot.send_replace(snapshot);
+        let snapshot = Snapshot { status, fields, alerts, failed_models, unmapped, ..Snapshot::at(now, counters) };
+        let (windows, clocks) = (&self.windows, &self.clocks);
+        let station = |(id, rhythm, heard): (&StationId, Rhythm, Timestamp)| StationState {
+            id: id.clone(),
+            heard,
+            report_s: rhythm.report_s,
+            latest: windows.latest(id).collect(),
+            clock: clocks.state(id),
+        };
+        self.shown.show(snapshot, || {
+            let mut stations: Vec<StationState> = windows.heard().map(station).collect();
+            stations.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+            stations.into()
+        });
     }
 
     fn now(&self) -> Timestamp {
         self.time.at(crate::wall_clock())
     }
+}
+
+/// How often idle windows and silent stations are to be looked for, on the wall clock.
+fn look_every(config: &Config) -> Duration {
+    let patience_ms = config.windows.shape().idle_ms.min(i64::from(config.rules.silent_min_s) * 1000);
+    on_the_wall(patience_ms as f64 / LOOKS, config.time, [TICK, LOOK_MOST])
+}
+
+/// So many ms of farm time on the wall clock, within bounds.
+fn on_the_wall(ms: f64, time: TimeScale, [least, most]: [Duration; 2]) -> Duration {
+    let seconds = ms / (1000.0 * time.speed.max(f64::MIN_POSITIVE));
+    Duration::from_secs_f64(seconds.clamp(least.as_secs_f64(), most.as_secs_f64()))
 }
 
 /// The detector with the state that it had. Of stations whose state is lost it makes it again from their history, as well as

@@ -85,7 +85,7 @@ impl Intake {
         // Only MQTT itself tells a message that comes again from one that says the same.
         let sent = Sent::new(&payload, packet, false);
         if self.recent.holds(&bridge, &sent, duplicate) {
-            return count(&mut group.counters, "duplicate_batches".to_owned(), 1);
+            return count(&mut group.counters, "duplicate_batches", 1);
         }
         self.recent.note(&bridge, sent);
         let read = match self.sources.decode(&topic, &payload, now) {
@@ -149,10 +149,10 @@ impl Intake {
             items.push(Item { station, content: Content::Status { online: false, irrigated: Some(number) } });
         }
         for channel in decoded.unknown {
-            count(&mut group.counters, "unmapped".to_owned(), 1);
+            count(&mut group.counters, "unmapped", 1);
             match self.shared.unmapped.take(channel, now) {
                 Ok(due) => group.unmapped.extend(due),
-                Err(()) => count(&mut group.counters, "unmapped_forgotten".to_owned(), 1),
+                Err(()) => count(&mut group.counters, "unmapped_forgotten", 1),
             }
         }
         group.source_states.extend(decoded.state.into_iter().map(|(key, body)| (source.clone(), key, body)));

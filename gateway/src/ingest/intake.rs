@@ -3,7 +3,7 @@
 //! A group that the disk refuses is kept and tried again until it is stored. Meanwhile nothing more is taken from the door,
 //! whose bounded queue holds up the stations; but what the group says goes on to windows and detection, once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -51,6 +51,10 @@ pub struct Intake {
     store: Store,
     reserve: Reserve,
     progress: Progress,
+    /// The table of progress was made complete up to this commit, beside what `progress` knows.
+    settled: u64,
+    /// Groups so far.
+    groups: u64,
     /// The plain payloads that came last.
     pub(super) recent: Recent,
     pub(super) sources: Sources,
@@ -69,7 +73,7 @@ pub(super) struct Taken {
     pub(super) at: Timestamp,
     pub(super) items: Vec<Item>,
     pub(super) tickets: Vec<Ticket>,
-    to_acknowledge: BTreeSet<(StationId, u32)>,
+    to_acknowledge: Vec<(StationId, u32)>,
     /// What sources want to have published.
     pub(super) replies: Vec<(String, Bytes)>,
 }
@@ -93,13 +97,15 @@ impl Intake {
         for (source, key, body) in store.source_states()? {
             sources.restore(&source, &key, &body);
         }
-        let progress = Progress::new(store.progress()?);
+        let progress = store.progress()?;
         shared.counted(store.set_aside(now)?);
         Ok(Self {
             retention: config.retention,
             time: config.time,
             reserve: Reserve::open(&config.data_dir),
             progress,
+            settled: 0,
+            groups: 0,
             recent,
             sources,
             births,
@@ -129,7 +135,7 @@ impl Intake {
         let mut trim = Instant::now();
         let mut group = Vec::with_capacity(GROUP_MOST);
         loop {
-            let open = runtime.block_on(collect(&mut deliveries, &mut group, Instant::now() + TICK));
+            let open = collect(&mut deliveries, &mut group, Instant::now() + TICK, runtime);
             if !group.is_empty() {
                 let taken = self.take_in(&mut group);
                 if !self.keep(taken, outbox, || deliveries.is_closed())? {
@@ -157,6 +163,8 @@ impl Intake {
     fn take_in(&mut self, deliveries: &mut Vec<Delivery>) -> Taken {
         let now = self.now();
         let mut taken = Taken { at: now, ..Taken::default() };
+        self.groups += 1;
+        let commit = self.shared.newest() + 1;
         for delivery in deliveries.drain(..) {
             if delivery.kind == DeliveryKind::Foreign {
                 self.take_foreign(&mut taken, delivery, now);
@@ -177,19 +185,21 @@ impl Intake {
             };
             let content = match message {
                 Message::Data(batch) => {
-                    to_acknowledge.insert((station.clone(), batch.boot));
-                    if self.progress.judge(&group.progress, &station, batch.boot, batch.sequence) == Verdict::Known {
-                        count(&mut group.counters, "duplicate_batches".to_owned(), 1);
+                    let (verdict, first) = self.progress.take(&station, &batch, self.groups, commit);
+                    if first {
+                        to_acknowledge.push((station.clone(), batch.boot));
+                    }
+                    if verdict == Verdict::Known {
+                        count(&mut group.counters, "duplicate_batches", 1);
                         continue;
                     }
-                    group.progress.insert((station.clone(), batch.boot), batch.sequence);
                     see(group, &station, &batch.readings, now);
                     Content::Batch(Origin { boot: batch.boot, sequence: batch.sequence }, batch.readings)
                 }
                 Message::Plain(plain) => {
                     let sent = Sent::new(&payload, packet, plain.timed);
                     if self.recent.holds(&station, &sent, duplicate) {
-                        count(&mut group.counters, "duplicate_batches".to_owned(), 1);
+                        count(&mut group.counters, "duplicate_batches", 1);
                         continue;
                     }
                     self.recent.note(&station, sent);
@@ -226,6 +236,7 @@ impl Intake {
         for (name, by) in std::mem::take(&mut self.uncounted) {
             count(&mut taken.group.counters, name, by);
         }
+        taken.group.progress = self.progress.due(commit).filter(|_| holds);
         loop {
             match self.store.commit(&taken.group, commit, now) {
                 Ok(()) => break,
@@ -233,7 +244,7 @@ impl Intake {
                     tracing::error!(%error, messages = taken.group.messages.len(), "a group could not be stored; trying again");
                     // It is shown at once, and kept with the group.
                     self.shared.counted([(FAILED.to_owned(), 1)].into());
-                    count(&mut taken.group.counters, FAILED.to_owned(), 1);
+                    count(&mut taken.group.counters, FAILED, 1);
                     if error.is_full() && self.make_room(&mut taken.group) {
                         continue;
                     }
@@ -259,7 +270,6 @@ impl Intake {
             self.shared.newest.store(commit, Ordering::Release);
         }
         self.shared.counted(group.counters);
-        self.progress.stored(group.progress);
 
         let mut release = Release::new();
         for ticket in tickets {
@@ -291,12 +301,19 @@ impl Intake {
     /// takes was set aside, and is again when some went: new readings never get it, for without it no old ones could go.
     fn make_room(&mut self, group: &mut Group) -> bool {
         self.reserve.give_up();
-        let needed = self.shared.needed.load(Ordering::Acquire);
+        if self.needed() < self.shared.needed.load(Ordering::Acquire) {
+            // Only the table of progress holds old readings, by being behind.
+            match self.store.settle_progress(self.now()) {
+                Ok(()) => self.settled = self.shared.newest() + 1,
+                Err(error) => tracing::warn!(%error, "how far stations are stored cannot be noted"),
+            }
+        }
+        let needed = self.needed();
         match self.store.make_room(ROOM, needed) {
             Ok(0) => false,
             Ok(gone) => {
                 tracing::warn!(commits = gone, "the disk is full: old readings are let go of");
-                count(&mut group.counters, "raw_commits_crowded_out".to_owned(), gone);
+                count(&mut group.counters, "raw_commits_crowded_out", gone);
                 self.reserve.make();
                 true
             }
@@ -310,13 +327,13 @@ impl Intake {
     /// Lets old raw readings go; true when there may be more.
     fn trim(&mut self) -> bool {
         let before = self.now().plus_millis(-i64::from(self.retention.raw_days) * 86_400_000);
-        let needed = self.shared.needed.load(Ordering::Acquire);
+        let needed = self.needed();
         match self.store.trim(before, self.retention.raw_bytes, Some(needed)) {
             Ok((gone, crowded)) => {
                 let aged = gone - crowded;
                 for (name, by) in [("raw_commits_expired", aged), ("raw_commits_crowded_out", crowded)] {
                     if by > 0 {
-                        count(&mut self.uncounted, name.to_owned(), by);
+                        count(&mut self.uncounted, name, by);
                     }
                 }
                 aged.max(crowded) >= u64::from(DELETE_AT_ONCE)
@@ -328,20 +345,31 @@ impl Intake {
         }
     }
 
+    /// The oldest raw row that is needed after a restart.
+    fn needed(&self) -> u64 {
+        let needed = self.shared.needed.load(Ordering::Acquire);
+        self.progress.unwritten_from().map_or(needed, |from| needed.min(from.max(self.settled)))
+    }
+
     fn now(&self) -> Timestamp {
         self.time.at(crate::wall_clock())
     }
 }
 
 /// Waits for deliveries until `until`, and after the first one a moment for more. False when there will be none any more.
-async fn collect(deliveries: &mut mpsc::Receiver<Delivery>, group: &mut Vec<Delivery>, until: Instant) -> bool {
-    match timeout_at(until.into(), deliveries.recv()).await {
+fn collect(
+    deliveries: &mut mpsc::Receiver<Delivery>,
+    group: &mut Vec<Delivery>,
+    until: Instant,
+    runtime: &Handle,
+) -> bool {
+    match runtime.block_on(async { timeout_at(until.into(), deliveries.recv()).await }) {
         Err(_) => return true,
         Ok(None) => return false,
         Ok(Some(first)) => group.push(first),
     }
     // To be woken by each of them would cost more than all that is done with it.
-    let until = tokio::time::Instant::now() + GROUP_WAIT;
+    let until = Instant::now() + GROUP_WAIT;
     loop {
         while group.len() < GROUP_MOST {
             match deliveries.try_recv() {
@@ -350,17 +378,18 @@ async fn collect(deliveries: &mut mpsc::Receiver<Delivery>, group: &mut Vec<Deli
                 Err(TryRecvError::Disconnected) => return false,
             }
         }
-        if group.len() >= GROUP_MOST || tokio::time::Instant::now() >= until {
+        let left = until.saturating_duration_since(Instant::now());
+        if group.len() >= GROUP_MOST || left.is_zero() {
             return true;
         }
-        tokio::time::sleep_until(until.min(tokio::time::Instant::now() + LOOK)).await;
+        std::thread::sleep(left.min(LOOK));
     }
 }
 
 /// Notes that readings of `station` came, and which time they span. How far its windows are emitted is no business of the
 /// intake: a gateway that is killed before the next emission must not take for final what it never emitted.
 pub(super) fn see(group: &mut Group, station: &StationId, readings: &[Reading], now: Timestamp) {
-    count(&mut group.counters, "readings".to_owned(), readings.len() as u64);
+    count(&mut group.counters, "readings", readings.len() as u64);
     group.stations.insert(station.clone(), now);
     let times = || readings.iter().map(|r| r.time);
     if let (Some(first), Some(last)) = (times().min(), times().max()) {

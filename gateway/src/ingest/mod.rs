@@ -24,12 +24,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proto::{Birth, Reading, StationId, Timestamp};
-use tokio::sync::watch;
 
 pub use analysis::Analysis;
 pub use foreign::Unmapped;
 pub use intake::{Intake, QUEUE};
-pub use snapshot::{Snapshot, StationState};
+pub use snapshot::{Snapshot, Snapshots, StationState};
 
 use crate::config::Config;
 use crate::decode::source;
@@ -131,7 +130,7 @@ pub fn open(
     config: &Config,
     models: Vec<(Model, Option<Model>)>,
     now: Timestamp,
-) -> Result<(Intake, Analysis, watch::Receiver<Snapshot>), StoreError> {
+) -> Result<(Intake, Analysis, Snapshots), StoreError> {
     // What was counted for damage is on disk, and read with all other counters.
     let (mut store, _) = Store::open_or_recover(&config.data_dir, now)?;
     // What somebody has mapped since, or whose source is gone, is unknown no more.
@@ -156,8 +155,11 @@ fn rhythm_of(birth: &Birth) -> Rhythm {
     Rhythm { interval_s: birth.interval_s, report_s: birth.report_s }
 }
 
-fn count(counters: &mut BTreeMap<String, u64>, name: String, by: u64) {
-    *counters.entry(name).or_default() += by;
+fn count(counters: &mut BTreeMap<String, u64>, name: impl AsRef<str> + Into<String>, by: u64) {
+    match counters.get_mut(name.as_ref()) {
+        Some(value) => *value += by,
+        None => drop(counters.insert(name.into(), by)),
+    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,91 @@
 //! The gateway's state as its page and the cloud are told.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proto::{Alert, GatewayStatus, Reading, StationId, Timestamp, UpdateStatus};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::Unmapped;
-use crate::decide::Standing;
-use proto::{Alert, GatewayStatus, Reading, StationId, Timestamp, UpdateStatus};
-
 use crate::clock::ClockState;
+use crate::decide::Standing;
+
+/// How long is waited for the stations' newest values; while a model hangs, the last known ones must do.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Where the gateway's state is seen. It is made anew twice a second, but the list of stations, which may be long, only when
+/// somebody asks for it.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    snapshots: watch::Receiver<Snapshot>,
+    asked: Arc<AtomicU64>,
+}
+
+/// Where it is shown.
+#[derive(Debug)]
+pub(super) struct Shown {
+    snapshots: watch::Sender<Snapshot>,
+    asked: Arc<AtomicU64>,
+    /// The last list of stations, and up to which question it answers.
+    stations: Arc<[StationState]>,
+    answered: u64,
+}
+
+impl Shown {
+    pub fn new(first: Snapshot) -> (Self, Snapshots) {
+        let asked = Arc::<AtomicU64>::default();
+        let (snapshots, receiver) = watch::channel(first);
+        let seen = Snapshots { snapshots: receiver, asked: Arc::clone(&asked) };
+        (Self { snapshots, asked, stations: Arc::new([]), answered: 0 }, seen)
+    }
+
+    /// Whether somebody waits for the list of stations.
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire) > self.answered
+    }
+
+    /// Shows a state, with the list of stations that `stations` makes if somebody asked for it.
+    pub fn show(&mut self, snapshot: Snapshot, stations: impl FnOnce() -> Arc<[StationState]>) {
+        let asked = self.asked.load(Ordering::Acquire);
+        if asked > self.answered {
+            (self.stations, self.answered) = (stations(), asked);
+        }
+        let (stations, answers) = (Arc::clone(&self.stations), self.answered);
+        self.snapshots.send_replace(Snapshot { stations, answers, ..snapshot });
+    }
+}
+
+impl Snapshots {
+    /// The state but for the stations, which may be old.
+    #[must_use]
+    pub fn borrow(&self) -> watch::Ref<'_, Snapshot> {
+        self.snapshots.borrow()
+    }
+
+    /// The state with the stations as they are now, or after a second as they were last known.
+    pub async fn fresh(&self) -> Snapshot {
+        let question = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut snapshots = self.snapshots.clone();
+        let answered = timeout(FRESH, snapshots.wait_for(|snapshot| snapshot.answers >= question)).await;
+        match answered {
+            Ok(Ok(snapshot)) => snapshot.clone(),
+            _ => self.snapshots.borrow().clone(),
+        }
+    }
+}
 
 /// The gateway's state as its page and the cloud are told.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// What the cloud is told, but for the backlog.
     pub status: GatewayStatus,
-    /// Every station.
-    pub stations: Vec<StationState>,
+    /// Every station, as it was when somebody last asked.
+    pub stations: Arc<[StationState]>,
+    /// Up to which question that is.
+    pub(super) answers: u64,
     /// How the fields stand, and what was decided for them.
     pub fields: Vec<Standing>,
     /// The open alerts, the newest first.
@@ -60,8 +131,16 @@ impl Snapshot {
             rejected: rejected(&counters),
             update: UpdateStatus::default(),
         };
-        let (stations, alerts, failed_models) = (Vec::new(), Vec::new(), Vec::new());
-        Self { status, stations, alerts, failed_models, counters, unmapped: Vec::new(), fields: Vec::new() }
+        Self {
+            status,
+            stations: Arc::new([]),
+            answers: 0,
+            alerts: Vec::new(),
+            failed_models: Vec::new(),
+            counters,
+            unmapped: Vec::new(),
+            fields: Vec::new(),
+        }
     }
 }
 

@@ -349,6 +349,7 @@ fn in_a_month_without_a_cloud_nothing_grows_after_the_first_week() {
     let shared = Arc::clone(&intake.shared);
     drop(intake);
     let (mut store, mut spool) = (Store::open(dir.path()).unwrap(), Spool::open(dir.path()).unwrap());
+    let mut progress = store.progress().unwrap();
     let mut weeks = Vec::new();
     for hour in 1..=4 * HOURS {
         let at = quarter(4 * hour);
@@ -364,7 +365,7 @@ fn in_a_month_without_a_cloud_nothing_grows_after_the_first_week() {
                     value: Quantity::SoilMoisture.quantise(0.2 + 0.002 * ((3 * number + i) % 7) as f64),
                 };
                 let batch = Batch { boot, sequence: number as u64 + 1, readings: (0..3).map(reading).collect() };
-                group.progress.insert((id.clone(), boot), batch.sequence);
+                progress.take(&id, &batch, hour as u64, hour as u64);
                 group.messages.push(RawMessage {
                     station: station.to_owned(),
                     kind: kind_code(DeliveryKind::Data),
@@ -376,6 +377,8 @@ fn in_a_month_without_a_cloud_nothing_grows_after_the_first_week() {
             group.births.insert(id.clone(), (at, b"a birth".to_vec()));
             group.stations.insert(id, at);
         }
+        // As if it had waited for long.
+        group.progress = progress.due(hour as u64 + 10_000);
         group.quarantined.push(("station n0".to_owned(), "nonsense".to_owned(), vec![7; ASIDE]));
         store.commit(&group, hour as u64, at).unwrap();
         shared.newest.store(hour as u64, Ordering::Release);

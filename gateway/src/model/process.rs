@@ -67,6 +67,8 @@ impl Process {
         let mut child = Command::new(&program.path)
             .args(&program.args)
             .env_clear()
+            // Memory that the allocator commits ahead would be a model's beside what it may take.
+            .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())

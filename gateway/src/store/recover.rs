@@ -6,12 +6,12 @@ use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
-use proto::{Batch, Timestamp};
+use proto::{StationId, Timestamp};
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, TransactionBehavior, params_from_iter};
 
-use super::{Cursor, FILE, Reserve, Store, StoreError, Sum, count, quarantine};
-use crate::decode::json;
+use super::{FILE, PROGRESS_FROM, Reserve, Store, StoreError, count, keep_progress, quarantine};
+use crate::deduplicate::{Due, Progress, Row};
 
 /// Up to this size the whole file is checked at each start, bytes; of a larger one the small tables.
 const CHECK_WHOLE: u64 = 64 << 20;
@@ -142,7 +142,7 @@ impl Store {
         quarantine(&transaction, now, "store", &what, &[])?;
         count(&transaction, &counters)?;
         transaction.commit()?;
-        store.learn_progress(now)?;
+        store.raise_progress(0, now)?;
         // Before anything is acknowledged: a link that a power cut brings back would undo what came after it.
         fs::remove_file(&link)
             .and_then(|()| fs::File::open(dir)?.sync_all())
@@ -170,32 +170,31 @@ impl Store {
             .try_for_each(|(table, _)| ask(&format!("PRAGMA integrity_check({table})")))
     }
 
-    /// Raises how far each station is stored to what its raw messages say.
-    fn learn_progress(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let mut highest: BTreeMap<(String, u32), u64> = BTreeMap::new();
-        let mut cursor = Cursor { commit: 0, messages: u32::MAX };
-        while let Some((commit, messages)) = self.commit_after(cursor)? {
-            for message in messages.iter().filter(|m| m.kind == 1 && !json::is_plain(&m.payload)) {
-                if let Ok(batch) = Batch::decode(&message.payload) {
-                    let known = highest.entry((message.station.clone(), batch.boot)).or_default();
-                    *known = batch.sequence.max(*known);
-                }
+    /// Makes the table of progress complete.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn settle_progress(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let from = self.meta(PROGRESS_FROM)?.unwrap_or(0).cast_unsigned();
+        self.raise_progress(from, now)
+    }
+
+    /// Raises how far each station is stored to what its raw messages from commit `from` on say.
+    fn raise_progress(&mut self, from: u64, now: Timestamp) -> Result<(), StoreError> {
+        let progress = Progress::new(self.progress_table()?, []);
+        let mut raised: BTreeMap<(StationId, u32), u64> = BTreeMap::new();
+        self.learn_from(from, |Row { station, boot, sequence }, _| {
+            if progress.highest(&station, boot).is_none_or(|known| known < sequence) {
+                let known = raised.entry((station, boot)).or_default();
+                *known = sequence.max(*known);
             }
-            cursor = Cursor { commit, messages: u32::MAX };
-        }
-        let known = self.progress()?;
-        let transaction = self.connection.transaction()?;
-        for ((station, boot), sequence) in highest {
-            let stored = station.parse().ok().and_then(|id| known.get(&(id, boot)).copied());
-            if stored.is_none_or(|stored| stored < sequence) {
-                let sequence = sequence.cast_signed();
-                let sum = Sum::new().bytes(&station).int(boot).int(sequence).value();
-                transaction.execute(
-                    "INSERT OR REPLACE INTO progress VALUES (?1, ?2, ?3, ?4, ?5)",
-                    rusqlite::params![station, boot, sequence, now.as_millis(), sum],
-                )?;
-            }
-        }
+        })?;
+        let rows = raised.into_iter().map(|((station, boot), sequence)| Row { station, boot, sequence }).collect();
+        let from = self.newest()? + 1;
+        let turn = self.turn.clone();
+        let _turn = turn.take();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        keep_progress(&transaction, &Due { rows, from }, now)?;
         transaction.commit()?;
         Ok(())
     }

@@ -11,6 +11,8 @@ use super::{RAW_ROW, Store, StoreError, count};
 pub const DELETE_AT_ONCE: u32 = 200;
 /// How many free pages go back to the file system at once on a full disk: each may cost one in the write-ahead log first.
 const SHRINK_PAGES: u32 = 500;
+/// How many after old readings went by their age or their size.
+const TRIM_PAGES: u32 = 2_000;
 /// How often, one after the other.
 const SHRINKS: u32 = 3;
 
@@ -31,17 +33,22 @@ impl Store {
         self.empty_log()?;
         let (gone, _) = self.let_go(Timestamp::MIN, held.saturating_sub(bytes), Some(needed))?;
         for _ in 0..if gone > 0 { SHRINKS } else { 0 } {
-            let shrunk = self
-                .connection
-                .execute_batch(&format!("PRAGMA incremental_vacuum({SHRINK_PAGES})"))
-                .map_err(StoreError::from)
-                .and_then(|()| self.empty_log());
+            let shrunk = self.shrink(SHRINK_PAGES).and_then(|()| self.empty_log());
             if let Err(error) = shrunk {
                 tracing::warn!(%error, "the store could not be made smaller");
                 break;
             }
         }
         Ok(gone)
+    }
+
+    /// Gives at most so many free pages back to the file system.
+    fn shrink(&self, pages: u32) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        // One goes with each row.
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
     }
 
     /// Brings the write-ahead log into the file, and cuts it off.
@@ -66,7 +73,7 @@ impl Store {
         let _turn = turn.take();
         let (gone, crowded) = self.let_go(before, most, needed)?;
         if gone > 0 {
-            self.connection.execute_batch("PRAGMA incremental_vacuum(2000)")?;
+            self.shrink(TRIM_PAGES)?;
         }
         Ok((gone, crowded))
     }

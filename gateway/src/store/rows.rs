@@ -4,13 +4,19 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
-use proto::{Alert, FieldId, Record, StationId, Timestamp, Window};
+use proto::{Alert, Batch, FieldId, Record, StationId, Timestamp, Window};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension as _, params, params_from_iter};
 
 use super::sum::Sum;
-use super::{Analysed, Commit, Cursor, Known, MAX_COMMIT, RawMessage, Store, StoreError, count, damaged, quarantine};
+use super::{
+    Analysed, Commit, Cursor, Known, MAX_COMMIT, PROGRESS_FROM, RawMessage, Store, StoreError, count, damaged,
+    kind_code, quarantine,
+};
+use crate::decode::json;
+use crate::deduplicate::{Progress, Row};
 use crate::detect::barrier::Reached;
+use crate::door::DeliveryKind;
 use crate::window::{Emitted, RejectCounts, Rhythm};
 
 /// A row that cannot be read any more.
@@ -108,8 +114,31 @@ impl Store {
     ///
     /// # Errors
     /// When SQLite cannot read.
-    pub fn progress(&mut self) -> Result<BTreeMap<(StationId, u32), u64>, StoreError> {
-        let mut all = BTreeMap::new();
+    pub fn progress(&mut self) -> Result<Progress, StoreError> {
+        let table = self.progress_table()?;
+        let from = self.meta(PROGRESS_FROM)?.unwrap_or(0).cast_unsigned();
+        let mut beside = Vec::new();
+        self.learn_from(from, |row, commit| beside.push((row, commit)))?;
+        Ok(Progress::new(table, beside))
+    }
+
+    /// Gives each batch in the raw store from commit `from` on to `learn`, with the commit.
+    pub(super) fn learn_from(&mut self, mut from: u64, mut learn: impl FnMut(Row, u64)) -> Result<(), StoreError> {
+        while let Some((commit, messages)) = self.commit_from(from)? {
+            let data = kind_code(DeliveryKind::Data);
+            for message in messages.iter().filter(|m| m.kind == data && !json::is_plain(&m.payload)) {
+                if let (Ok(batch), Ok(station)) = (Batch::decode(&message.payload), message.station.parse()) {
+                    learn(Row { station, boot: batch.boot, sequence: batch.sequence }, commit);
+                }
+            }
+            from = commit + 1;
+        }
+        Ok(())
+    }
+
+    /// The rows of the table of progress; a boot that was heard of later stands later.
+    pub(super) fn progress_table(&mut self) -> Result<Vec<Row>, StoreError> {
+        let mut all = Vec::new();
         let mut bad = Vec::new();
         {
             let mut statement =
@@ -120,7 +149,7 @@ impl Store {
                 let good = Sum::new().bytes(&name).int(boot).int(sequence).is(row.get(3)?);
                 match (name.parse::<StationId>(), u32::try_from(boot)) {
                     (Ok(station), Ok(boot)) if good => {
-                        all.insert((station, boot), sequence.cast_unsigned());
+                        all.push(Row { station, boot, sequence: sequence.cast_unsigned() });
                     }
                     _ => bad.push((name, boot)),
                 }

@@ -44,6 +44,36 @@ pub(super) struct Belief {
     back: Option<Back>,
 }
 
+/// A [`Belief`] that is kept beside each commit: what is seldom in it takes no room.
+#[derive(Debug, Clone)]
+pub(super) struct Before {
+    watermark: Timestamp,
+    top: (Origin, Timestamp),
+    seldom: Option<Box<Belief>>,
+}
+
+impl From<Belief> for Before {
+    fn from(belief: Belief) -> Self {
+        match belief {
+            Belief { watermark: Some(watermark), top: Some(top), leap: None, back: None } => {
+                Self { watermark, top, seldom: None }
+            }
+            other => Self {
+                watermark: Timestamp::MIN,
+                top: (Origin { boot: 0, sequence: 0 }, Timestamp::MIN),
+                seldom: Some(Box::new(other)),
+            },
+        }
+    }
+}
+
+impl From<&Before> for Belief {
+    fn from(before: &Before) -> Self {
+        let usual = Self { watermark: Some(before.watermark), top: Some(before.top), leap: None, back: None };
+        before.seldom.as_deref().copied().unwrap_or(usual)
+    }
+}
+
 impl Belief {
     /// The time that the readings of a batch should not lie behind, if its clock was set back. What the future holds is no
     /// measure.
@@ -145,7 +175,7 @@ impl Windows {
     pub fn belief(&self, station: &StationId) -> Option<Vec<u8>> {
         let station = self.stations.get(station)?;
         let oldest = station.commits.front();
-        let Belief { watermark, top, leap, back } = oldest.map_or(station.belief, |kept| kept.before);
+        let Belief { watermark, top, leap, back } = oldest.map_or(station.belief, |kept| (&kept.before).into());
         let stored = Stored {
             from: oldest.map(|kept| kept.commit),
             watermark_ms: watermark.map(Timestamp::as_millis),

@@ -4,13 +4,12 @@
 //! them everything that came after. So what is still needed of them is carried in one blob, exactly as it stands in
 //! memory: when the station comes back, its windows go on as if nothing had been let go of.
 
-use std::collections::VecDeque;
-
 use prost::Message;
 use proto::{Channel, StationId, Timestamp};
 
+use super::batches::{Batches, Placing};
 use super::belief::At;
-use super::{Entry, Origin, Series, Station, Windows};
+use super::{Origin, Series, Station, Windows};
 
 /// zstd's level: a blob is written once in a silence.
 const LEVEL: i32 = 3;
@@ -98,8 +97,8 @@ impl Windows {
         let station = self.stations.entry(id.clone()).or_default();
         let from = station.reached.map(|reached| reached.plus_millis(-keep_ms));
         for (channel, entries) in columns {
-            for entry in entries.into_iter().filter(|e| from.is_none_or(|from| e.time >= from)) {
-                station.place(&shape, &self.filters, id, channel, entry);
+            for placing in entries.into_iter().filter(|e| from.is_none_or(|from| e.time >= from)) {
+                station.place(&shape, &self.filters, id, channel, placing);
             }
         }
         // What is believed now is on disk too; only stores of before that was so do not have it.
@@ -116,35 +115,37 @@ impl Station {
         Carried {
             watermark_ms: self.belief.watermark.map(Timestamp::as_millis),
             top: self.belief.top.map(At::from),
-            columns: self.channels.iter().map(|(channel, series)| Column::of(*channel, series)).collect(),
+            columns: self.channels.iter().map(|(c, series)| Column::of(*c, series, &self.batches)).collect(),
         }
     }
 }
 
 impl Column {
-    fn of(channel: Channel, Series { entries, .. }: &Series) -> Self {
+    fn of(channel: Channel, Series { entries, .. }: &Series, batches: &Batches) -> Self {
         Self {
             channel: channel.code(),
             times_ms: entries.iter().map(|e| e.time.as_millis()).collect(),
-            boots: entries.iter().map(|e| e.origin.boot).collect(),
-            sequences: entries.iter().map(|e| e.origin.sequence).collect(),
-            indexes: entries.iter().map(|e| e.index).collect(),
+            boots: entries.iter().map(|e| batches.origin(e).boot).collect(),
+            sequences: entries.iter().map(|e| batches.origin(e).sequence).collect(),
+            indexes: entries.iter().map(|e| u32::from(e.index)).collect(),
             values: entries.iter().map(|e| e.value).collect(),
         }
     }
 
-    /// None when the lists differ in length.
-    fn entries(&self) -> Option<VecDeque<Entry>> {
+    /// None when the lists differ in length, or a place is none.
+    fn entries(&self) -> Option<Vec<Placing>> {
         let count = self.times_ms.len();
         if [self.boots.len(), self.sequences.len(), self.indexes.len(), self.values.len()] != [count; 4] {
             return None;
         }
-        let entry = |at: usize| Entry {
-            time: Timestamp::from_millis(self.times_ms[at]),
-            origin: Origin { boot: self.boots[at], sequence: self.sequences[at] },
-            index: self.indexes[at],
-            value: self.values[at],
+        let placing = |at: usize| {
+            Some(Placing {
+                time: Timestamp::from_millis(self.times_ms[at]),
+                origin: Origin { boot: self.boots[at], sequence: self.sequences[at] },
+                index: u16::try_from(self.indexes[at]).ok()?,
+                value: self.values[at],
+            })
         };
-        Some((0..count).map(entry).collect())
+        (0..count).map(placing).collect()
     }
 }

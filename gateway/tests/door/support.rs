@@ -80,7 +80,13 @@ impl Gateway {
             let (broker, shutdown) = (broker.clone(), shutdown.clone());
             async move { broker.run(shutdown).await }
         });
-        let door = tokio::spawn(door.run(shutdown.clone()));
+        let (closing, (ended, end)) = (shutdown.clone(), tokio::sync::oneshot::channel());
+        // A blocking task of this runtime would have to end with the test.
+        std::thread::spawn(move || {
+            door.run(closing).unwrap();
+            let _ = ended.send(());
+        });
+        let door = tokio::spawn(async { end.await.unwrap() });
         Self { addresses, outbox, metrics, broker, deliveries, shutdown, door }
     }
 

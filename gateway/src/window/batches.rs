@@ -1,0 +1,81 @@
+//! Where readings came from, once for each batch instead of once for each reading.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use proto::Timestamp;
+
+use super::{Entry, Origin};
+
+/// Of a reading whose origin is [`Origin::plain`] of its value.
+const PLAIN: u32 = u32::MAX;
+
+/// A reading before it has its place. The order of readings of a channel is that of time, origin and index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placing {
+    pub time: Timestamp,
+    pub origin: Origin,
+    /// Place in its batch.
+    pub index: u16,
+    pub value: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Batch {
+    origin: Origin,
+    /// The newest of its readings.
+    newest: Timestamp,
+}
+
+/// The batches of which a station's readings are kept, by number.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    /// The number of the first that is kept.
+    first: u32,
+    kept: VecDeque<Batch>,
+}
+
+impl Batches {
+    /// The origin of a reading that is kept.
+    pub fn origin(&self, entry: &Entry) -> Origin {
+        if entry.batch == PLAIN {
+            return Origin::plain(entry.value);
+        }
+        self.kept[entry.batch.wrapping_sub(self.first) as usize].origin
+    }
+
+    /// How a reading that is kept stands to one that is not yet.
+    pub fn compare(&self, entry: &Entry, placing: &Placing) -> Ordering {
+        let key = |e: &Entry| (self.origin(e), e.index);
+        entry.time.cmp(&placing.time).then_with(|| key(entry).cmp(&(placing.origin, placing.index)))
+    }
+
+    /// The reading as it is kept from now on.
+    pub fn take(&mut self, &Placing { time, origin, index, value }: &Placing) -> Entry {
+        let batch = if origin == Origin::plain(value) { PLAIN } else { self.number(origin, time) };
+        Entry { time, value, batch, index }
+    }
+
+    fn number(&mut self, origin: Origin, time: Timestamp) -> u32 {
+        // Mostly it is the batch of the reading before, or a new one.
+        let at = match self.kept.back() {
+            Some(last) if origin < last.origin => self.kept.iter().rposition(|batch| batch.origin == origin),
+            Some(last) if origin == last.origin => Some(self.kept.len() - 1),
+            _ => None,
+        };
+        let at = at.unwrap_or_else(|| {
+            self.kept.push_back(Batch { origin, newest: time });
+            self.kept.len() - 1
+        });
+        self.kept[at].newest = time.max(self.kept[at].newest);
+        self.first.wrapping_add(at as u32)
+    }
+
+    /// Forgets batches that have no readings from `from` on.
+    pub fn let_go(&mut self, from: Timestamp) {
+        while self.kept.front().is_some_and(|batch| batch.newest < from) {
+            self.kept.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
+    }
+}
