@@ -1,11 +1,6 @@
 //! A dry field and its valve: the gateway as a process of its own, real MQTT clients, and `kill -9` in between.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::future::Future;
-use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use proto::decision::Cause;
@@ -13,130 +8,45 @@ use proto::{
     Batch, Birth, Channel, Command, CommandMessage, Decision, Lane, Quantity, Reading, Record, Status, Timestamp,
 };
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
-use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
-/// Nothing in these tests takes as long on any machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+#[path = "support/process.rs"]
+mod process;
+
+use process::{Gateway, password, until, within};
+
 const MINUTE: i64 = 60_000;
 
-async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
-}
+/// A field: its probes are station n1, its valve is station n2.
+const FIELD: &str = r#"
+[[field]]
+name = "north"
+stations = ["n1"]
+root_depth_m = 0.6
+depletion_fraction = 0.55
+soil = "loam"
+valves = ["n2"]
+auto = true
+[field.irrigation]
+kind = "drip"
+application_mm_per_h = 6.0
+max_minutes = 600
+"#;
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    within(what, async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-}
-
-fn password(name: &str) -> String {
-    format!("{name}-password-of-128-bits-or-more")
-}
-
-/// A gateway with a field: its probes are station n1, its valve is station n2.
-struct Gateway {
-    dir: TempDir,
-    child: Option<Child>,
-    mqtt: u16,
-}
-
-impl Gateway {
-    async fn start() -> Self {
-        let dir = TempDir::new().unwrap();
-        let sha256 = |text: &str| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let client = |name| {
-            let digest = sha256(&password(name));
-            format!("[[client]]\nname = \"{name}\"\nrole = \"station\"\npassword_sha256 = \"{digest}\"\n")
-        };
-        fs::write(dir.path().join("credentials.toml"), ["n1", "n2"].map(client).concat()).unwrap();
-        let at = |name: &str| dir.path().join(name).display().to_string();
-        let config = format!(
-            r#"
-            farm = "f"
-            gateway = "g"
-            data_dir = "{}"
-            status_listen = "127.0.0.1:0"
-            ready_file = "{}"
-            [door]
-            listen = "127.0.0.1:0"
-            credentials = "{}"
-            [[field]]
-            name = "north"
-            stations = ["n1"]
-            root_depth_m = 0.6
-            depletion_fraction = 0.55
-            soil = "loam"
-            valves = ["n2"]
-            auto = true
-            [field.irrigation]
-            kind = "drip"
-            application_mm_per_h = 6.0
-            max_minutes = 600
-            "#,
-            at("data"),
-            at("ready"),
-            at("credentials.toml")
-        );
-        fs::write(dir.path().join("gateway.toml"), config).unwrap();
-        let mut gateway = Self { dir, child: None, mqtt: 0 };
-        gateway.again().await;
-        gateway
-    }
-
-    async fn again(&mut self) {
-        let ready = self.dir.path().join("ready");
-        let _ = fs::remove_file(&ready);
-        let child = std::process::Command::new(env!("CARGO_BIN_EXE_gateway"))
-            .arg("--config")
-            .arg(self.dir.path().join("gateway.toml"))
-            .env("RUST_LOG", "off")
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
-        until("the gateway is ready", || ready.exists()).await;
-        let ready: BTreeMap<String, String> = serde_json::from_slice(&fs::read(&ready).unwrap()).unwrap();
-        self.mqtt = ready["mqtt"].rsplit_once(':').unwrap().1.parse().unwrap();
-    }
-
-    fn kill(&mut self) {
-        let mut child = self.child.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    /// What waits for the cloud in a lane.
-    fn spooled(&self, lane: Lane) -> Vec<Record> {
-        spooled(&self.dir.path().join("data"), lane)
-    }
-
-    fn decisions(&self) -> Vec<Decision> {
-        let decision = |record| if let Record::Decision(decision) = record { Some(decision) } else { None };
-        self.spooled(Lane::Decisions).into_iter().filter_map(decision).collect()
-    }
-
-    fn due(&self) -> Vec<Decision> {
-        self.decisions().into_iter().filter(|decision| decision.cause == Cause::Due).collect()
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
-    }
-}
-
-fn spooled(data: &Path, lane: Lane) -> Vec<Record> {
-    let store = rusqlite::Connection::open(data.join("gateway.sqlite")).unwrap();
+/// What waits for the cloud in a lane.
+fn spooled(gateway: &Gateway, lane: Lane) -> Vec<Record> {
+    let store = rusqlite::Connection::open(gateway.data().join("gateway.sqlite")).unwrap();
     let mut statement = store.prepare("SELECT body FROM spool WHERE lane = ?1 ORDER BY id").unwrap();
     let bodies = statement.query_map([lane as i64], |row| row.get::<_, Vec<u8>>(0)).unwrap();
     bodies.map(|body| Record::decode(&body.unwrap()).unwrap()).collect()
+}
+
+fn decisions(gateway: &Gateway) -> Vec<Decision> {
+    let decision = |record| if let Record::Decision(decision) = record { Some(decision) } else { None };
+    spooled(gateway, Lane::Decisions).into_iter().filter_map(decision).collect()
+}
+
+fn irrigations(gateway: &Gateway) -> Vec<Decision> {
+    decisions(gateway).into_iter().filter(|decision| decision.cause == Cause::Due).collect()
 }
 
 struct Station {
@@ -212,13 +122,13 @@ fn dry(start: Timestamp, sequence: u64) -> Batch {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_field_is_irrigated_once_whatever_is_killed() {
     let start = Timestamp::from_jiff(jiff::Timestamp::now()).plus_millis(-150 * MINUTE).floor_to(900);
-    let (mut steady, mut killed) = (Gateway::start().await, Gateway::start().await);
+    let (mut steady, mut killed) = (Gateway::start(FIELD).await, Gateway::start(FIELD).await);
     let mut probes = Station::connect("n1", &steady).await;
     probes.publish("birth", birth().encode()).await;
     for sequence in 1..=9 {
         probes.publish("data", dry(start, sequence).encode().unwrap()).await;
     }
-    until("windows", || steady.spooled(Lane::Aggregates).len() >= 8).await;
+    until("windows", || spooled(&steady, Lane::Aggregates).len() >= 8).await;
     steady.kill();
 
     for sequence in 1..=6 {
@@ -228,7 +138,7 @@ async fn a_dry_field_is_irrigated_once_whatever_is_killed() {
         killed.kill();
         killed.again().await;
     }
-    until("a decision", || !killed.due().is_empty()).await;
+    until("a decision", || !irrigations(&killed).is_empty()).await;
 
     // Its valve comes late, and answers only when it is asked again, by a gateway that was killed meanwhile.
     let mut valve = Station::connect("n2", &killed).await;
@@ -242,10 +152,10 @@ async fn a_dry_field_is_irrigated_once_whatever_is_killed() {
     valve.publish("status", done.encode()).await;
 
     // From then on there is none, also after another kill, while the field is still dry.
-    let windows = killed.spooled(Lane::Aggregates).len();
+    let windows = spooled(&killed, Lane::Aggregates).len();
     let mut probes = Station::connect("n1", &killed).await;
     probes.publish("data", dry(start, 7).encode().unwrap()).await;
-    until("the next window", || killed.spooled(Lane::Aggregates).len() > windows).await;
+    until("the next window", || spooled(&killed, Lane::Aggregates).len() > windows).await;
     killed.kill();
     killed.again().await;
     let mut valve = Station::connect("n2", &killed).await;
@@ -253,13 +163,13 @@ async fn a_dry_field_is_irrigated_once_whatever_is_killed() {
     for sequence in 8..=9 {
         probes.publish("data", dry(start, sequence).encode().unwrap()).await;
     }
-    until("the windows after it", || killed.spooled(Lane::Aggregates).len() >= 8).await;
+    until("the windows after it", || spooled(&killed, Lane::Aggregates).len() >= 8).await;
     let quiet = tokio::time::timeout(Duration::from_secs(2), valve.command()).await;
     assert!(quiet.is_err(), "a command after it was carried out: {quiet:?}");
 
     // It is told when it is made, and again when its valve has carried it out.
-    let (due, done): (Vec<_>, Vec<_>) = killed.due().into_iter().partition(|told| told.confirmed.is_empty());
-    assert_eq!((due.len(), &due), (1, &steady.due()), "once, and the same as without a kill");
+    let (due, done): (Vec<_>, Vec<_>) = irrigations(&killed).into_iter().partition(|told| told.confirmed.is_empty());
+    assert_eq!((due.len(), &due), (1, &irrigations(&steady)), "once, and the same as without a kill");
     assert_eq!(done.iter().map(|told| &told.id).collect::<Vec<_>>(), [&due[0].id]);
     let run = due[0].run.unwrap();
     // 48 mm less 5 mm at 90 % and 6 mm/h: 478 min, in whole fives.
@@ -269,6 +179,7 @@ async fn a_dry_field_is_irrigated_once_whatever_is_killed() {
         command: Command::Irrigate { minutes: run.minutes },
     };
     assert_eq!(command, wanted);
-    let causes: Vec<Cause> = killed.decisions().iter().map(|decision| decision.cause).collect();
+    let made = decisions(&killed).into_iter().filter(|told| told.confirmed.is_empty());
+    let causes: Vec<Cause> = made.map(|decision| decision.cause).collect();
     assert!(causes[1..].iter().all(|cause| *cause == Cause::Settling), "{causes:?}");
 }

@@ -4,9 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::future::Future;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,130 +19,18 @@ use proto::{
     UplinkBatch,
 };
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// Nothing in these tests takes as long on any machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+#[path = "support/process.rs"]
+mod process;
+
+use process::{Gateway, password, until, within};
+
 const MINUTE: i64 = 60_000;
 
-async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
-}
-
-/// Waits until a condition holds.
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    within(what, async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-}
-
-fn password(name: &str) -> String {
-    format!("{name}-password-of-128-bits-or-more")
-}
-
-fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A place for a gateway, and the gateway that runs there. It listens on new ports after each start.
-struct Gateway {
-    dir: TempDir,
-    child: Option<Child>,
-    mqtt: u16,
-    status: String,
-}
-
-impl Gateway {
-    async fn start(cloud: Option<&str>) -> Self {
-        let dir = TempDir::new().unwrap();
-        let clients: String = ["n1", "n2"]
-            .map(|name| {
-                format!(
-                    "[[client]]\nname = \"{name}\"\nrole = \"station\"\npassword_sha256 = \"{}\"\n",
-                    sha256(&password(name))
-                )
-            })
-            .concat();
-        fs::write(dir.path().join("credentials.toml"), clients).unwrap();
-        let at = |name: &str| dir.path().join(name).display().to_string();
-        let mut config = format!(
-            "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"{}\"\nstatus_listen = \"127.0.0.1:0\"\nready_file = \"{}\"\n\
-             [door]\nlisten = \"127.0.0.1:0\"\ncredentials = \"{}\"\n",
-            at("data"),
-            at("ready"),
-            at("credentials.toml")
-        );
-        if let Some(url) = cloud {
-            config += &format!("[cloud]\nurl = \"{url}\"\ntoken = \"a-token\"\n");
-        }
-        fs::write(dir.path().join("gateway.toml"), config).unwrap();
-        let mut gateway = Self { dir, child: None, mqtt: 0, status: String::new() };
-        gateway.again().await;
-        gateway
-    }
-
-    fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
-    }
-
-    /// Starts it where the one before left off.
-    async fn again(&mut self) {
-        let ready = self.dir.path().join("ready");
-        let _ = fs::remove_file(&ready);
-        let child = Command::new(env!("CARGO_BIN_EXE_gateway"))
-            .arg("--config")
-            .arg(self.dir.path().join("gateway.toml"))
-            .env("RUST_LOG", "off")
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
-        until("the gateway is ready", || ready.exists()).await;
-        let ready: BTreeMap<String, String> = serde_json::from_slice(&fs::read(&ready).unwrap()).unwrap();
-        self.mqtt = ready["mqtt"].rsplit_once(':').unwrap().1.parse().unwrap();
-        self.status = format!("http://{}", ready["status"]);
-    }
-
-    /// `kill -9`.
-    fn kill(&mut self) {
-        let mut child = self.child.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    /// SIGTERM, and waits for a clean end.
-    async fn stop(&mut self) {
-        let mut child = self.child.take().unwrap();
-        assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
-        let mut code = None;
-        until("the gateway has ended", || {
-            code = child.try_wait().unwrap();
-            code.is_some()
-        })
-        .await;
-        assert!(code.unwrap().success());
-    }
-
-    async fn metrics(&self) -> String {
-        self.get("/metrics").await
-    }
-
-    async fn get(&self, path: &str) -> String {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        reqwest::get(format!("{}{path}", self.status)).await.unwrap().text().await.unwrap()
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
-    }
+/// The configuration of a gateway with a cloud.
+fn to_cloud(url: &str) -> String {
+    format!("[cloud]\nurl = \"{url}\"\ntoken = \"a-token\"\n")
 }
 
 /// A station, connected.
@@ -271,7 +157,7 @@ fn readings_in(windows: &Final) -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_twice_or_cannot_be_read_is_counted_and_harms_nothing() {
-    let mut gateway = Gateway::start(None).await;
+    let mut gateway = Gateway::start("").await;
     let start = yesterday();
     let mut station = Station::connect("n1", &gateway).await;
     for sequence in 1..=8 {
@@ -296,7 +182,7 @@ async fn what_is_sent_twice_or_cannot_be_read_is_counted_and_harms_nothing() {
     ];
     within("the counters", async {
         loop {
-            let metrics = gateway.metrics().await;
+            let metrics = gateway.get("/metrics").await;
             if wanted.iter().all(|line| metrics.contains(line)) {
                 break;
             }
@@ -315,7 +201,7 @@ async fn a_gateway_killed_after_every_batch_emits_the_same_windows() {
     // One station reports all the time, the other is away for three hours.
     let start = yesterday();
     let sequences = 1..=40u64;
-    let (mut steady, mut killed) = (Gateway::start(None).await, Gateway::start(None).await);
+    let (mut steady, mut killed) = (Gateway::start("").await, Gateway::start("").await);
     let away = |sequence: u64| (16..28).contains(&sequence);
     let (mut first, mut second) = (Station::connect("n1", &steady).await, Station::connect("n2", &steady).await);
     for sequence in sequences.clone() {
@@ -446,7 +332,7 @@ async fn the_cloud_has_everything_once_however_it_fails() {
         stored.faults = [Fault::Error, Fault::Forgets, Fault::Nonsense, Fault::Forgets].into();
         stored.poisoned = Some(start.plus_millis(60 * MINUTE));
     }
-    let mut gateway = Gateway::start(Some(&url)).await;
+    let mut gateway = Gateway::start(&to_cloud(&url)).await;
     let mut station = Station::connect("n1", &gateway).await;
     for sequence in 1..=20 {
         station.send(&batch(start, sequence)).await;
@@ -477,7 +363,7 @@ async fn a_cloud_that_lost_its_last_hour_or_knows_another_life_gets_what_is_new(
     let start = yesterday();
     // The gateway's disk was replaced: the cloud has more than this one ever sent.
     cloud.lock().unwrap().sequences = [("aggregates", 5_000), ("births", 3)].into();
-    let mut gateway = Gateway::start(Some(&url)).await;
+    let mut gateway = Gateway::start(&to_cloud(&url)).await;
     let mut station = Station::connect("n1", &gateway).await;
     for sequence in 1..=10 {
         station.send(&batch(start, sequence)).await;
@@ -500,7 +386,7 @@ async fn a_cloud_that_lost_its_last_hour_or_knows_another_life_gets_what_is_new(
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_damaged_end_of_the_log_has_cost_is_said_once_and_a_torn_write_costs_nothing() {
     let (cloud, url) = cloud().await;
-    let mut gateway = Gateway::start(Some(&url)).await;
+    let mut gateway = Gateway::start(&to_cloud(&url)).await;
     let start = yesterday();
     let mut station = Station::connect("n1", &gateway).await;
     // Each is a commit of its own, after that of the birth.
@@ -519,7 +405,7 @@ async fn what_a_damaged_end_of_the_log_has_cost_is_said_once_and_a_torn_write_co
     bytes.extend([0x5a; 3_000]);
     fs::write(&log, bytes).unwrap();
     gateway.again().await;
-    let metrics = gateway.metrics().await;
+    let metrics = gateway.get("/metrics").await;
     assert!(!metrics.contains("damaged"), "{metrics}");
     let mut station = Station::connect("n1", &gateway).await;
     for sequence in 21..=30 {
@@ -541,7 +427,7 @@ async fn what_a_damaged_end_of_the_log_has_cost_is_said_once_and_a_torn_write_co
     gateway.again().await;
     let lost = acknowledged - left;
     let metric = format!("refused_messages_total{{reason=\"damaged_commit\"}} {lost}\n");
-    let metrics = gateway.metrics().await;
+    let metrics = gateway.get("/metrics").await;
     assert!(metrics.contains(&metric), "{metric} is not in {metrics}");
     let page = gateway.get("/").await;
     assert!(page.contains(&format!("commits {} to {acknowledged} from ", left + 1)), "{page}");
@@ -551,7 +437,7 @@ async fn what_a_damaged_end_of_the_log_has_cost_is_said_once_and_a_torn_write_co
     for more in [true, false] {
         gateway.kill();
         gateway.again().await;
-        let metrics = gateway.metrics().await;
+        let metrics = gateway.get("/metrics").await;
         assert!(metrics.contains(&metric), "{metric} is not in {metrics}");
         if more {
             let _station = Station::connect("n1", &gateway).await;
