@@ -161,9 +161,11 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     let page = status::Page {
         title: format!("{} · {}", config.farm, config.gateway),
         data_dir: config.data_dir.clone(),
+        retention: config.retention,
         turned_away,
         snapshot: snapshot.clone(),
         status: status_receiver,
+        pace: uplink.as_ref().map(Uplink::pace),
         sources,
     };
 

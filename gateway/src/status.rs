@@ -1,7 +1,7 @@
 //! The gateway's own page, which needs neither a cloud nor JavaScript: what a person with a phone in the farmhouse wants to
 //! know. `/metrics` and `/healthz` beside it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,18 +12,24 @@ use axum::routing::get;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use proto::update::{Candidate, Phase};
 use proto::{GatewayStatus, Reading, Timestamp};
+use rusqlite::{Connection, OpenFlags};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Verdict;
+use crate::config::RetentionConfig;
 use crate::door::{TurnedAway, TurnedAwayLog};
 use crate::ingest::{Snapshot, Snapshots, StationState};
 use crate::metrics::{self, Sources};
+use crate::uplink::Pace;
 
+mod disk;
 mod refusals;
+mod way;
 
-pub use refusals::Refused;
+use disk::Disk;
+use refusals::Refused;
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--ground:#f6f5f1;--card:#fff;--line:#e2dfd6;--ink:#1f2421;--quiet:#5d665f;--fault:#b3261e;--warning:#8f5600;--ok:#2f6b4f}
@@ -31,8 +37,15 @@ const STYLE: &str = "
 body{font:15px/22px Inter,system-ui,sans-serif;background:var(--ground);color:var(--ink);margin:0;padding:20px;max-width:1100px}
 h1{font-size:22px;margin:0 0 4px}h2{font-size:15px;margin:0 0 8px}p{margin:0 0 16px;color:var(--quiet)}
 section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px;margin:0 0 16px;overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{text-align:right;padding:4px 8px;border-bottom:1px solid var(--line);white-space:nowrap}
-th:first-child,td:first-child,td.words,th.words{text-align:left;white-space:normal}th{font-weight:550;color:var(--quiet);font-size:12.5px}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{text-align:right;padding:4px 8px;border-bottom:1px solid var(--line)}
+td{white-space:nowrap}th{font-weight:550;color:var(--quiet);font-size:12.5px;line-height:17px;vertical-align:bottom}tr:last-child td{border-bottom:0}
+th:first-child,td:first-child,td.words,th.words{text-align:left}td:first-child,td.words{white-space:normal}
+td.long{min-width:16em;overflow-wrap:anywhere}.stations td:first-child,.stations th:first-child{position:sticky;left:-16px;background:var(--card);white-space:nowrap}
+.stations th{min-width:4.6em}.stations td.clock{white-space:normal;min-width:11em}
+@media(max-width:640px){body{padding:12px}section{padding:12px}.stations td:first-child,.stations th:first-child{left:-12px}th,td{padding:4px 6px}
+.flow tr{display:flex;flex-wrap:wrap;gap:0 12px;padding:6px 0;border-bottom:1px solid var(--line)}.flow tr:last-child{border-bottom:0}
+.flow tr:has(th){display:none}.flow td{border:0;padding:0}.flow td:first-child{font-weight:550}.flow td.long{flex:1 0 100%;min-width:0}
+.flow td:empty{display:none}.flow td[data-as]::before{content:attr(data-as) ' ';color:var(--quiet)}}
 .fault{color:var(--fault)}.warning{color:var(--warning)}.ok{color:var(--ok)}
 ";
 
@@ -43,12 +56,16 @@ pub struct Page {
     pub title: String,
     /// Where the store is.
     pub data_dir: PathBuf,
+    /// How much of it is kept.
+    pub retention: RetentionConfig,
     /// Whom the door turned away last.
     pub turned_away: Arc<TurnedAwayLog>,
     /// The pipeline's state.
     pub snapshot: Snapshots,
     /// The same with what waits for the cloud.
     pub status: watch::Receiver<GatewayStatus>,
+    /// How the link does just now; none without a cloud.
+    pub pace: Option<watch::Receiver<Pace>>,
     /// What is counted.
     pub sources: Sources,
 }
@@ -80,9 +97,13 @@ async fn show(State(page): State<Page>) -> Markup {
     let snapshot = page.snapshot.fresh().await;
     let status = page.status.borrow().clone();
     let now = status.at;
+    let wall = crate::wall_clock();
+    let pace = page.pace.as_ref().map(|pace| pace.borrow().clone());
     let data_dir = page.data_dir.clone();
-    let aside = tokio::task::spawn_blocking(move || refusals::newest(&data_dir)).await;
-    let aside = aside.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string()));
+    let looked = tokio::task::spawn_blocking(move || look(&data_dir)).await;
+    let looked = looked.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string()));
+    let (disk, aside) =
+        looked.map_or_else(|error| (Err(error.clone()), Err(error)), |(disk, aside)| (Ok(disk), Ok(aside)));
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -95,19 +116,31 @@ async fn show(State(page): State<Page>) -> Markup {
             }
             body {
                 h1 { (page.title) }
-                p { "Farm time " (now) ", started " (age(now, status.started)) " ago, version " (status.version) "." }
+                p {
+                    "Farm time " (minute(now)) ", started " (age(now, status.started)) " ago, version " (status.version) ". "
+                    (number(status.readings)) " readings stored, " (page.sources.outbox.connected()) " stations connected."
+                }
                 (alerts(&snapshot, now))
                 (decisions(&snapshot, now))
                 (stations(&snapshot, now))
                 (models(&snapshot, &status, now))
-                (facts(&status, page.sources.outbox.connected(), now))
+                (way::backlog(&status.uplink, now))
+                (way::link(&status.uplink, pace.as_ref(), now, wall))
+                (disk::shown(&disk, (snapshot.raw_bytes, status.disk_bytes), &page.retention, now))
                 (unmapped(&snapshot, now))
                 (refusals(&status, &page.sources.door.snapshot()))
                 (kept_aside(&aside, now))
-                (turned_away(&page.turned_away.newest(), crate::wall_clock()))
+                (turned_away(&page.turned_away.newest(), wall))
             }
         }
     }
+}
+
+/// What only the disk knows. Only a page that somebody looks at asks, so the store is opened for it, to read alone.
+fn look(data_dir: &Path) -> rusqlite::Result<(Disk, Vec<Refused>)> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let store = Connection::open_with_flags(data_dir.join(crate::store::FILE), flags)?;
+    Ok((Disk::look(data_dir, &store)?, refusals::newest(&store)?))
 }
 
 fn alerts(snapshot: &Snapshot, now: Timestamp) -> Markup {
@@ -116,15 +149,15 @@ fn alerts(snapshot: &Snapshot, now: Timestamp) -> Markup {
             h2 { "Open alerts · " (snapshot.alerts.len()) }
             @if snapshot.alerts.is_empty() { span.ok { "Nothing needs attention." } }
             @else {
-                table {
+                table.flow {
                     tr { th { "Station" } th.words { "What" } th { "Score" } th { "Since" } th { "Found by" } }
                     @for alert in &snapshot.alerts {
                         tr {
                             td { (alert.station) }
-                            td.words.fault { (alert.message) }
-                            td { (format!("{:.1}", alert.score)) }
-                            td { (age(now, alert.opened)) }
-                            td { (alert.model.as_deref().unwrap_or("a rule")) }
+                            td.words.long.fault { (alert.message) }
+                            td data-as="score" { (format!("{:.1}", alert.score)) }
+                            td data-as="for" { (age(now, alert.opened)) }
+                            td data-as="found by" { (alert.model.as_deref().unwrap_or("a rule")) }
                         }
                     }
                 }
@@ -139,7 +172,7 @@ fn decisions(snapshot: &Snapshot, now: Timestamp) -> Markup {
         @if !snapshot.fields.is_empty() {
             section {
                 h2 { "Irrigation decisions" }
-                table {
+                table.flow {
                     tr { th { "Field" } th { "Decided" } th.words { "What" } th.words { "Why" } th { "Valves" } }
                     @for field in &snapshot.fields {
                         @let decision = field.now.as_ref().or(field.told.as_ref());
@@ -153,7 +186,7 @@ fn decisions(snapshot: &Snapshot, now: Timestamp) -> Markup {
                                         None => { "hold: " (decision.cause.name()) }
                                     }
                                 }
-                                td.words { (decision.reason) }
+                                td.words.long { (decision.reason) }
                             } @else {
                                 td {} td.words { "nothing yet" } td {}
                             }
@@ -181,11 +214,11 @@ fn stations(snapshot: &Snapshot, now: Timestamp) -> Markup {
             h2 { "Stations · " (snapshot.stations.len()) }
             @if snapshot.stations.is_empty() { "No station has reported yet. A station connects by MQTT with its name and password." }
             @else {
-                table {
+                table.stations {
                     tr {
                         th { "Station" } th { "Heard" }
                         @if wrong_clock { th { "Clock" } }
-                        @for channel in &channels { th { (channel.label()) br; (channel.quantity.symbol()) } }
+                        @for channel in &channels { th { (channel.label()) br; span { (channel.quantity.symbol()) } } }
                     }
                     @for station in snapshot.stations.iter() {
                         tr {
@@ -223,7 +256,7 @@ fn clock(station: &StationState, now: Timestamp) -> Markup {
     }
     said.extend(state.drift_ppm.map(|ppm| format!("{:+.1} s a day", ppm * 0.0864)));
     said.extend(state.since.map(|since| format!("for {}", age(now, since))));
-    html! { td.warning { (said.join(", ")) } }
+    html! { td.clock.warning { (said.join(", ")) } }
 }
 
 fn value(reading: &Reading) -> String {
@@ -237,7 +270,7 @@ fn models(snapshot: &Snapshot, status: &GatewayStatus, now: Timestamp) -> Markup
     html! {
         section {
             h2 { "Models" }
-            table {
+            table.flow {
                 @for model in &status.models {
                     tr {
                         td { (model.name) " " (model.version) }
@@ -246,7 +279,7 @@ fn models(snapshot: &Snapshot, status: &GatewayStatus, now: Timestamp) -> Markup
                     }
                 }
                 @for (model, reason) in &snapshot.failed_models {
-                    tr { td.fault { (model) " stopped" } td.words { (reason) } td {} }
+                    tr { td.fault { (model) " stopped" } td.words.long { (reason) } td {} }
                 }
                 @for model in &update.models {
                     @if let Some(candidate) = &model.candidate {
@@ -259,13 +292,13 @@ fn models(snapshot: &Snapshot, status: &GatewayStatus, now: Timestamp) -> Markup
                     @for refusal in &model.refusals {
                         tr {
                             td.fault { (model.name) " " (refusal.version.as_deref().unwrap_or_default()) " refused" }
-                            td.words { (refusal.text) }
+                            td.words.long { (refusal.text) }
                             td { (age(now, refusal.at)) " ago" }
                         }
                     }
                 }
                 @if let Some(refusal) = &update.refusal {
-                    tr { td.fault { "The registry is refused" } td.words { (refusal.text) } td { (age(now, refusal.at)) " ago" } }
+                    tr { td.fault { "The registry is refused" } td.words.long { (refusal.text) } td { (age(now, refusal.at)) " ago" } }
                 }
                 @if let Some(checked) = update.checked {
                     tr { td { "Registry last read" } td {} td { (age(now, checked)) " ago" } }
@@ -287,21 +320,6 @@ fn phase(candidate: &Candidate) -> String {
             100.0 * shadow.agreement,
             shadow.windows
         ),
-    }
-}
-
-fn facts(status: &GatewayStatus, connected: usize, now: Timestamp) -> Markup {
-    html! {
-        section {
-            h2 { "Gateway" }
-            table {
-                tr { td { "Stations connected" } td { (connected) } }
-                tr { td { "Readings stored" } td { (status.readings) } }
-                tr { td { "Store on disk" } td { (format!("{:.1} MB", status.disk_bytes as f64 / 1e6)) } }
-                @for (lane, records) in &status.backlog { tr { td { "Waiting for the cloud: " (lane) } td { (records) } } }
-                @if let Some(oldest) = status.backlog_oldest { tr { td { "Oldest of them" } td { (age(now, oldest)) } } }
-            }
-        }
     }
 }
 
@@ -340,7 +358,7 @@ fn unmapped(snapshot: &Snapshot, now: Timestamp) -> Markup {
                             td { (one.channel.value) @if let Some(unit) = &one.channel.unit { " " (unit) } }
                             td { (age(now, one.at)) " ago" }
                             td { (one.values) }
-                            td.words { code { (one.channel.line()) } }
+                            td.words.long { code { (one.channel.line()) } }
                         }
                     }
                 }
@@ -357,10 +375,10 @@ fn kept_aside(aside: &Result<Vec<Refused>, String>, now: Timestamp) -> Markup {
             @match aside {
                 Err(error) => span.fault { "The store cannot be read: " (error) },
                 Ok(aside) if aside.is_empty() => "Nothing so far.",
-                Ok(aside) => table {
+                Ok(aside) => table.flow {
                     tr { th { "From" } th.words { "What is wrong" } th { "Came" } }
                     @for one in aside {
-                        tr { td { (one.source) } td.words { (one.reason) } td { (age(now, one.at)) " ago" } }
+                        tr { td { (one.source) } td.words.long { (one.reason) } td { (age(now, one.at)) " ago" } }
                     }
                 },
             }
@@ -375,10 +393,10 @@ fn turned_away(clients: &[TurnedAway], wall: Timestamp) -> Markup {
             h2 { "Turned away at the door, the newest first" }
             @if clients.is_empty() { "Nobody so far." }
             @else {
-                table {
+                table.flow {
                     tr { th { "Client" } th.words { "Why" } th { "Times" } th { "Last" } }
                     @for one in clients {
-                        tr { td { (one.client) } td.words { (one.why) } td { (one.times) } td { (age(wall, one.at)) " ago" } }
+                        tr { td { (one.client) } td.words.long { (one.why) } td data-as="times" { (one.times) } td data-as="last" { (age(wall, one.at)) " ago" } }
                     }
                 }
             }
@@ -397,9 +415,41 @@ fn age(now: Timestamp, then: Timestamp) -> String {
     }
 }
 
+/// A moment, to the minute: the page is made anew every few seconds anyway.
+fn minute(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.get(..16).map_or_else(|| text.clone(), |minute| minute.replace('T', " ") + " UTC")
+}
+
+/// A count, its digits in threes.
+fn number(count: u64) -> String {
+    let digits = count.to_string();
+    let first = (digits.len() + 2) % 3 + 1;
+    let (head, tail) = digits.split_at(first.min(digits.len()));
+    let threes = tail.as_bytes().chunks(3).map(|three| format!(",{}", String::from_utf8_lossy(three)));
+    threes.fold(head.to_owned(), |text, three| text + &three)
+}
+
+/// Bytes in the largest unit that they fill.
+fn bytes(count: u64) -> String {
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", count as f64 / 1e6),
+        _ => format!("{:.1} GB", count as f64 / 1e9),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_and_bytes_are_said_as_people_read_them() {
+        let counts = [0, 7, 999, 1_000, 45_678, 123_456, 1_234_567].map(number);
+        assert_eq!(counts, ["0", "7", "999", "1,000", "45,678", "123,456", "1,234,567"]);
+        assert_eq!([512, 8_400, 4 << 30].map(bytes), ["512 B", "8.4 kB", "4.3 GB"]);
+    }
 
     #[test]
     fn an_age_is_said_in_its_largest_units() {

@@ -31,7 +31,7 @@ mod rows;
 mod sources;
 mod sum;
 
-pub use reserve::Reserve;
+pub use reserve::{BYTES as RESERVE_BYTES, Reserve};
 pub use retention::DELETE_AT_ONCE;
 
 /// The store's file in the data directory.
@@ -57,7 +57,7 @@ const RAW_ROW: u64 = 128;
 /// The most rows that are kept aside. The oldest goes first: it is there to be looked at, not to be processed.
 const QUARANTINE_MOST: u32 = 2_000;
 /// The most bytes of them; of a larger one its beginning is kept.
-const QUARANTINE_BYTES: usize = 16 << 20;
+pub const QUARANTINE_BYTES: usize = 16 << 20;
 
 /// Every `sum` is a check sum of its row, see [`sum`]; rows of layout 1 have none.
 const TABLES: &str = "

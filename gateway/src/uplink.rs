@@ -29,9 +29,11 @@ use schedule::Schedule;
 pub mod budget;
 mod config;
 pub mod link;
+mod pace;
 pub mod schedule;
 
 pub use config::UplinkConfig;
+pub use pace::Pace;
 
 /// How long to wait before the spool is looked at again when it was empty.
 const IDLE: Duration = Duration::from_millis(200);
@@ -82,6 +84,8 @@ pub struct Uplink {
     status: watch::Receiver<GatewayStatus>,
     /// How the link is, for the status.
     told: watch::Sender<UplinkStatus>,
+    /// How it does just now, for the page.
+    pace: watch::Sender<Pace>,
     link: Link,
     schedule: Schedule,
     budget: Option<Budget>,
@@ -124,6 +128,7 @@ impl Uplink {
             metrics: Arc::default(),
             status,
             told,
+            pace: watch::Sender::new(Pace::default()),
             link: Link::new(cloud)?,
             schedule: Schedule::new(config.backfill_share),
             budget: None,
@@ -143,6 +148,12 @@ impl Uplink {
     #[must_use]
     pub fn told(&self) -> watch::Receiver<UplinkStatus> {
         self.told.subscribe()
+    }
+
+    /// How fast the link answers, how long is waited, and what it carried lately.
+    #[must_use]
+    pub fn pace(&self) -> watch::Receiver<Pace> {
+        self.pace.subscribe()
     }
 
     /// Sends until `shutdown`.
@@ -203,6 +214,7 @@ impl Uplink {
                     Err(why) => away = Some(why),
                 }
             }
+            self.pace.send_modify(|pace| pace.waits = away.is_some().then_some(back_off));
             match away {
                 None => back_off = BACK_OFF,
                 Some(why) => {
@@ -275,6 +287,7 @@ impl Uplink {
         self.metrics.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let began = Instant::now();
         let outcome = self.link.send(&batch, body).await;
+        self.answered(began);
         if let Outcome::Stored(_) = &outcome {
             self.schedule.sent(*lane, cost, *backfill_waits);
         }
@@ -338,10 +351,19 @@ impl Uplink {
         });
     }
 
+    /// Notes how long a request took that began at `began`, if it was answered.
+    fn answered(&self, began: Instant) {
+        if self.link.was_answered() {
+            self.pace.send_modify(|pace| pace.round_trip = Some(began.elapsed()));
+        }
+    }
+
     fn spend(&mut self, cost: u64) {
         self.metrics.link_bytes.fetch_add(cost, Ordering::Relaxed);
+        let wall = crate::wall_clock();
+        self.pace.send_modify(|pace| pace.sent(cost, wall));
         if let Some(budget) = &mut self.budget {
-            budget.take(cost, crate::wall_clock());
+            budget.take(cost, wall);
         }
     }
 
@@ -404,7 +426,9 @@ impl Uplink {
         if self.budget.is_some_and(|budget| !budget.allows(false, 1, crate::wall_clock())) {
             return Ok(STATUS);
         }
+        let began = Instant::now();
         let (cost, said) = self.link.report(&status).await;
+        self.answered(began);
         self.spend(cost);
         self.tell(said.clone().err());
         said?;

@@ -531,7 +531,9 @@ impl Analysis {
         status.rejected = snapshot::rejected(&counters);
         let unmapped = self.shared.unmapped.all();
         let fields = self.decisions.standing();
-        let snapshot = Snapshot { status, fields, alerts, failed_models, unmapped, ..Snapshot::at(now, counters) };
+        let raw_bytes = self.shared.raw_bytes();
+        let first = Snapshot::at(now, counters);
+        let snapshot = Snapshot { status, fields, alerts, failed_models, raw_bytes, unmapped, ..first };
         let (windows, clocks) = (&self.windows, &self.clocks);
         let station = |(id, rhythm, heard): (&StationId, Rhythm, Timestamp)| StationState {
             id: id.clone(),

@@ -328,7 +328,9 @@ impl Intake {
     fn trim(&mut self) -> bool {
         let before = self.now().plus_millis(-i64::from(self.retention.raw_days) * 86_400_000);
         let needed = self.needed();
-        match self.store.trim(before, self.retention.raw_bytes, Some(needed)) {
+        let trimmed = self.store.trim(before, self.retention.raw_bytes, Some(needed));
+        self.shared.set_raw_bytes(self.store.raw_bytes());
+        match trimmed {
             Ok((gone, crowded)) => {
                 let aged = gone - crowded;
                 for (name, by) in [("raw_commits_expired", aged), ("raw_commits_crowded_out", crowded)] {

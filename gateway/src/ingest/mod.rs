@@ -98,6 +98,8 @@ struct Shared {
     newest: AtomicU64,
     /// The oldest raw row that is needed after a restart. Those from here on are not let go of.
     needed: AtomicU64,
+    /// Bytes of all raw rows, once the intake has added them up.
+    raw_bytes: Mutex<Option<u64>>,
     /// All counters, as they are on disk.
     counters: Mutex<BTreeMap<String, u64>>,
     /// The channels of sources that nobody mapped.
@@ -107,6 +109,14 @@ struct Shared {
 impl Shared {
     fn newest(&self) -> u64 {
         self.newest.load(Ordering::Acquire)
+    }
+
+    fn raw_bytes(&self) -> Option<u64> {
+        *self.raw_bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_raw_bytes(&self, bytes: Option<u64>) {
+        *self.raw_bytes.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
     }
 
     /// Adds what is on disk now.
@@ -140,6 +150,7 @@ pub fn open(
     let shared = Arc::new(Shared {
         newest: AtomicU64::new(store.newest()?),
         needed: AtomicU64::new(0),
+        raw_bytes: Mutex::new(None),
         counters: Mutex::new(store.counters()?),
         unmapped: foreign::UnmappedChannels::new(unmapped),
     });

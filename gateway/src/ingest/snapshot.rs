@@ -92,6 +92,8 @@ pub struct Snapshot {
     pub alerts: Vec<Alert>,
     /// Models that stopped, with the reason.
     pub failed_models: Vec<(String, String)>,
+    /// Bytes of the raw readings in the store, once they were added up.
+    pub raw_bytes: Option<u64>,
     /// All counters.
     pub counters: BTreeMap<String, u64>,
     /// The channels of other people's sensors that nobody mapped.
@@ -137,6 +139,7 @@ impl Snapshot {
             answers: 0,
             alerts: Vec::new(),
             failed_models: Vec::new(),
+            raw_bytes: None,
             counters,
             unmapped: Vec::new(),
             fields: Vec::new(),

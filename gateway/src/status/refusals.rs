@@ -1,9 +1,7 @@
 //! The newest of what was kept aside, as it stands in the store.
 
-use std::path::Path;
-
 use proto::Timestamp;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 /// How many are shown.
 const SHOWN: u32 = 30;
@@ -19,13 +17,11 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// The newest first. Only a page that somebody looks at asks, so the store is opened for it, to read alone.
+/// The newest first.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn newest(data_dir: &Path) -> rusqlite::Result<Vec<Refused>> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let store = Connection::open_with_flags(data_dir.join(crate::store::FILE), flags)?;
+pub fn newest(store: &Connection) -> rusqlite::Result<Vec<Refused>> {
     let mut statement = store.prepare("SELECT at_ms, source, reason FROM quarantine ORDER BY id DESC LIMIT ?1")?;
     let rows = statement.query_map([SHOWN], |row| {
         Ok(Refused { at: Timestamp::from_millis(row.get(0)?), source: row.get(1)?, reason: row.get(2)? })

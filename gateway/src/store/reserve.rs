@@ -10,7 +10,7 @@ use nix::fcntl::posix_fallocate;
 /// Its file in the data directory.
 const FILE: &str = "reserve";
 /// How much is set aside, bytes.
-const BYTES: u64 = 8 << 20;
+pub const BYTES: u64 = 8 << 20;
 /// What is set aside at least, where there is no room for all of it.
 const LEAST: u64 = 1 << 20;
 
@@ -50,6 +50,12 @@ impl Reserve {
         let mut reserve = Self { path, whole };
         reserve.make();
         reserve
+    }
+
+    /// How much is set aside in `dir`, bytes.
+    #[must_use]
+    pub fn held(dir: &Path) -> u64 {
+        fs::metadata(dir.join(FILE)).map_or(0, |file| file.len())
     }
 
     /// Makes it again, as large as there is room for.

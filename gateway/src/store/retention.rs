@@ -124,6 +124,12 @@ impl Store {
         Ok(bytes.cast_unsigned() + rows.cast_unsigned() * RAW_ROW)
     }
 
+    /// Bytes of all raw rows; none before they were added up.
+    #[must_use]
+    pub const fn raw_bytes(&self) -> Option<u64> {
+        self.raw_bytes
+    }
+
     /// Bytes of the whole file that are in use.
     pub(crate) fn used_bytes(&self) -> Result<u64, StoreError> {
         let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));

@@ -75,6 +75,12 @@ impl Link {
         Ok(Self { cloud, client, timeout: TIMEOUT, is_new: true })
     }
 
+    /// Whether the last request was answered, whatever the answer was.
+    #[must_use]
+    pub const fn was_answered(&self) -> bool {
+        !self.is_new
+    }
+
     /// What a request of this many bytes is thought to cost on the link, in both directions.
     #[must_use]
     pub fn cost(&self, body: usize) -> u64 {
