@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::{Channel, FarmId, StationId, Timestamp};
+use proto::{Channel, FarmId, RejectReason, StationId, Timestamp};
 use sqlx::PgConnection;
 
 use crate::api::types::{ChannelSeries, Quantity, Resolution, Sparklines};
@@ -10,12 +10,14 @@ use crate::database::{SqlTime, statements};
 use crate::inventory::stored_channel;
 
 /// The points of some channels of one station. The order of the result is that of the primary key, so PostgreSQL reads
-/// one range of it for each channel and sorts nothing.
+/// one range of it for each channel and sorts nothing. The reasons are in the order of [`RejectReason::ALL`].
 /// $1 farm, $2 station, $3 channels, $4 from, $5 to, $6 how many at most.
 macro_rules! points {
     ($table:literal) => {
         concat!(
-            "SELECT channel, start, count::bigint, min, mean, max, rejected::bigint, rejected_min, rejected_max
+            "SELECT channel, start, count::bigint, min, mean, max, rejected::bigint, rejected_min, rejected_max,
+                 CASE WHEN rejected > 0 THEN ARRAY[rejected_range, rejected_rate, rejected_hampel, rejected_late,
+                     rejected_future, rejected_duplicate, rejected_stuck, rejected_clock]::bigint[] END AS reasons
              FROM ",
             $table,
             " WHERE farm_id = $1 AND station_id = $2 AND channel = ANY($3) AND start >= $4 AND start < $5
@@ -109,6 +111,8 @@ struct PointRow {
     rejected: i64,
     rejected_min: Option<f64>,
     rejected_max: Option<f64>,
+    /// How many by reason; none where nothing was rejected.
+    reasons: Option<Vec<i64>>,
 }
 
 /// A series for each selected channel, in the selection's order; `None` when there are more than [`MOST_POINTS`].
@@ -161,6 +165,7 @@ fn empty(channel: Channel) -> ChannelSeries {
         max: Vec::new(),
         count: Vec::new(),
         rejected: Vec::new(),
+        reasons: Vec::new(),
         rejected_min: Vec::new(),
         rejected_max: Vec::new(),
     }
@@ -174,6 +179,10 @@ impl ChannelSeries {
         self.max.push(point.max);
         self.count.push(point.count);
         self.rejected.push(point.rejected);
+        self.reasons.push(point.reasons.as_ref().map(|counts| {
+            let by_reason = RejectReason::ALL.into_iter().zip(counts.iter().copied());
+            by_reason.filter(|(_, count)| *count > 0).map(|(reason, count)| (reason.name().to_owned(), count)).collect()
+        }));
         self.rejected_min.push(point.rejected_min);
         self.rejected_max.push(point.rejected_max);
     }

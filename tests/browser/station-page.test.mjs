@@ -125,7 +125,7 @@ test('day, week, month and season are drawn, and what is drawn can be had as CSV
     const chunks = [];
     for await (const chunk of await download.createReadStream()) chunks.push(chunk);
     const [header, first] = Buffer.concat(chunks).toString().split('\r\n');
-    assert.equal(header, 'time,station,channel,unit,mean,min,max,count,rejected,rejected_min,rejected_max');
+    assert.equal(header, 'time,station,channel,unit,mean,min,max,count,rejected,rejected_min,rejected_max,reasons');
     assert.match(first ?? '', /^\d{4}-\d\d-\d\dT[\d:.]+Z,[a-z0-9_-]+,[a-z0-9_]+,/);
   });
 });

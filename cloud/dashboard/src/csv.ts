@@ -1,15 +1,16 @@
 /** Series as a file that spreadsheets and scripts read (RFC 4180). */
 
 import type { StationSeries } from './client';
+import { reasonsText } from './rejected';
 
-const HEADER = ['time', 'station', 'channel', 'unit', 'mean', 'min', 'max', 'count', 'rejected', 'rejected_min', 'rejected_max'];
+const HEADER = ['time', 'station', 'channel', 'unit', 'mean', 'min', 'max', 'count', 'rejected', 'rejected_min', 'rejected_max', 'reasons'];
 
 /** A row for each point of each channel; times are the starts of the points, in UTC. */
 export function csvOf(station: string, data: StationSeries): string {
   const rows: string[][] = [HEADER];
   for (const s of data.series) {
     s.time.forEach((time, i) => {
-      const cells = [s.mean[i], s.min[i], s.max[i], s.count[i], s.rejected[i], s.rejected_min[i], s.rejected_max[i]];
+      const cells = [s.mean[i], s.min[i], s.max[i], s.count[i], s.rejected[i], s.rejected_min[i], s.rejected_max[i], reasonsText(s.reasons[i])];
       rows.push([new Date(time * 1000).toISOString(), station, s.channel, s.unit, ...cells.map((v) => (v === null || v === undefined ? '' : String(v)))]);
     });
   }

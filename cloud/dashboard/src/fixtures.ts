@@ -117,6 +117,7 @@ export function channelSeries(channel: string, startS: number, means: readonly (
     max: means.map((m) => (m === null ? null : m + 0.01)),
     count: means.map((m) => (m === null ? 0 : 3)),
     rejected: means.map(() => 0),
+    reasons: means.map(() => null),
     rejected_min: means.map(() => null),
     rejected_max: means.map(() => null),
   };

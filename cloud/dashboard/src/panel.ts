@@ -3,6 +3,7 @@
 import { levelText } from './channel';
 import type { Alert, ChannelSeries, StationSeries } from './client';
 import { quantityFacts } from './quantity';
+import { type RejectedOf, rejectedOf } from './rejected';
 import { align, type Rejection, rejections, stepOf, totals } from './series';
 import { type ValueAxis, valueAxis } from './value-axis';
 
@@ -30,6 +31,8 @@ export interface Panel {
   readonly times: readonly number[];
   readonly lines: readonly PanelLine[];
   readonly rejections: readonly Rejection[];
+  /** How many readings of each channel were rejected, and why. */
+  readonly rejected: readonly RejectedOf[];
   readonly axis: ValueAxis;
 }
 
@@ -70,6 +73,7 @@ function panelOf(quantity: string, own: readonly ChannelSeries[], stepS: number,
     title: TITLES[quantity] ?? facts.label.charAt(0).toUpperCase() + facts.label.slice(1),
     height: HEIGHTS[quantity] ?? USUAL_HEIGHT,
     rejections: rejections(own),
+    rejected: rejectedOf(own),
   };
   const rain = own[0];
   if (quantity === 'rain' && rain !== undefined) {

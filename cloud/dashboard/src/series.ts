@@ -21,7 +21,7 @@ export function firstPoint({ series }: Pick<StationSeries, 'series'>): number | 
 }
 
 /** The columns of a channel that have a value or null at each time. */
-const COLUMNS = ['mean', 'min', 'max', 'count', 'rejected', 'rejected_min', 'rejected_max'] as const;
+const COLUMNS = ['mean', 'min', 'max', 'count', 'rejected', 'reasons', 'rejected_min', 'rejected_max'] as const;
 
 /**
  * What is known, with what came since: points from the tail's start on are the tail's, those before `fromMs` are left out.

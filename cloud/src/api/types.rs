@@ -329,6 +329,8 @@ pub struct ChannelSeries {
     pub count: Vec<i64>,
     /// How many readings were rejected.
     pub rejected: Vec<i64>,
+    /// Why: how many for each reason, `range`, `rate`, `hampel`, `duplicate` or `stuck`; null where none was rejected.
+    pub reasons: Vec<Option<BTreeMap<String, i64>>>,
     /// Least rejected reading; null when none was rejected.
     pub rejected_min: Vec<Option<f64>>,
     /// Greatest rejected reading.

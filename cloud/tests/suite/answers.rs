@@ -66,10 +66,12 @@ async fn a_series_is_columns_of_one_length() {
     assert_eq!(hours["series"][0]["time"], json!([1_433_757_600, 1_433_761_200]));
     assert_eq!(hours["series"][0]["count"], json!([2, 1]));
     assert_eq!(hours["series"][0]["rejected"], json!([2, 1]));
+    assert_eq!(hours["series"][0]["reasons"], json!([{"range": 1, "hampel": 1}, {"range": 1}]));
     let days = series(&format!("{span}&resolution=day")).await;
     assert_eq!(days["series"].as_array().unwrap().len(), 2, "all channels unless some are given");
     assert_eq!(days["series"][0]["channel"], "soil_moisture_20cm");
     assert_eq!(days["series"][0]["mean"], json!([0.5]));
+    assert_eq!(days["series"][0]["reasons"], json!([{"range": 2, "hampel": 1}]));
     assert_eq!(days["series"][0]["rejected_min"], json!([-3.0]));
     assert_eq!(days["series"][1]["channel"], "rain");
 
