@@ -1,9 +1,6 @@
 //! Alerts, as they are read.
 
-use std::fmt;
-use std::str::FromStr;
-
-use proto::{FarmId, StationId, Timestamp};
+use proto::{FarmId, StationId};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -11,6 +8,7 @@ use sqlx::types::Json;
 use crate::api::types::{Alert, AlertKind, AlertPage, AlertState, Driver};
 use crate::database::{SqlTime, statements};
 use crate::inventory::stored_channel;
+use crate::paging::Page;
 
 macro_rules! list {
     ($condition:literal) => {
@@ -36,32 +34,6 @@ statements! {
 
     /// The same, of those that are closed.
     CLOSED = list!(" AND a.closed IS NOT NULL");
-}
-
-/// Where a page of alerts ended. Clients take it as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    opened: Timestamp,
-    id: String,
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}~{}", self.opened.as_millis(), self.id)
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = &'static str;
-
-    fn from_str(value: &str) -> Result<Self, &'static str> {
-        const WRONG: &str = "is not what a page gave as next";
-        let (opened, id) = value.split_once('~').ok_or(WRONG)?;
-        if id.is_empty() || id.len() > proto::alert::MAX_TEXT || id.contains('\0') {
-            return Err(WRONG);
-        }
-        Ok(Self { opened: Timestamp::from_millis(opened.parse().map_err(|_| WRONG)?), id: id.to_owned() })
-    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -135,40 +107,22 @@ pub async fn page(
     farm: &FarmId,
     state: AlertState,
     station: Option<&StationId>,
-    after: Option<&Cursor>,
-    limit: u32,
+    page: &Page,
 ) -> Result<AlertPage, sqlx::Error> {
     let statement = match state {
         AlertState::All => ALL,
         AlertState::Open => OPEN,
         AlertState::Closed => CLOSED,
     };
-    let rows: Vec<AlertRow> = sqlx::query_as(statement)
+    let mut rows: Vec<AlertRow> = sqlx::query_as(statement)
         .bind(farm.as_str())
         .bind(station.map(StationId::as_str))
-        .bind(after.map(|cursor| SqlTime(cursor.opened)))
-        .bind(after.map(|cursor| cursor.id.as_str()))
-        .bind(i64::from(limit) + 1)
+        .bind(page.at())
+        .bind(page.id())
+        .bind(page.rows())
         .fetch_all(connection)
         .await?;
-    let more = rows.len() > limit as usize;
-    let rows = rows.into_iter().take(limit as usize);
-    let items = rows.map(Alert::try_from).collect::<Result<Vec<_>, _>>()?;
-    let last = items.last().filter(|_| more);
-    let next = last.map(|alert| Cursor { opened: alert.opened, id: alert.id.clone() }.to_string());
+    let next = page.cut(&mut rows, |row| (row.opened, &row.alert_id));
+    let items = rows.into_iter().map(Alert::try_from).collect::<Result<_, _>>()?;
     Ok(AlertPage { items, next })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_read_as_it_was_written() {
-        let cursor = Cursor { opened: Timestamp::from_millis(-5), id: "n1/-/silent/7~8".to_owned() };
-        assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
-        for wrong in ["", "~", "7", "7~", "x~n1", "7~a\0b"] {
-            assert!(wrong.parse::<Cursor>().is_err(), "{wrong:?}");
-        }
-    }
 }

@@ -1,14 +1,12 @@
 //! Decisions on irrigation, as they are read.
 
-use std::fmt;
-use std::str::FromStr;
-
 use proto::{FarmId, FieldId, Timestamp};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use crate::api::types::{Decision, DecisionCause, DecisionPage};
 use crate::database::{SqlTime, statements};
+use crate::paging::Page;
 
 macro_rules! list {
     ($condition:literal) => {
@@ -42,36 +40,8 @@ pub struct Selection {
     pub from: Option<Timestamp>,
     /// Before when.
     pub to: Option<Timestamp>,
-    /// Where the page before ended.
-    pub after: Option<Cursor>,
-    /// How many at most.
-    pub limit: u32,
-}
-
-/// Where a page of decisions ended. Clients take it as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    at: Timestamp,
-    id: String,
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}~{}", self.at.as_millis(), self.id)
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = &'static str;
-
-    fn from_str(value: &str) -> Result<Self, &'static str> {
-        const WRONG: &str = "is not what a page gave as next";
-        let (at, id) = value.split_once('~').ok_or(WRONG)?;
-        if id.is_empty() || id.len() > proto::decision::MAX_TEXT || id.contains('\0') {
-            return Err(WRONG);
-        }
-        Ok(Self { at: Timestamp::from_millis(at.parse().map_err(|_| WRONG)?), id: id.to_owned() })
-    }
+    /// Which page of them.
+    pub page: Page,
 }
 
 #[derive(sqlx::FromRow)]
@@ -145,36 +115,19 @@ pub async fn page(
     farm: &FarmId,
     selection: &Selection,
 ) -> Result<DecisionPage, sqlx::Error> {
-    let Selection { field, from, to, after, limit } = selection;
+    let Selection { field, from, to, page } = selection;
     let mut query = sqlx::query_as(if field.is_some() { OF_FIELD } else { OF_FARM })
         .bind(farm.as_str())
         .bind(from.map(SqlTime))
         .bind(to.map(SqlTime))
-        .bind(after.as_ref().map(|cursor| SqlTime(cursor.at)))
-        .bind(after.as_ref().map(|cursor| cursor.id.as_str()))
-        .bind(i64::from(*limit) + 1);
+        .bind(page.at())
+        .bind(page.id())
+        .bind(page.rows());
     if let Some(field) = field {
         query = query.bind(field.as_str());
     }
-    let rows: Vec<DecisionRow> = query.fetch_all(connection).await?;
-    let more = rows.len() > *limit as usize;
-    let rows = rows.into_iter().take(*limit as usize);
-    let items = rows.map(Decision::try_from).collect::<Result<Vec<_>, _>>()?;
-    let last = items.last().filter(|_| more);
-    let next = last.map(|decision| Cursor { at: decision.at, id: decision.id.clone() }.to_string());
+    let mut rows: Vec<DecisionRow> = query.fetch_all(connection).await?;
+    let next = page.cut(&mut rows, |row| (row.at, &row.decision_id));
+    let items = rows.into_iter().map(Decision::try_from).collect::<Result<_, _>>()?;
     Ok(DecisionPage { items, next })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_read_as_it_was_written() {
-        let cursor = Cursor { at: Timestamp::from_millis(900_000), id: "north/900000".to_owned() };
-        assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
-        for wrong in ["", "~", "7", "7~", "x~north/7", "7~a\0b"] {
-            assert!(wrong.parse::<Cursor>().is_err(), "{wrong:?}");
-        }
-    }
 }

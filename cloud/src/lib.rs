@@ -19,6 +19,7 @@ pub mod decisions;
 pub mod ingest;
 pub mod inventory;
 pub mod metrics;
+pub mod paging;
 pub mod people;
 pub mod readings;
 pub mod registry;

@@ -7,14 +7,10 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::access::FarmAccess;
-use super::parameters::Parameters;
+use super::parameters::{PageParameters, Parameters};
 use super::problem::{ApiResult, Problem};
 use super::types::{AlertPage, AlertState};
-use crate::alerts::{self, Cursor};
-
-/// Alerts in a page unless the request says otherwise, and at most.
-const PAGE: u32 = 50;
-const MOST_PAGE: u32 = 200;
+use crate::alerts;
 
 /// What alerts to give.
 #[derive(IntoParams)]
@@ -27,12 +23,6 @@ struct AlertParameters {
     /// Only those of this station.
     #[param(value_type = String, required = false)]
     station: StationId,
-    /// `next` of the page before.
-    #[param(value_type = String, required = false)]
-    cursor: Cursor,
-    /// How many at most.
-    #[param(required = false, default = 50, minimum = 1, maximum = 200)]
-    limit: u32,
 }
 
 /// A farm's alerts
@@ -44,7 +34,7 @@ struct AlertParameters {
     tag = "alerts",
     operation_id = "farm_alerts",
     security(("session" = [])),
-    params(("farm" = String, Path, description = "The farm's id"), AlertParameters),
+    params(("farm" = String, Path, description = "The farm's id"), AlertParameters, PageParameters),
     responses(
         (status = 200, body = AlertPage, description = "A page of alerts"),
         (status = 401, body = Problem, content_type = "application/problem+json", description = "Nobody is logged in"),
@@ -59,9 +49,8 @@ pub async fn alerts(
 ) -> ApiResult<Json<AlertPage>> {
     let state = parameters.one("state")?.unwrap_or(AlertState::All);
     let station: Option<StationId> = parameters.one("station")?;
-    let after: Option<Cursor> = parameters.one("cursor")?;
-    let limit = parameters.between("limit", 1, MOST_PAGE, PAGE)?;
+    let page = parameters.page()?;
     parameters.finish()?;
     let connection = &mut *app.pool.acquire().await?;
-    Ok(Json(alerts::page(connection, &farm, state, station.as_ref(), after.as_ref(), limit).await?))
+    Ok(Json(alerts::page(connection, &farm, state, station.as_ref(), &page).await?))
 }

@@ -2,19 +2,14 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use utoipa::IntoParams;
 
 use super::App;
 use super::access::{FarmAccess, Operator};
-use super::parameters::{JsonBody, Parameters};
+use super::parameters::{JsonBody, PageParameters, Parameters};
 use super::problem::{ApiError, ApiResult, Problem};
 use super::types::{Activation, FarmModels, ModelEventPage, RollBack};
 use crate::registry::assign::{self, Change};
-use crate::registry::events::{self, Cursor};
-
-/// Events in a page unless the request says otherwise, and at most.
-const PAGE: u32 = 50;
-const MOST_PAGE: u32 = 200;
+use crate::registry::events;
 
 /// A farm's models
 ///
@@ -112,19 +107,6 @@ pub async fn roll_back_model(
     Ok(Json(assign::of_farm(&mut *app.pool.acquire().await?, &farm).await?))
 }
 
-/// What events to give.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "describes the parameters; the handler reads them one by one")]
-struct EventParameters {
-    /// `next` of the page before.
-    #[param(value_type = String, required = false)]
-    cursor: Cursor,
-    /// How many at most.
-    #[param(required = false, default = 50, minimum = 1, maximum = 200)]
-    limit: u32,
-}
-
 /// What happened to a farm's models
 ///
 /// What gateways activated, ran in shadow, refused and rolled back. Newest first, in pages.
@@ -134,7 +116,7 @@ struct EventParameters {
     tag = "models",
     operation_id = "farm_model_events",
     security(("session" = [])),
-    params(("farm" = String, Path, description = "The farm's id"), EventParameters),
+    params(("farm" = String, Path, description = "The farm's id"), PageParameters),
     responses(
         (status = 200, body = ModelEventPage, description = "A page of events"),
         (status = 401, body = Problem, content_type = "application/problem+json", description = "Nobody is logged in"),
@@ -147,8 +129,7 @@ pub async fn model_events(
     FarmAccess(farm): FarmAccess,
     mut parameters: Parameters,
 ) -> ApiResult<Json<ModelEventPage>> {
-    let after: Option<Cursor> = parameters.one("cursor")?;
-    let limit = parameters.between("limit", 1, MOST_PAGE, PAGE)?;
+    let page = parameters.page()?;
     parameters.finish()?;
-    Ok(Json(events::page(&mut *app.pool.acquire().await?, &farm, after.as_ref(), limit).await?))
+    Ok(Json(events::page(&mut *app.pool.acquire().await?, &farm, &page).await?))
 }

@@ -7,14 +7,10 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::access::FarmAccess;
-use super::parameters::Parameters;
+use super::parameters::{PageParameters, Parameters};
 use super::problem::{ApiResult, Problem};
 use super::types::DecisionPage;
-use crate::decisions::{self, Cursor, Selection};
-
-/// Decisions in a page unless the request says otherwise, and at most.
-const PAGE: u32 = 50;
-const MOST_PAGE: u32 = 200;
+use crate::decisions::{self, Selection};
 
 /// What decisions to give.
 #[derive(IntoParams)]
@@ -30,12 +26,6 @@ struct DecisionParameters {
     /// Only those before this time.
     #[param(value_type = String, format = DateTime, required = false)]
     to: Timestamp,
-    /// `next` of the page before.
-    #[param(value_type = String, required = false)]
-    cursor: Cursor,
-    /// How many at most.
-    #[param(required = false, default = 50, minimum = 1, maximum = 200)]
-    limit: u32,
 }
 
 /// What the farm's gateways decided on irrigation
@@ -47,7 +37,7 @@ struct DecisionParameters {
     tag = "decisions",
     operation_id = "farm_decisions",
     security(("session" = [])),
-    params(("farm" = String, Path, description = "The farm's id"), DecisionParameters),
+    params(("farm" = String, Path, description = "The farm's id"), DecisionParameters, PageParameters),
     responses(
         (status = 200, body = DecisionPage, description = "A page of decisions"),
         (status = 401, body = Problem, content_type = "application/problem+json", description = "Nobody is logged in"),
@@ -64,8 +54,7 @@ pub async fn decisions(
         field: parameters.one("field")?,
         from: parameters.one("from")?,
         to: parameters.one("to")?,
-        after: parameters.one("cursor")?,
-        limit: parameters.between("limit", 1, MOST_PAGE, PAGE)?,
+        page: parameters.page()?,
     };
     parameters.finish()?;
     let connection = &mut *app.pool.acquire().await?;

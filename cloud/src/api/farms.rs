@@ -7,6 +7,7 @@ use super::App;
 use super::access::FarmAccess;
 use super::problem::{ApiResult, Problem};
 use super::types::{AlertState, FarmSummary, Field, Gateway, Overview};
+use crate::paging::Page;
 use crate::people::Person;
 use crate::{alerts, inventory};
 
@@ -54,7 +55,9 @@ pub async fn overview(State(app): State<App>, FarmAccess(farm): FarmAccess) -> A
         speed: app.clock.speed(),
         data_until,
         fields: inventory::fields(connection, &farm).await?,
-        alerts: alerts::page(connection, &farm, AlertState::Open, None, None, MOST_ALERTS).await?.items,
+        alerts: alerts::page(connection, &farm, AlertState::Open, None, &Page { after: None, limit: MOST_ALERTS })
+            .await?
+            .items,
         gateways: inventory::gateways(connection, &farm).await?,
         farm: inventory::farm(connection, &farm).await?,
         stations,

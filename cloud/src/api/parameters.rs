@@ -8,8 +8,27 @@ use axum::extract::{FromRequest, FromRequestParts, Json, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
 use super::problem::{ApiError, ApiResult};
+use crate::paging::{Cursor, Page};
+
+/// Items in a page unless the request says otherwise, and at most.
+const PAGE: u32 = 50;
+const MOST_PAGE: u32 = 200;
+
+/// Which page to give.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes the parameters; `Parameters::page` reads them")]
+pub struct PageParameters {
+    /// `next` of the page before.
+    #[param(value_type = String, required = false)]
+    cursor: Cursor,
+    /// How many at most.
+    #[param(required = false, default = 50, minimum = 1, maximum = 200)]
+    limit: u32,
+}
 
 /// The query of a request. Take from it what is known; [`Parameters::finish`] refuses the rest.
 pub struct Parameters(Vec<(String, String)>);
@@ -60,6 +79,14 @@ impl Parameters {
             Ok(number) if (least..=most).contains(&number) => Ok(number),
             _ => Err(ApiError::parameter(field, &text, format!("must be a whole number from {least} to {most}"))),
         }
+    }
+
+    /// Which page is asked for: `cursor` and `limit`.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub fn page(&mut self) -> ApiResult<Page> {
+        Ok(Page { after: self.one("cursor")?, limit: self.between("limit", 1, MOST_PAGE, PAGE)? })
     }
 
     /// Refuses what nobody took.

@@ -1,16 +1,14 @@
 //! What gateways made of their models, kept for good. A gateway reports how it stands, and only its last report is kept;
 //! here is what changed from one to the next.
 
-use std::fmt;
-use std::str::FromStr;
-
 use proto::assignment::MAX_MODELS;
 use proto::update::{MAX_REFUSALS, ModelStatus, Phase, Refusal};
-use proto::{FarmId, GatewayId, Timestamp, UpdateStatus};
+use proto::{FarmId, GatewayId, UpdateStatus};
 use sqlx::PgConnection;
 
 use crate::api::types::{ModelEvent, ModelEventKind, ModelEventPage};
 use crate::database::{SqlTime, statements};
+use crate::paging::Page;
 
 statements! {
     /// The columns of model_event.
@@ -133,35 +131,6 @@ pub(crate) async fn store(
     Ok(())
 }
 
-/// Where a page of events ended. Clients take it as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    at: Timestamp,
-    id: String,
-}
-
-/// The longest id of an event that can be: five names of 64 characters and a time.
-const MOST_ID: usize = 5 * MOST_NAME * 4 + 32;
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}~{}", self.at.as_millis(), self.id)
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = &'static str;
-
-    fn from_str(value: &str) -> Result<Self, &'static str> {
-        const WRONG: &str = "is not what a page gave as next";
-        let (at, id) = value.split_once('~').ok_or(WRONG)?;
-        if id.is_empty() || id.len() > MOST_ID || id.contains('\0') {
-            return Err(WRONG);
-        }
-        Ok(Self { at: Timestamp::from_millis(at.parse().map_err(|_| WRONG)?), id: id.to_owned() })
-    }
-}
-
 #[derive(sqlx::FromRow)]
 struct Row {
     event_id: String,
@@ -178,23 +147,15 @@ struct Row {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn page(
-    connection: &mut PgConnection,
-    farm: &FarmId,
-    after: Option<&Cursor>,
-    limit: u32,
-) -> Result<ModelEventPage, sqlx::Error> {
+pub async fn page(connection: &mut PgConnection, farm: &FarmId, page: &Page) -> Result<ModelEventPage, sqlx::Error> {
     let mut rows: Vec<Row> = sqlx::query_as(PAGE)
         .bind(farm.as_str())
-        .bind(after.map(|cursor| SqlTime(cursor.at)))
-        .bind(after.map(|cursor| cursor.id.as_str()))
-        .bind(i64::from(limit) + 1)
+        .bind(page.at())
+        .bind(page.id())
+        .bind(page.rows())
         .fetch_all(connection)
         .await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let last = rows.last().filter(|_| more);
-    let next = last.map(|row| Cursor { at: row.at.0, id: row.event_id.clone() }.to_string());
+    let next = page.cut(&mut rows, |row| (row.at, &row.event_id));
     let items = rows.into_iter().map(ModelEvent::try_from).collect::<Result<_, _>>()?;
     Ok(ModelEventPage { items, next })
 }
@@ -213,6 +174,7 @@ impl TryFrom<Row> for ModelEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::Timestamp;
     use proto::update::{ActiveVersion, Candidate, Reason};
 
     fn at(seconds: i64) -> Timestamp {
@@ -294,14 +256,5 @@ mod tests {
         let mut still = expired.clone();
         still.refusal = Some(refusal(None, Reason::Expired, 120));
         assert!(said(Some(&expired), &still).is_empty(), "the same at the next try is no news");
-    }
-
-    #[test]
-    fn a_cursor_is_read_as_it_was_written() {
-        let cursor = Cursor { at: at(-5), id: "g1/soil/refused/1.1.0/golden/7".to_owned() };
-        assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
-        for wrong in ["", "~", "7", "7~", "x~g1", "7~a\0b"] {
-            assert!(wrong.parse::<Cursor>().is_err(), "{wrong:?}");
-        }
     }
 }
