@@ -170,17 +170,12 @@ async fn killed_under_load_at_the_farms_broker_it_has_all_that_the_broker_took_o
     for (name, station) in names.iter().zip(stations) {
         sent.insert(name.clone(), station.await.unwrap());
     }
-    let has_all = |all: &BTreeMap<String, Vec<u64>>| {
-        sent.iter().all(|(name, sent)| all.get(name).is_some_and(|s| s.last() == Some(sent)))
+    let has_all = || {
+        let mut store = Store::open(&gateway.dir.path().join("data")).unwrap();
+        let progress = store.progress().unwrap();
+        sent.iter().all(|(name, sent)| progress.highest(&name.parse().unwrap(), 1) == Some(*sent))
     };
-    let progress = || {
-        let store = rusqlite::Connection::open(gateway.dir.path().join("data/gateway.sqlite")).unwrap();
-        let mut statement = store.prepare("SELECT station, sequence FROM progress").unwrap();
-        let rows =
-            statement.query_map([], |row| Ok((row.get(0)?, vec![row.get::<_, i64>(1)?.cast_unsigned()]))).unwrap();
-        rows.collect::<Result<BTreeMap<String, Vec<u64>>, _>>().unwrap()
-    };
-    until("the newest of each station is stored", || has_all(&progress())).await;
+    until("the newest of each station is stored", has_all).await;
     gateway.kill();
     let stored = sequences(&gateway.dir.path().join("data"));
     for (name, sent) in &sent {
