@@ -169,6 +169,17 @@ impl Farm {
             .unwrap()
     }
 
+    /// Of each station how many readings are in the tables, from the first window to the last.
+    async fn stations_in_tables(&self) -> Vec<(String, i64, String, String)> {
+        sqlx::query_as(
+            "SELECT station_id, sum(count + rejected)::bigint, min(start)::text, max(start)::text FROM aggregate
+                GROUP BY 1 ORDER BY 1",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap()
+    }
+
     /// Waits until the tables hold as many readings as were made.
     pub async fn tables_hold(&self, readings: i64) {
         let began = Instant::now();
@@ -178,11 +189,13 @@ impl Farm {
                 return;
             }
             assert!(there < readings, "{there} readings in the tables, but only {readings} were made");
-            assert!(
-                began.elapsed() < PATIENCE,
-                "{there} of {readings} readings are in the tables; gateway: {}",
-                self.log("gateway")
-            );
+            if began.elapsed() >= PATIENCE {
+                let stations = self.stations_in_tables().await;
+                panic!(
+                    "{there} of {readings} readings are in the tables: {stations:#?}; gateway: {}",
+                    self.log("gateway")
+                );
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
