@@ -7,6 +7,7 @@
 //! - [`simulate`] is the farm alone, without a network: [`farm`] over [`weather`] (with [`sun`] and
 //!   [`evapotranspiration`]), [`field`], [`soil`], [`station`], [`sensor`], [`faults`] and repeatable [`chance`]; and
 //!   [`clock`], which only shows in what is sent.
+//! - [`validate`] is a report on how true the simulated field is.
 //!
 //! The second half is pure: it reads no clock, and the same configuration and commands give the same bytes.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -27,6 +28,7 @@ pub mod station;
 pub mod store;
 pub mod sun;
 pub mod truth;
+pub mod validate;
 pub mod weather;
 
 pub use config::{Config, ConfigError, FarmConfig, Pace, Problem};

@@ -1,21 +1,29 @@
-//! `node-sim --config FILE`: a simulated farm that reports to a gateway.
+//! `node-sim --config FILE`: a simulated farm that reports to a gateway. `node-sim validate`: a report on how true it is.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-use node_sim::Config;
+use clap::{Parser, Subcommand};
+use node_sim::{Config, validate};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// A simulated farm whose stations are real MQTT clients.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Arguments {
     /// The configuration, TOML.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a report on how true the simulated field is; fails when one of its checks does
+    Validate(validate::Arguments),
 }
 
 #[tokio::main]
@@ -25,15 +33,21 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     // Fails only when the process has a provider already, which then serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = match Config::load(&arguments.config) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(2);
-        }
+    let done = match (arguments.command, arguments.config) {
+        (Some(Command::Validate(arguments)), _) => validate::run(&arguments),
+        (None, Some(config)) => match Config::load(&config) {
+            Ok(config) => run(config).await.map(|()| true),
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::from(2);
+            }
+        },
+        // The parser has refused it.
+        (None, None) => return ExitCode::from(2),
     };
-    match run(config).await {
-        Ok(()) => ExitCode::SUCCESS,
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE

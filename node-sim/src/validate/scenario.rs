@@ -1,0 +1,89 @@
+//! What a report is about: a configured farm, its weather and its faults.
+
+use std::path::Path;
+
+use proto::Timestamp;
+
+use crate::config::{Config, ConfigError, FarmConfig, Inputs, Problem};
+
+/// A configured farm and the time for which it is looked at.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// The farm.
+    pub farm: FarmConfig,
+    /// What its files hold: to be cloned, because a weather keeps the hours that it was asked for.
+    pub inputs: Inputs,
+    /// How long it is looked at, days.
+    pub days: u32,
+}
+
+impl Scenario {
+    /// A farm that is looked at for so many days.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration and the files that it names.
+    pub fn of(farm: FarmConfig, days: u32) -> Result<Self, ConfigError> {
+        let inputs = farm.open()?;
+        Ok(Self { farm, inputs, days })
+    }
+
+    /// The farm of a configuration file (without one the default farm), with other faults where some are given. What the
+    /// file says of a broker, folders and passwords is read but not needed.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files.
+    pub fn read(config: Option<&Path>, faults: Option<&Path>, days: u32) -> Result<Self, ConfigError> {
+        let mut farm = config.map_or_else(|| Ok(FarmConfig::default()), read)?;
+        if let Some(faults) = faults {
+            farm.scenario = Some(faults.to_owned());
+        }
+        Self::of(farm, days).map_err(|mut error| {
+            for problem in &mut error.problems {
+                problem.file = problem.file.take().or_else(|| config.map(Path::to_owned));
+            }
+            error
+        })
+    }
+
+    /// The first moment.
+    #[must_use]
+    pub fn start(&self) -> Timestamp {
+        self.farm.start
+    }
+
+    /// The first moment after it.
+    #[must_use]
+    pub fn end(&self) -> Timestamp {
+        self.farm.start.plus_secs(86_400 * i64::from(self.days))
+    }
+}
+
+fn read(path: &Path) -> Result<FarmConfig, ConfigError> {
+    let whole = |problem: String| ConfigError { problems: vec![Problem::new(path, "", problem)] };
+    let text = std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
+    let wrong = |error: toml::de::Error| ConfigError { problems: vec![Problem::toml(path, &text, &error)] };
+    let mut table: toml::Table = text.parse().map_err(wrong)?;
+    for needless in ["broker", "state_dir"] {
+        table.entry(needless).or_insert_with(|| toml::Value::String(String::new()));
+    }
+    let config: Config = table.try_into().map_err(wrong)?;
+    Ok(config.farm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_without_a_broker_is_enough_and_mistakes_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("farm.toml");
+        std::fs::write(&path, "[farm]\nstations = 3\n").unwrap();
+        assert_eq!(Scenario::read(Some(&path), None, 1).unwrap().farm.stations, 3);
+        std::fs::write(&path, "[farm]\nstations = 0\nlatitude = 70.0\n").unwrap();
+        let error = Scenario::read(Some(&path), None, 1).unwrap_err().to_string();
+        assert!(error.contains("farm.toml\", farm.stations: 0 is not") && error.contains("farm.latitude"), "{error}");
+        std::fs::write(&path, "[farm]\nstation = 1\n").unwrap();
+        assert!(Scenario::read(Some(&path), None, 1).unwrap_err().to_string().contains("station"));
+    }
+}
