@@ -5,7 +5,7 @@
 //! - [`run()`] is the whole program; [`config`] says how it is configured, [`run`](mod@run) paces it, [`client`] is a
 //!   station's connection, [`node`] its memory, [`store`] what survives a restart, [`truth`] what really happened.
 //! - [`simulate`] is the farm alone, without a network: [`farm`] over [`weather`] (with [`sun`] and
-//!   [`evapotranspiration`]), [`field`], [`soil`], [`station`], [`sensor`], [`faults`] and repeatable [`chance`]; and
+//!   [`evapotranspiration`]), [`space`], [`field`], [`soil`], [`station`], [`sensor`], [`faults`] and repeatable [`chance`]; and
 //!   [`clock`], which only shows in what is sent.
 //! - [`validate`] is a report on how true the simulated field is.
 //!
@@ -24,6 +24,7 @@ pub mod node;
 pub mod run;
 pub mod sensor;
 pub mod soil;
+pub mod space;
 pub mod station;
 pub mod store;
 pub mod sun;
