@@ -15,7 +15,6 @@ pub mod propose;
 pub mod senml;
 pub mod source;
 pub mod sparkplug;
-pub mod units;
 
 pub use json::{JsonError, Plain};
 

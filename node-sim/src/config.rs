@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::faults::{Scenario, read_scenario};
 use crate::field::FieldConfig;
 use crate::node::RING_READINGS;
+use crate::replay::{AtEnd, Replay, ReplayConfig};
 use crate::sun::Place;
 use crate::weather::{Climate, Weather, WeatherFile};
 
@@ -48,7 +49,7 @@ impl Problem {
         Self { file: Some(file.to_owned()), key: key.to_owned(), problem: problem.into() }
     }
 
-    fn of(key: &str, problem: impl Into<String>) -> Self {
+    pub(crate) fn of(key: &str, problem: impl Into<String>) -> Self {
         Self { file: None, key: key.to_owned(), problem: problem.into() }
     }
 
@@ -373,6 +374,9 @@ pub struct Config {
     /// A file that is written when the stations run: `{"stations":24}`.
     #[serde(default)]
     pub ready_file: Option<PathBuf>,
+    /// Measured data that the stations send instead of simulated; then `farm` says only its name, `seed` and `report_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayConfig>,
 }
 
 fn default_ahead() -> u32 {
@@ -402,6 +406,7 @@ impl Config {
             truth_dir: None,
             truth_readings: false,
             ready_file: None,
+            replay: None,
         }
     }
 
@@ -429,6 +434,20 @@ impl Config {
     /// Everything that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
         let mut problems = self.farm.open().map_or_else(|error| error.problems, |_| Vec::new());
+        let replayed = self.replay.as_ref().map(|replay| Replay::open(replay, self.farm.report_s));
+        let replayed = match replayed.transpose() {
+            Ok(replayed) => replayed,
+            Err(wrong) => {
+                problems.extend(wrong);
+                None
+            }
+        };
+        let begin = replayed.as_ref().map_or(self.farm.start, Replay::now);
+        let stations: Vec<StationId> = match &replayed {
+            Some(replay) => replay.stations().iter().map(|station| station.id.clone()).collect(),
+            None if self.replay.is_some() => Vec::new(),
+            None => self.farm.station_names().into_iter().map(|(id, _)| id).collect(),
+        };
         let mut refuse = |key: &str, problem: String| problems.push(Problem::of(key, problem));
         if self.broker_address().is_none() {
             refuse("broker", format!("{:?} is not host:port", self.broker));
@@ -436,10 +455,12 @@ impl Config {
         if !(self.time.speed.is_finite() && self.time.speed > 0.0 && self.time.speed <= 1e6) {
             refuse("time.speed", format!("{} is not above 0 and up to 1000000", self.time.speed));
         }
-        if let Some(until) = self.until.filter(|until| *until <= self.farm.start) {
-            refuse("until", format!("{until} is not after farm.start, {}", self.farm.start));
+        if let Some(until) = self.until.filter(|until| *until <= begin) {
+            let what = if self.replay.is_some() { "the replay's beginning" } else { "farm.start" };
+            refuse("until", format!("{until} is not after {what}, {begin}"));
         }
-        if self.pace == Pace::Acknowledged && self.until.is_none() {
+        let ends = self.replay.as_ref().is_some_and(|replay| replay.at_end == AtEnd::Stop);
+        if self.pace == Pace::Acknowledged && self.until.is_none() && !ends {
             refuse("until", "is missing; pace = \"acknowledged\" needs an end".to_owned());
         }
         if !(1..=1000).contains(&self.ahead) {
@@ -455,7 +476,8 @@ impl Config {
             if let Err(error) = std::fs::metadata(&tls.ca) {
                 refuse("tls.ca", format!("{:?}: {error}", tls.ca));
             }
-            let missing: Vec<String> = tls.certificates.iter().flat_map(|dir| self.missing_certificates(dir)).collect();
+            let missing: Vec<String> =
+                tls.certificates.iter().flat_map(|dir| missing_certificates(dir, &stations)).collect();
             if !missing.is_empty() {
                 refuse("tls.certificates", format!("these are missing: {}", shorten(&missing)));
             }
@@ -464,13 +486,8 @@ impl Config {
             Err(problem) => problems.push(problem),
             Ok(passwords) if passwords.is_empty() => {}
             Ok(passwords) => {
-                let without: Vec<String> = self
-                    .farm
-                    .station_names()
-                    .into_iter()
-                    .filter(|(id, _)| !passwords.contains_key(id))
-                    .map(|(id, _)| id.to_string())
-                    .collect();
+                let without = stations.iter().filter(|id| !passwords.contains_key(*id));
+                let without: Vec<String> = without.map(ToString::to_string).collect();
                 if !without.is_empty() {
                     problems.push(Problem::of(
                         "credentials",
@@ -504,15 +521,11 @@ impl Config {
         passwords.extend(self.passwords.clone());
         Ok(passwords)
     }
+}
 
-    fn missing_certificates(&self, dir: &Path) -> Vec<String> {
-        let files = self
-            .farm
-            .station_names()
-            .into_iter()
-            .flat_map(|(id, _)| ["crt", "key"].map(|ext| dir.join(format!("{id}.{ext}"))));
-        files.filter(|file| !file.exists()).map(|file| file.display().to_string()).collect()
-    }
+fn missing_certificates(dir: &Path, stations: &[StationId]) -> Vec<String> {
+    let files = stations.iter().flat_map(|id| ["crt", "key"].map(|ext| dir.join(format!("{id}.{ext}"))));
+    files.filter(|file| !file.exists()).map(|file| file.display().to_string()).collect()
 }
 
 /// A list for one line of a message.

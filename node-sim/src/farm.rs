@@ -65,6 +65,13 @@ pub struct FarmState {
     stations: BTreeMap<StationId, StationState>,
 }
 
+impl FarmState {
+    /// A moment of a farm where nothing else changes, because it is replayed.
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self { now, step: 0, fields: BTreeMap::new(), stations: BTreeMap::new() }
+    }
+}
+
 impl Farm {
     /// The farm at its start.
     ///

@@ -7,6 +7,7 @@
 //! - [`simulate`] is the farm alone, without a network: [`farm`] over [`weather`] (with [`sun`] and
 //!   [`evapotranspiration`]), [`space`], [`field`], [`soil`], [`station`], [`sensor`], [`faults`] and repeatable [`chance`]; and
 //!   [`clock`], which only shows in what is sent.
+//! - [`replay`] plays measured data through the same stations.
 //! - [`validate`] is a report on how true the simulated field is.
 //!
 //! The second half is pure: it reads no clock, and the same configuration and commands give the same bytes.
@@ -19,8 +20,10 @@ pub mod config;
 pub mod evapotranspiration;
 pub mod farm;
 pub mod faults;
+mod feed;
 pub mod field;
 pub mod node;
+pub mod replay;
 pub mod run;
 pub mod sensor;
 pub mod soil;

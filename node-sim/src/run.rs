@@ -21,9 +21,10 @@ use crate::chance::Chance;
 use crate::client::{self, Link, Tls};
 use crate::clock::NodeClock;
 use crate::config::{Config, Pace};
-use crate::farm::{Farm, Sample};
+use crate::farm::Sample;
+use crate::feed::Feed;
 use crate::node::{Entry, Node};
-use crate::station::{CHANNELS, Measured};
+use crate::station::Measured;
 use crate::store::{Identity, Irrigation, Keep, Record, Store};
 use crate::truth::{Event, Report, TruthLog};
 
@@ -64,7 +65,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let links = engine.links.clone();
 
     if let Some(path) = &config.ready_file {
-        write_ready(path, config.farm.stations).with_context(|| format!("ready file {path:?}"))?;
+        write_ready(path, links.len()).with_context(|| format!("ready file {path:?}"))?;
     }
 
     // The engine ends before the connections, which are needed for its last acknowledgements.
@@ -113,7 +114,7 @@ fn station_ended(ended: Result<(), JoinError>) -> anyhow::Error {
 }
 
 /// Writes the ready file whole or not at all.
-fn write_ready(path: &Path, stations: u32) -> std::io::Result<()> {
+fn write_ready(path: &Path, stations: usize) -> std::io::Result<()> {
     let new = path.with_extension("new");
     std::fs::write(&new, format!("{{\"stations\":{stations}}}\n"))?;
     std::fs::rename(new, path)
@@ -148,7 +149,7 @@ impl Recorder {
 /// The farm's thread.
 struct Engine {
     config: Config,
-    farm: Farm,
+    farm: Feed,
     boot: u32,
     recorders: Vec<Recorder>,
     clocks: Vec<NodeClock>,
@@ -173,7 +174,7 @@ struct Engine {
 impl Engine {
     /// Sets the farm up, or takes it up where the state directory has it, and begins a new boot.
     fn open(config: &Config) -> anyhow::Result<Self> {
-        let mut farm = Farm::new(&config.farm)?;
+        let mut farm = Feed::open(config)?;
         let identity = Identity { farm: config.farm.id.clone(), seed: config.farm.seed, start: config.farm.start };
         let (store, kept) = Store::open(&config.state_dir, identity)?;
         let (ended_boot, truth_length, sealed, records) = match kept {
@@ -192,7 +193,7 @@ impl Engine {
             None => None,
         };
 
-        let ids: Vec<StationId> = farm.stations().iter().map(|station| station.id().clone()).collect();
+        let ids: Vec<StationId> = farm.stations(config).into_iter().map(|station| station.id).collect();
         let progress = Arc::new(Notify::new());
         let node =
             |id: &StationId| Node::new(config.ring_readings, Chance::new(config.farm.seed, &format!("node/{id}")));
@@ -293,11 +294,10 @@ impl Engine {
         let read = |path: PathBuf| std::fs::read(&path).with_context(|| format!("{path:?}"));
         let ca = config.tls.as_ref().map(|tls| read(tls.ca.clone())).transpose()?;
         self.farm
-            .stations()
-            .iter()
+            .stations(config)
+            .into_iter()
             .map(|station| {
-                let id = station.id();
-                let (latitude, longitude) = station.position();
+                let id = &station.id;
                 let certificates = config.tls.as_ref().and_then(|tls| tls.certificates.as_ref());
                 let pair =
                     |dir: &PathBuf| Ok((read(dir.join(format!("{id}.crt")))?, read(dir.join(format!("{id}.key")))?));
@@ -308,12 +308,12 @@ impl Engine {
                     birth: Birth {
                         boot: self.boot,
                         firmware: format!("node-sim {}", env!("CARGO_PKG_VERSION")),
-                        interval_s: config.farm.sample_s,
-                        report_s: config.farm.report_s,
-                        channels: CHANNELS.to_vec(),
-                        field: Some(station.field_id().clone()),
-                        latitude: Some(latitude),
-                        longitude: Some(longitude),
+                        interval_s: station.interval_s,
+                        report_s: station.report_s,
+                        channels: station.channels,
+                        field: station.field,
+                        latitude: station.position.map(|(latitude, _)| latitude),
+                        longitude: station.position.map(|(_, longitude)| longitude),
                     },
                     broker: broker.clone(),
                     password: passwords.get(id).cloned(),
@@ -355,7 +355,7 @@ impl Engine {
     }
 
     fn at_end(&self) -> bool {
-        self.config.until.is_some_and(|until| self.farm.now() >= until)
+        self.config.until.is_some_and(|until| self.farm.now() >= until) || self.farm.is_over()
     }
 
     /// Waits until the farm may go on, and says how far; none when it is stopped or at its end.
@@ -406,6 +406,11 @@ impl Engine {
         for index in 0..self.links.len() {
             self.set_clock(index);
             for (id, minutes) in self.links[index].take_commands() {
+                if matches!(self.farm, Feed::Replayed(_)) {
+                    let station = &self.recorders[index].station;
+                    tracing::warn!(%station, minutes, "what was measured cannot be irrigated");
+                    continue;
+                }
                 let station = self.recorders[index].station.clone();
                 let irrigation = Irrigation { at: self.farm.now(), station, minutes, id };
                 self.store.append(&[Record::Irrigation(irrigation)])?;

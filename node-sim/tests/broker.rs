@@ -511,6 +511,68 @@ async fn stations_come_with_their_own_certificates() {
     assert_nothing_is_lost_or_doubled(&config, &gateway);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_measured_year_is_replayed_exactly_while_the_simulator_is_killed() {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/fallon-2015/hourly.csv"));
+    assert!(path.exists(), "this test needs the weather measured at Fallon, {path:?}");
+    let broker = Broker::start("").await;
+    let gateway = Gateway::start(broker.port);
+    let dir = tempfile::tempdir().unwrap();
+    let columns = [
+        ("air_temperature_c", "air_temperature_200cm"),
+        ("wind_speed_m_s", "wind_speed_300cm"),
+        ("solar_radiation_w_m2", "solar_radiation"),
+    ];
+    let list = columns.map(|(name, channel)| format!("{{ name = {name:?}, channel = {channel:?} }}")).join(", ");
+    let text = format!(
+        "broker = {:?}\nstate_dir = {:?}\ntruth_dir = {:?}\ntruth_readings = true\npace = \"acknowledged\"\n\
+         [farm]\nreport_s = 86400\n\
+         [[replay.file]]\npath = {path:?}\nstation = \"faln\"\ntime = \"time_utc\"\ncolumns = [{list}]\n",
+        broker.address(),
+        dir.path().join("state"),
+        dir.path().join("truth"),
+    );
+    let file = dir.path().join("node-sim.toml");
+    std::fs::write(&file, text).unwrap();
+    let start = || {
+        Process::new(env!("CARGO_BIN_EXE_node-sim")).arg("--config").arg(&file).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut process = start();
+    for reports in [30, 200] {
+        until("reports", || gateway.reports() > reports).await;
+        process.kill().unwrap();
+        process.wait().unwrap();
+        process = start();
+    }
+    let mut status = None;
+    until("the end", || {
+        status = process.try_wait().unwrap();
+        status.is_some()
+    })
+    .await;
+    assert!(status.unwrap().success());
+
+    let mut expected: Vec<(String, Timestamp, u64)> = Vec::new();
+    for row in csv::Reader::from_path(path).unwrap().deserialize::<BTreeMap<String, String>>() {
+        let row = row.unwrap();
+        for (name, channel) in columns.iter().filter(|(name, _)| !row[*name].is_empty()) {
+            let channel: proto::Channel = channel.parse().unwrap();
+            let value = channel.quantity.quantise(row[*name].parse().unwrap());
+            expected.push((channel.to_string(), row["time_utc"].parse().unwrap(), value.to_bits()));
+        }
+    }
+    let mut arrived: Vec<Bits> = gateway.received.lock().unwrap().readings().into_values().flatten().collect();
+    expected.sort();
+    arrived.sort();
+    assert!(expected.len() > 26_000 && expected == arrived, "{} rows, {} arrived", expected.len(), arrived.len());
+    gateway.has(|received| {
+        let birth = &received.births[0].1;
+        assert_eq!((birth.interval_s, birth.report_s, birth.channels.len()), (3600, 86_400, 3));
+        assert!(received.births.iter().map(|(_, birth)| birth.boot).max() == Some(3));
+        true
+    });
+}
+
 /// A certificate authority that writes what it issues to a folder.
 struct Authority {
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,

@@ -21,6 +21,7 @@ pub mod raw;
 pub mod tensor;
 pub mod time;
 pub mod topic;
+pub mod units;
 pub mod update;
 pub mod uplink;
 

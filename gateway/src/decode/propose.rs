@@ -4,7 +4,7 @@
 
 use proto::{Channel, Quantity};
 
-use super::units::{Conversion, quantities};
+use proto::units::{Conversion, quantities};
 
 /// The depths, in cm, that a bare number in a name may mean. A smaller one counts sensors.
 const BARE_DEPTH_CM: std::ops::RangeInclusive<u16> = 5..=300;

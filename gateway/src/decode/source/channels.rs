@@ -15,7 +15,7 @@ use proto::{Channel, Quantity};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::propose::propose;
-use crate::decode::units::Conversion;
+use proto::units::Conversion;
 
 /// The longest name of a channel that is looked at, in characters.
 pub const NAME_MOST: usize = 256;

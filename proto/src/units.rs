@@ -5,7 +5,7 @@
 //! the spellings that sensors use (`°C`, `degC`, `VWC`). A unit says nothing about a quantity that it does not belong
 //! to: `%` is 0.01 m3/m3 of soil moisture and 1 % of humidity, and no temperature at all.
 
-use proto::Quantity;
+use crate::Quantity;
 
 /// A way from one unit to another: `(value - zero) * times / over + plus`.
 ///
