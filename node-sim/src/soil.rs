@@ -1,12 +1,23 @@
 //! The soil under a station: what it is made of, its water ([`water`]), its heat ([`heat`]) and its salt.
 
+pub mod curve;
 pub mod heat;
+pub mod pedotransfer;
+pub mod richards;
+pub mod solute;
+pub mod thermal;
 pub mod water;
 
 use serde::{Deserialize, Serialize};
 
 pub use heat::HeatColumn;
 pub use water::{Demand, WaterColumn};
+
+/// How many layers a station's soil has.
+pub const LAYERS: usize = 16;
+/// Their thickness, mm: two metres in all, thin where rain and sun work.
+pub const THICKNESS_MM: [f64; LAYERS] =
+    [10.0, 15.0, 25.0, 50.0, 60.0, 70.0, 80.0, 90.0, 110.0, 130.0, 150.0, 180.0, 220.0, 260.0, 270.0, 280.0];
 
 /// A soil's texture class (USDA).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 //! its tables on the terminal. The same configuration gives the same bytes: a section reads no clock, and no part writes
 //! when or where it was made.
 
+mod ground;
 mod page;
 mod plot;
 mod scenario;
@@ -28,6 +29,7 @@ pub type Make = fn(&Scenario) -> anyhow::Result<Section>;
 pub const SECTIONS: &[(&str, Make)] = &[
     ("weather", weather::section), //
     ("soil", soil::section),
+    ("ground", ground::section),
     ("sensors", sensors::section),
 ];
 
