@@ -20,13 +20,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use proto::{FarmId, StationId, TimeScale, Timestamp};
+use proto::{FarmId, FieldId, StationId, TimeScale, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::faults::{Scenario, read_scenario};
+use crate::faults::random::{MOST_PER_YEAR, RandomConfig};
+use crate::faults::{Known, Scenario, read_scenario};
 use crate::field::FieldConfig;
 use crate::node::RING_READINGS;
 use crate::replay::{AtEnd, Replay, ReplayConfig};
+use crate::station::CHANNELS;
 use crate::sun::Place;
 use crate::weather::{Climate, Weather, WeatherFile};
 
@@ -123,8 +125,10 @@ pub struct FarmConfig {
     pub wind_height_m: f64,
     /// What the synthetic weather is like (the rain also beside a file without rain).
     pub climate: Climate,
-    /// A file of faults; without one there are none. See [`crate::faults`].
+    /// A file of faults; without one there are none. See [`crate::faults::scenario`].
     pub scenario: Option<PathBuf>,
+    /// Faults out of chance; none unless asked for. See [`crate::faults::random`].
+    pub faults: RandomConfig,
     /// The fields. None given: north (alfalfa on loam), east (maize on sandy loam) and creek (pasture on clay loam).
     pub fields: Vec<FieldConfig>,
 }
@@ -146,6 +150,7 @@ impl Default for FarmConfig {
             wind_height_m: 2.0,
             climate: Climate::default(),
             scenario: None,
+            faults: RandomConfig::default(),
             fields: Vec::new(),
         }
     }
@@ -213,10 +218,14 @@ impl FarmConfig {
         let stations: Vec<StationId> = self.station_names().into_iter().map(|(id, _)| id).collect();
         let scenario = match &self.scenario {
             None => Scenario::default(),
-            Some(path) => read_scenario(path, self.start, &stations).unwrap_or_else(|wrong| {
-                problems.extend(wrong);
-                Scenario::default()
-            }),
+            Some(path) => {
+                let fields: Vec<FieldId> = self.fields().into_iter().map(|field| field.id).collect();
+                let known = Known { stations: &stations, channels: &CHANNELS, fields: &fields };
+                read_scenario(path, self.start, &known).unwrap_or_else(|wrong| {
+                    problems.extend(wrong);
+                    Scenario::default()
+                })
+            }
         };
         match weather {
             Some(weather) if problems.is_empty() => Ok(Inputs { weather, scenario }),
@@ -257,6 +266,11 @@ impl FarmConfig {
             ("rain_per_wet_day_mm", climate.rain_per_wet_day_mm, 0.0, 50.0),
         ] {
             check(&format!("climate.{key}"), (low..=high).contains(&value), &value, &format!("{low} to {high}"));
+        }
+        for (kind, rate) in &self.faults.rates {
+            let key = format!("faults.rates.{}", kind.name());
+            let allowed = format!("0 to {MOST_PER_YEAR} per station and year");
+            check(&key, (0.0..=MOST_PER_YEAR).contains(rate), rate, &allowed);
         }
         for (index, field) in self.fields.iter().enumerate() {
             let key = |name: &str| format!("fields[{index}].{name}");

@@ -11,20 +11,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::ClockFault;
 use crate::config::{ConfigError, FarmConfig};
-use crate::faults::{Fault, Scenario};
+use crate::faults::{Fault, RandomFaults, Scenario, StationFaults};
 use crate::field::{Field, FieldState};
-use crate::station::{Measured, Rhythm, Site, Station, StationState};
+use crate::station::{CHANNELS, Measured, Rhythm, Site, Station, StationState};
 use crate::weather::Weather;
 
 /// The soil's step, s: a fifth of the fastest thing in it (a shower's front in sand).
 pub const STEP_S: i64 = 300;
 /// How long before its start the farm is simulated unseen, so that its soil has forgotten how it was set up, s.
 const SPIN_UP_S: i64 = 15 * 86_400;
+/// How long clocks go wrong by chance, years of a farm's time.
+pub const CLOCK_FAULT_YEARS: i64 = 20;
 
 /// A simulated farm at a moment.
 #[derive(Debug, Clone)]
 pub struct Farm {
     weather: Weather,
+    start: Timestamp,
     scenario: Scenario,
     field_ids: Vec<FieldId>,
     fields: Vec<Field>,
@@ -50,6 +53,8 @@ pub struct Sample<'a> {
     pub time: Timestamp,
     /// Whether the station reports after it.
     pub reports: bool,
+    /// Whether the station has restarted since the sample before: its power was away.
+    pub restarted: bool,
     /// The readings, in the order of [`crate::station::CHANNELS`]; those that dropped out are not there.
     pub readings: &'a [Measured],
 }
@@ -86,7 +91,10 @@ impl Farm {
             .station_names()
             .into_iter()
             .map(|(id, field)| {
-                let faults = inputs.scenario.faults.iter().filter(|fault| fault.station == id).cloned().collect();
+                let own: Vec<Fault> =
+                    inputs.scenario.faults.iter().filter(|fault| fault.station == id).cloned().collect();
+                let random = RandomFaults::new(&config.faults, config.seed, &id, &CHANNELS, config.start, &own);
+                let faults = StationFaults::new(own, random, config.seed);
                 let site = Site {
                     field,
                     config: &fields[field],
@@ -101,6 +109,7 @@ impl Farm {
             stations.iter().map(|station| Rhythm::new(station.id(), config.sample_s, config.report_s)).collect();
         let mut farm = Self {
             weather: inputs.weather,
+            start: config.start,
             scenario: inputs.scenario,
             fields: fields.iter().map(Field::new).collect(),
             field_ids: fields.iter().map(|field| field.id.clone()).collect(),
@@ -138,16 +147,31 @@ impl Farm {
         &self.stations
     }
 
-    /// The scenario's faults.
+    /// The scenario's faults of probes and power.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
         &self.scenario.faults
     }
 
-    /// The scenario's wrong clocks.
+    /// What goes wrong by scenario.
     #[must_use]
-    pub fn clock_faults(&self) -> &[ClockFault] {
-        &self.scenario.clocks
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// The wrong clocks of a station, by scenario and out of chance. Of the latter those of the first
+    /// [`CLOCK_FAULT_YEARS`] years of the farm.
+    #[must_use]
+    pub fn clock_faults(&self, station: usize) -> Vec<ClockFault> {
+        let station = &self.stations[station];
+        let mut faults: Vec<ClockFault> =
+            self.scenario.clocks.iter().filter(|fault| fault.station == *station.id()).cloned().collect();
+        let until = self.start.plus_secs(CLOCK_FAULT_YEARS * 365 * 86_400);
+        let random = station.faults().random().map(|mut random| random.clocks_until(until)).unwrap_or_default();
+        let free = |fault: &ClockFault| !faults.iter().any(|other| other.start < fault.end && fault.start < other.end);
+        let random: Vec<ClockFault> = random.into_iter().filter(free).collect();
+        faults.extend(random);
+        faults
     }
 
     /// When the next sample of any station is due.
@@ -223,9 +247,22 @@ impl Farm {
         let place = *self.weather.place();
         let irrigation: Vec<f64> =
             self.fields.iter_mut().map(|field| field.step(start, HOURS, &conditions, &place)).collect();
+        let comes: Vec<f64> = self
+            .field_ids
+            .iter()
+            .zip(irrigation)
+            .map(|(field, mm_h)| {
+                let wrong = self
+                    .scenario
+                    .irrigations
+                    .iter()
+                    .find(|fault| fault.field == *field && fault.start <= start && start < fault.end);
+                wrong.map_or(mm_h, |fault| mm_h * fault.share)
+            })
+            .collect();
         for station in &mut self.stations {
             let field = &self.fields[station.field()];
-            station.step(start, HOURS, &conditions, field.crop(), irrigation[station.field()]);
+            station.step(start, HOURS, &conditions, field.crop(), comes[station.field()]);
         }
         self.step += 1;
     }
@@ -239,12 +276,13 @@ impl Farm {
                 let conditions = self.weather.at(time);
                 let rain_mm = self.weather.rain_mm(rhythm.time(number - 1), time);
                 self.readings.clear();
-                station.sample(number, time, &conditions, rain_mm, &mut self.readings);
+                let outcome = station.sample(number, time, &conditions, rain_mm, &mut self.readings);
                 on_sample(&Sample {
                     station: index,
                     id: station.id(),
                     time,
                     reports: rhythm.reports_after(number),
+                    restarted: outcome.restarted,
                     readings: &self.readings,
                 });
                 self.next[index] = number + 1;

@@ -5,7 +5,7 @@ use proto::{Channel, FieldId, StationId, Timestamp};
 use crate::clock::ClockFault;
 use crate::config::{Config, ConfigError};
 use crate::farm::{Farm, FarmState, Sample};
-use crate::faults::Fault;
+use crate::faults::{RandomFaults, Scenario};
 use crate::replay::Replay;
 use crate::station::CHANNELS;
 
@@ -123,17 +123,27 @@ impl Feed {
         }
     }
 
-    pub fn faults(&self) -> &[Fault] {
+    /// What goes wrong by scenario.
+    pub fn scenario(&self) -> Scenario {
         match self {
-            Self::Simulated(farm) => farm.faults(),
-            Self::Replayed(_) => &[],
+            Self::Simulated(farm) => farm.scenario().clone(),
+            Self::Replayed(_) => Scenario::default(),
         }
     }
 
-    pub fn clock_faults(&self) -> &[ClockFault] {
+    /// The wrong clocks of a station, by its index.
+    pub fn clock_faults(&self, station: usize) -> Vec<ClockFault> {
         match self {
-            Self::Simulated(farm) => farm.clock_faults(),
-            Self::Replayed(_) => &[],
+            Self::Simulated(farm) => farm.clock_faults(station),
+            Self::Replayed(_) => Vec::new(),
+        }
+    }
+
+    /// The stations' faults out of chance, from the beginning.
+    pub fn random_faults(&self) -> Vec<RandomFaults> {
+        match self {
+            Self::Simulated(farm) => farm.stations().iter().filter_map(|station| station.faults().random()).collect(),
+            Self::Replayed(_) => Vec::new(),
         }
     }
 }

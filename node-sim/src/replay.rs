@@ -342,13 +342,15 @@ impl Replay {
             let row = self.next.1;
             let station = self.rows.station(row);
             self.readings.clear();
-            let measured = |(channel, value)| Measured { reading: Reading { channel, time, value }, fault: None };
+            let measured =
+                |(channel, value)| Measured { reading: Reading { channel, time, value }, fault: None, truth: None };
             self.readings.extend(self.rows.values(row).iter().copied().map(measured));
             on_sample(&Sample {
                 station,
                 id: &self.stations[station].id,
                 time,
                 reports: self.reports[row],
+                restarted: false,
                 readings: &self.readings,
             });
             self.next.1 += 1;

@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chance::Chance;
 use crate::client::{self, Link, Tls};
-use crate::clock::NodeClock;
+use crate::clock::{ClockFault, NodeClock};
 use crate::config::{Config, Pace};
 use crate::farm::Sample;
+use crate::faults::{Fault, RandomFaults, Scenario};
 use crate::feed::Feed;
 use crate::node::{Entry, Node};
 use crate::station::Measured;
@@ -164,8 +165,11 @@ struct Engine {
     off_until: Timestamp,
     /// The farm's moment that was last kept.
     kept: Timestamp,
-    /// The scenario's faults that have not begun, in order of their start: start, end, and what the truth log gets.
+    /// The scenario's faults and all wrong clocks that have not begun, in order of their start: start, end, and what the
+    /// truth log gets.
     faults: VecDeque<(Timestamp, Timestamp, Event)>,
+    /// The stations' faults out of chance that have not begun.
+    random: Vec<RandomFaults>,
     /// Made in this run.
     readings: u64,
     lost: u64,
@@ -194,6 +198,7 @@ impl Engine {
         };
 
         let ids: Vec<StationId> = farm.stations(config).into_iter().map(|station| station.id).collect();
+        let clocks: Vec<Vec<ClockFault>> = (0..ids.len()).map(|station| farm.clock_faults(station)).collect();
         let progress = Arc::new(Notify::new());
         let node =
             |id: &StationId| Node::new(config.ring_readings, Chance::new(config.farm.seed, &format!("node/{id}")));
@@ -205,9 +210,10 @@ impl Engine {
             boot: ended_boot.checked_add(1).context("the boot numbers are used up")?,
             links: ids.iter().map(|id| Arc::new(Link::new(node(id), progress.clone()))).collect(),
             indexes: ids.iter().cloned().enumerate().map(|(index, id)| (id, index)).collect(),
-            clocks: ids.iter().map(|id| NodeClock::new(id, farm.clock_faults())).collect(),
+            clocks: clocks.iter().map(|faults| NodeClock::new(faults.clone())).collect(),
             recorders: ids.into_iter().map(recorder).collect(),
-            faults: farm.faults().iter().map(|fault| (fault.start, fault.end, Event::fault(fault))).collect(),
+            faults: events(&farm.scenario(), clocks.iter().flatten()),
+            random: farm.random_faults(),
             off_until: Timestamp::MIN,
             kept: farm.now(),
             replay: VecDeque::new(),
@@ -219,7 +225,6 @@ impl Engine {
             store,
             truth,
         };
-        engine.faults.make_contiguous().sort_by_key(|(start, ..)| *start);
         engine.recall(records)?;
         engine.find_pause();
         // The boot number is on disk before anything of it goes out.
@@ -474,13 +479,18 @@ impl Engine {
     fn note_faults(&mut self) -> anyhow::Result<()> {
         while let Some((_, end, event)) = self.faults.pop_front_if(|(start, ..)| *start <= self.farm.now()) {
             if end > self.off_until {
-                self.note(event)?;
+                self.note(&event)?;
             }
+        }
+        let (now, off_until) = (self.farm.now(), self.off_until);
+        let begun: Vec<Fault> = self.random.iter_mut().flat_map(|random| random.until(now)).collect();
+        for fault in begun.iter().filter(|fault| fault.end > off_until) {
+            self.note(&Event::fault(fault))?;
         }
         Ok(())
     }
 
-    fn note(&mut self, event: Event) -> anyhow::Result<()> {
+    fn note(&mut self, event: &Event) -> anyhow::Result<()> {
         match &mut self.truth {
             Some(truth) => truth.write_event(event).context("truth log"),
             None => Ok(()),
@@ -513,7 +523,7 @@ impl Engine {
                 tracing::warn!(%station, "a full ring loses its oldest readings");
             }
             self.lost += lost.readings;
-            self.note(Event::lost(&self.recorders[index].station.clone(), &lost))?;
+            self.note(&Event::lost(&self.recorders[index].station.clone(), &lost))?;
         }
         Ok(())
     }
@@ -555,6 +565,19 @@ impl Engine {
             None => Ok(()),
         }
     }
+}
+
+/// What a scenario and wrong clocks tell the truth log, in order of their start.
+fn events<'a>(
+    scenario: &Scenario,
+    clocks: impl Iterator<Item = &'a ClockFault>,
+) -> VecDeque<(Timestamp, Timestamp, Event)> {
+    let faults = scenario.faults.iter().map(|fault| (fault.start, fault.end, Event::fault(fault)));
+    let clocks = clocks.map(|fault| (fault.start, fault.end, Event::clock(fault)));
+    let irrigations = scenario.irrigations.iter().map(|fault| (fault.start, fault.end, Event::irrigation(fault)));
+    let mut events: Vec<_> = faults.chain(clocks).chain(irrigations).collect();
+    events.sort_by_key(|(start, ..)| *start);
+    events.into()
 }
 
 /// Takes a sample, unless it is in a report already (the farm has gone back to where it was kept), and makes the report

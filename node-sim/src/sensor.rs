@@ -67,6 +67,24 @@ impl Sensor {
     }
 }
 
+/// The lowest and highest value that a probe of a quantity can give: where it lies when its wire is torn or shorted. They are
+/// within the quantity's range, so that a range check alone does not find them, but for what a converter cannot reach.
+#[must_use]
+pub fn rails(quantity: Quantity) -> (f64, f64) {
+    let range = quantity.range();
+    match quantity {
+        // A thermistor's table ends here (METER TEROS 12: -40 to 60 Cel).
+        Quantity::SoilTemperature => (-40.0, 60.0),
+        // All bits of a 16-bit register are zero (Sensirion SHT3x: -45 Cel); the upper end, 130 Cel, is out of all range.
+        Quantity::AirTemperature => (-45.0, *range.end()),
+        // METER ATMOS 22: up to 30 m/s.
+        Quantity::WindSpeed => (0.0, 30.0),
+        // A 12-bit converter behind a divider by two, with a reference of 2.5 V.
+        Quantity::Battery => (0.0, 5.0),
+        _ => (*range.start(), *range.end()),
+    }
+}
+
 /// The value as the station sends it: a multiple of the probe's resolution, within the quantity's physical range, as it
 /// comes out of the wire format.
 #[must_use]

@@ -3,13 +3,12 @@
 //! A station's numbers come from the seed and its own name alone. It shares with the others the weather and its field's
 //! irrigation, and nothing else.
 
-use std::collections::BTreeMap;
-
 use proto::{Channel, FieldId, Quantity, Reading, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chance::{Chance, hash};
-use crate::faults::{Effect, Fault, FaultKind, spike};
+use crate::faults::injector::FaultState;
+use crate::faults::{FaultKind, Offered, Outcome, Shown, StationFaults, Surroundings};
 use crate::field::{CropFacts, FieldConfig, demand};
 use crate::sensor::{MOST_HUMIDITY_PCT, Sensor, TIP_MM, sent};
 use crate::soil::heat::{DIFFUSIVITY_M2_S, HeatState, surface_c};
@@ -42,6 +41,8 @@ pub struct Measured {
     pub reading: Reading,
     /// What was wrong with it. A spike fault that left this reading alone is none.
     pub fault: Option<FaultKind>,
+    /// What was true, where a fault is in it.
+    pub truth: Option<f64>,
 }
 
 /// How a station differs from its field's nominal one.
@@ -84,15 +85,16 @@ pub struct Station {
     variation: Variation,
     offsets: [f64; CHANNELS.len()],
     noise: Chance,
-    faults: Vec<(Fault, Chance)>,
+    faults: StationFaults,
     water: WaterColumn,
     heat: HeatColumn,
     /// Charge of the battery, 0 to 1.
     charge: f64,
     /// Rain in the gauge's bucket that has not tipped yet, mm.
     bucket_mm: f64,
-    /// The values at which stuck probes hang.
-    held: BTreeMap<Channel, f64>,
+    /// Readings of the sample at hand, before and behind its faults.
+    offered: Vec<Offered>,
+    shown: Vec<Shown>,
 }
 
 /// What changes in a station.
@@ -102,14 +104,15 @@ pub struct StationState {
     charge: f64,
     bucket_mm: f64,
     heat: HeatState,
-    held: BTreeMap<Channel, f64>,
+    #[serde(default)]
+    faults: FaultState,
     water: WaterState,
 }
 
 impl Station {
     /// A station at field capacity and with the year's heat in its soil at `start`. `faults` are its own.
     #[must_use]
-    pub fn new(id: StationId, site: &Site<'_>, start: Timestamp, faults: Vec<Fault>) -> Self {
+    pub fn new(id: StationId, site: &Site<'_>, start: Timestamp, faults: StationFaults) -> Self {
         let Site { field, config, gateway, seed, annual } = *site;
         let mut draw = Chance::new(seed, &format!("station/{id}/variation")).at(0);
         // The soil's contents vary by 4 %, its conductivity by a third, within a field.
@@ -135,13 +138,13 @@ impl Station {
         let mut draw = Chance::new(seed, &format!("station/{id}/probes")).at(0);
         let offsets = CHANNELS.map(|channel| Sensor::of(channel.quantity).offset * draw.normal().clamp(-2.5, 2.5));
         let noise = Chance::new(seed, &format!("station/{id}/noise"));
-        let faults = faults.into_iter().map(|fault| (fault.clone(), fault.chance(seed))).collect();
         Self {
             water: WaterColumn::new(soil, soil.field_capacity),
             heat: HeatColumn::new(diffusivity, annual, start),
             charge: 0.85,
             bucket_mm: 0.0,
-            held: BTreeMap::new(),
+            offered: Vec::with_capacity(CHANNELS.len()),
+            shown: Vec::with_capacity(CHANNELS.len()),
             water_ec_ds_m: config.water_ec_ds_m,
             field_id: config.id.clone(),
             id,
@@ -185,6 +188,12 @@ impl Station {
         &self.water
     }
 
+    /// Its faults.
+    #[must_use]
+    pub fn faults(&self) -> &StationFaults {
+        &self.faults
+    }
+
     /// What changes, to keep.
     #[must_use]
     pub fn state(&self) -> StationState {
@@ -192,7 +201,7 @@ impl Station {
             charge: self.charge,
             bucket_mm: self.bucket_mm,
             heat: self.heat.state().clone(),
-            held: self.held.clone(),
+            faults: self.faults.state().clone(),
             water: self.water.state().clone(),
         }
     }
@@ -202,7 +211,7 @@ impl Station {
         self.charge = state.charge;
         self.bucket_mm = state.bucket_mm;
         self.heat.restore(state.heat);
-        self.held = state.held;
+        self.faults.restore(state.faults);
         self.water.restore(state.water);
     }
 
@@ -238,26 +247,39 @@ impl Station {
         conditions: &Conditions,
         rain_mm: f64,
         out: &mut Vec<Measured>,
-    ) {
+    ) -> Outcome {
         self.bucket_mm += rain_mm * self.variation.rain;
         let tips = (self.bucket_mm / TIP_MM).floor();
         self.bucket_mm -= tips * TIP_MM;
         let mut draw = self.noise.at(number);
+        self.offered.clear();
         for (index, channel) in CHANNELS.into_iter().enumerate() {
             let quantity = channel.quantity;
             let truth = match quantity {
                 Quantity::Rain => tips * TIP_MM,
-                _ => self.truth(index, conditions) + self.offsets[index],
+                _ => self.truth(index, conditions),
             };
-            let mut value = Sensor::of(quantity).noisy(truth, draw.normal());
+            let mut value = Sensor::of(quantity).noisy(truth + self.offsets[index], draw.normal());
             if quantity == Quantity::WindSpeed {
                 // In a calm, turbulence is all that there is, and its mean speed is above zero.
                 value = value.abs();
             }
-            if let Some((value, fault)) = self.with_faults(channel, number, time, value) {
-                out.push(Measured { reading: Reading { channel, time, value }, fault });
-            }
+            self.offered.push(Offered { channel, truth, value });
         }
+        let around = Surroundings {
+            air_temperature_c: Some(conditions.air_temperature_c + self.variation.air_c),
+            solar_radiation_w_m2: Some(conditions.solar_radiation_w_m2),
+            rain_mm: Some(rain_mm * self.variation.rain),
+            ..Surroundings::of(&self.offered)
+        };
+        self.shown.clear();
+        let outcome = self.faults.sample(number, time, &self.offered, &around, &mut self.shown);
+        out.extend(self.shown.iter().map(|shown| Measured {
+            reading: Reading { channel: shown.channel, time, value: sent(shown.channel.quantity, shown.value) },
+            fault: shown.fault,
+            truth: shown.fault.map(|_| shown.truth),
+        }));
+        outcome
     }
 
     /// The value that the channel with this index would have without noise and offset.
@@ -284,39 +306,6 @@ impl Station {
             }
             // No other quantity is in CHANNELS.
             _ => 0.0,
-        }
-    }
-
-    /// What a faulty probe makes of the value; none when it says nothing.
-    fn with_faults(
-        &mut self,
-        channel: Channel,
-        number: i64,
-        time: Timestamp,
-        value: f64,
-    ) -> Option<(f64, Option<FaultKind>)> {
-        let quantity = channel.quantity;
-        let Some((fault, chance)) =
-            self.faults.iter_mut().find(|(fault, _)| fault.channel == channel && fault.is_active(time))
-        else {
-            self.held.remove(&channel);
-            return Some((sent(quantity, value), None));
-        };
-        match fault.effect {
-            Effect::Dropout => None,
-            Effect::Stuck => {
-                Some((*self.held.entry(channel).or_insert_with(|| sent(quantity, value)), Some(FaultKind::Stuck)))
-            }
-            Effect::Drift { per_hour } => {
-                let hours = time.millis_since(fault.start) as f64 / 3_600_000.0;
-                Some((sent(quantity, value + per_hour * hours), Some(FaultKind::Drift)))
-            }
-            Effect::Spike { magnitude, probability } => {
-                let off = spike(chance, number, magnitude, probability);
-                // An outlier that the range would cut goes the other way.
-                let off = if quantity.range().contains(&(value + off)) { off } else { -off };
-                Some((sent(quantity, value + off), (off != 0.0).then_some(FaultKind::Spike)))
-            }
         }
     }
 }

@@ -1,22 +1,26 @@
 //! The truth log: what really happened, to hold everything downstream against.
 //!
-//! `faults.jsonl` has a line for each fault that began (station, channel, kind, start, end) and for each loss of readings
-//! that found no room any more. `readings.bin` has, when asked for, every reading that was made, exactly as it was sent,
-//! and the fault that is in it. A report is in the log before it is published.
+//! `faults.jsonl` has a line for each fault that began (station, channel, kind, start, end and its parameters, as a scenario
+//! would say them), of probes, power, clocks and irrigation, and for each loss of readings that found no room any more.
+//! `readings.bin` has, when asked for, every reading that was made, exactly as it was sent, and, where a fault is in it,
+//! which, and what was true. A report is in the log before it is published.
 //!
 //! The format of `readings.bin`, all numbers little-endian: eight bytes `TILTHTR1`, then a record for each report: its
 //! length after this number (u32); the length of the station's name (u8) and the name; boot (u32); sequence (u64); number
-//! of readings (u32); and for each reading channel code (u32, as on the wire), fault (u8: 0 none, 1 spike, 2 stuck,
-//! 3 drift), time (i64, ms since 1970), value (f64).
+//! of readings (u32); and for each reading channel code (u32, as on the wire), fault (u8), time (i64, ms since 1970), value
+//! (f64) and, when the fault's highest bit is set, what was true (f64). The fault's other bits: 0 none, 1 spike, 2 stuck,
+//! 3 drift, 4 bias, 5 noise, 6 rail, 7 pulled out, 8 waterlogged, 9 swapped, 10 brown-out.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use proto::{Channel, Reading, StationId, Timestamp};
+use proto::{Channel, FieldId, Reading, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::faults::{Effect, Fault, FaultKind};
+use crate::clock::ClockFault;
+use crate::faults::{Fault, FaultKind, IrrigationFault, Parameters};
 use crate::node::Lost;
 use crate::station::Measured;
 
@@ -25,7 +29,10 @@ const EVENTS: &str = "faults.jsonl";
 const READINGS: &str = "readings.bin";
 /// The longest record that is believed, bytes: far above a report's, so that a damaged length does not ask for all memory.
 const MAX_RECORD: usize = 16 << 20;
+/// The least that a reading has.
 const READING_BYTES: usize = 21;
+/// The bit of a fault's number that says that what was true follows.
+const WITH_TRUTH: u8 = 0x80;
 
 /// A line of `faults.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,20 +42,29 @@ pub enum Event {
     Fault {
         /// The station.
         station: StationId,
-        /// The channel.
-        channel: Channel,
+        /// The channel; none when it is the whole station's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        channel: Option<Channel>,
         /// What is wrong.
         kind: FaultKind,
         /// The first moment of it.
         start: Timestamp,
         /// The first moment after it.
         end: Timestamp,
-        /// Of a spike fault: how far the outliers are off, in the quantity's unit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        magnitude: Option<f64>,
-        /// Of a spike fault: a reading's probability; of a drift: unit per hour.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        rate: Option<f64>,
+        /// How, as a scenario would say it.
+        #[serde(flatten)]
+        parameters: Parameters,
+    },
+    /// A fault of a field's irrigation began.
+    Irrigation {
+        /// The field.
+        field: FieldId,
+        /// The first moment of it.
+        start: Timestamp,
+        /// The first moment after it.
+        end: Timestamp,
+        /// How much of the water comes.
+        share: f64,
     },
     /// Reports found no room in a station's ring any more and were lost before they were acknowledged. One that was under
     /// way just then may have arrived all the same.
@@ -68,20 +84,30 @@ pub enum Event {
 
 impl Event {
     pub(crate) fn fault(fault: &Fault) -> Self {
-        let (magnitude, rate) = match fault.effect {
-            Effect::Spike { magnitude, probability } => (Some(magnitude), Some(probability)),
-            Effect::Drift { per_hour } => (None, Some(per_hour)),
-            Effect::Stuck | Effect::Dropout => (None, None),
-        };
         Self::Fault {
             station: fault.station.clone(),
             channel: fault.channel,
             kind: fault.kind(),
             start: fault.start,
             end: fault.end,
-            magnitude,
-            rate,
+            parameters: Parameters::of(fault),
         }
+    }
+
+    pub(crate) fn clock(fault: &ClockFault) -> Self {
+        Self::Fault {
+            station: fault.station.clone(),
+            channel: None,
+            kind: FaultKind::ClockDrift,
+            start: fault.start,
+            end: fault.end,
+            parameters: Parameters::of_clock(fault),
+        }
+    }
+
+    pub(crate) fn irrigation(fault: &IrrigationFault) -> Self {
+        let IrrigationFault { field, start, end, share } = fault.clone();
+        Self::Irrigation { field, start, end, share }
     }
 
     pub(crate) fn lost(station: &StationId, lost: &Lost) -> Self {
@@ -112,6 +138,8 @@ pub struct TruthReading {
     pub value: f64,
     /// The fault that is in it.
     pub fault: Option<FaultKind>,
+    /// What was true, where a fault is in it.
+    pub truth: Option<f64>,
 }
 
 /// The readings that one station sends at once.
@@ -131,16 +159,13 @@ impl Report {
         out.extend(self.sequence.to_le_bytes());
         out.extend((self.readings.len() as u32).to_le_bytes());
         for measured in &self.readings {
-            let fault = match measured.fault {
-                None | Some(FaultKind::Dropout) => 0u8,
-                Some(FaultKind::Spike) => 1,
-                Some(FaultKind::Stuck) => 2,
-                Some(FaultKind::Drift) => 3,
-            };
+            let fault = measured.fault.map_or(0, FaultKind::code);
+            let truth = measured.truth.filter(|_| fault != 0);
             out.extend(measured.reading.channel.code().to_le_bytes());
-            out.push(fault);
+            out.push(if truth.is_some() { fault | WITH_TRUTH } else { fault });
             out.extend(measured.reading.time.as_millis().to_le_bytes());
             out.extend(measured.reading.value.to_le_bytes());
+            out.extend(truth.iter().flat_map(|truth| truth.to_le_bytes()));
         }
     }
 
@@ -151,22 +176,24 @@ impl Report {
         let boot = u32::from_le_bytes(take(input)?);
         let sequence = u64::from_le_bytes(take(input)?);
         let count = u32::from_le_bytes(take(input)?) as usize;
-        if input.len() != count.checked_mul(READING_BYTES)? {
+        if input.len() < count.checked_mul(READING_BYTES)? {
             return None;
         }
         let mut readings = Vec::with_capacity(count);
         for _ in 0..count {
             let channel = Channel::from_code(u32::from_le_bytes(take(input)?)).ok()?;
-            let fault = match take::<1>(input)?[0] {
+            let code = take::<1>(input)?[0];
+            let fault = match code & !WITH_TRUTH {
                 0 => None,
-                1 => Some(FaultKind::Spike),
-                2 => Some(FaultKind::Stuck),
-                3 => Some(FaultKind::Drift),
-                _ => return None,
+                fault => Some(FaultKind::from_code(fault)?),
             };
             let time = Timestamp::from_millis(i64::from_le_bytes(take(input)?));
             let value = f64::from_le_bytes(take(input)?);
-            readings.push(Measured { reading: Reading { channel, time, value }, fault });
+            let truth = if code & WITH_TRUTH != 0 { Some(f64::from_le_bytes(take(input)?)) } else { None };
+            readings.push(Measured { reading: Reading { channel, time, value }, fault, truth });
+        }
+        if !input.is_empty() {
+            return None;
         }
         Some(Self { station, boot, sequence, readings })
     }
@@ -195,7 +222,8 @@ pub(crate) fn take_station(input: &mut &[u8]) -> Option<StationId> {
 #[derive(Debug)]
 pub(crate) struct TruthLog {
     events: File,
-    known: Vec<Event>,
+    /// The lines that are in it.
+    known: HashSet<String>,
     readings: Option<File>,
     length: u64,
     buffer: Vec<u8>,
@@ -221,7 +249,7 @@ impl TruthLog {
         if whole < text.len() {
             events.set_len(whole as u64)?;
         }
-        let known = text[..whole].lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let known = text[..whole].lines().map(str::to_owned).collect();
         let mut log = Self { events, known, readings: None, length: 0, buffer: Vec::new() };
         if with_readings {
             let mut file =
@@ -267,15 +295,13 @@ impl TruthLog {
     }
 
     /// Writes an event, unless it is there already (a process that goes on from a kept state meets some twice).
-    pub fn write_event(&mut self, event: Event) -> io::Result<()> {
-        if self.known.contains(&event) {
+    pub fn write_event(&mut self, event: &Event) -> io::Result<()> {
+        let mut line = serde_json::to_string(&event)?;
+        if !self.known.insert(line.clone()) {
             return Ok(());
         }
-        let mut line = serde_json::to_string(&event)?;
         line.push('\n');
-        self.events.write_all(line.as_bytes())?;
-        self.known.push(event);
-        Ok(())
+        self.events.write_all(line.as_bytes())
     }
 
     /// Brings everything to the disk.
@@ -385,6 +411,7 @@ impl Readings {
             time: measured.reading.time,
             value: measured.reading.value,
             fault: measured.fault,
+            truth: measured.truth,
         };
         Ok(Some(readings.into_iter().map(reading).collect()))
     }
@@ -436,8 +463,9 @@ mod tests {
             time: Timestamp::from_secs(1000 * sequence as i64 + k),
             value: 0.25 + k as f64 / 1000.0,
         };
+        let drifts = |k: i64| (k == 1).then_some(FaultKind::Drift);
         let readings =
-            (0..3).map(|k| Measured { reading: reading(k), fault: (k == 1).then_some(FaultKind::Drift) }).collect();
+            (0..3).map(|k| Measured { reading: reading(k), fault: drifts(k), truth: drifts(k).map(|_| 0.2) }).collect();
         Report { station: "n1".parse().unwrap(), boot: 4, sequence, readings }
     }
 
@@ -454,7 +482,8 @@ mod tests {
         log.write_reports(&[report(1), report(2)]).unwrap();
         let readings: Vec<TruthReading> = read_readings(dir.path()).unwrap().map(Result::unwrap).collect();
         assert_eq!(readings.len(), 6);
-        assert_eq!(readings[4].fault, Some(FaultKind::Drift));
+        assert_eq!((readings[4].fault, readings[4].truth), (Some(FaultKind::Drift), Some(0.2)));
+        assert_eq!((readings[5].fault, readings[5].truth), (None, None));
         assert_eq!((readings[4].boot, readings[4].sequence, readings[4].value), (4, 2, 0.251));
         assert_eq!(readings[4].time, Timestamp::from_secs(2001));
     }
@@ -484,12 +513,43 @@ mod tests {
     fn an_event_is_written_once_and_a_torn_line_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let event = |readings| Event::Lost { station: "n1".parse().unwrap(), boot: 1, first: 1, last: 2, readings };
-        TruthLog::open(dir.path(), false, None, &[]).unwrap().write_event(event(5)).unwrap();
+        TruthLog::open(dir.path(), false, None, &[]).unwrap().write_event(&event(5)).unwrap();
         OpenOptions::new().append(true).open(dir.path().join(EVENTS)).unwrap().write_all(b"{\"event\":\"lo").unwrap();
         let mut log = TruthLog::open(dir.path(), false, None, &[]).unwrap();
-        log.write_event(event(5)).unwrap();
-        log.write_event(event(6)).unwrap();
+        log.write_event(&event(5)).unwrap();
+        log.write_event(&event(6)).unwrap();
         assert_eq!(read_events(dir.path()).unwrap(), [event(5), event(6)]);
+    }
+
+    #[test]
+    fn a_fault_is_told_with_its_parameters_and_comes_back() {
+        let station: StationId = "n1".parse().unwrap();
+        let (start, end) = (Timestamp::from_secs(0), Timestamp::from_secs(60));
+        let mut events = vec![Event::clock(&ClockFault {
+            station: station.clone(),
+            start,
+            end,
+            jump: crate::clock::Jump::Ahead(1500),
+            drift_ppm: 20.0,
+        })];
+        let channel = Channel::at(Quantity::SoilMoisture, 20);
+        for kind in FaultKind::ALL {
+            let given = Parameters { with: Some(Channel::at(Quantity::SoilMoisture, 10)), ..Parameters::default() };
+            let channel = (!kind.is_of_station()).then_some(channel);
+            let Some(effect) = given.effect(kind, channel) else { continue };
+            events.push(Event::fault(&Fault { station: station.clone(), channel, effect, start, end }));
+        }
+        assert_eq!(events.len(), FaultKind::ALL.len());
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = TruthLog::open(dir.path(), false, None, &[]).unwrap();
+        events.iter().for_each(|event| log.write_event(event).unwrap());
+        assert_eq!(read_events(dir.path()).unwrap(), events);
+        let text = std::fs::read_to_string(dir.path().join(EVENTS)).unwrap();
+        let clock = r#"{"event":"fault","station":"n1","kind":"clock_drift","start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:01:00Z","drift_ppm":20.0,"offset_s":1.5}"#;
+        assert_eq!(text.lines().next(), Some(clock));
+        let swapped = text.lines().find(|line| line.contains("swapped")).unwrap();
+        assert!(swapped.contains(r#""channel":"soil_moisture_20cm""#), "{swapped}");
+        assert!(swapped.contains(r#""with":"soil_moisture_10cm""#), "{swapped}");
     }
 
     #[test]
