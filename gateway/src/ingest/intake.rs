@@ -160,7 +160,7 @@ impl Intake {
     }
 
     /// Reads what came, and judges what of it is new.
-    fn take_in(&mut self, deliveries: &mut Vec<Delivery>) -> Taken {
+    pub(super) fn take_in(&mut self, deliveries: &mut Vec<Delivery>) -> Taken {
         let now = self.now();
         let mut taken = Taken { at: now, ..Taken::default() };
         self.groups += 1;
@@ -227,7 +227,12 @@ impl Intake {
 
     /// Brings a group to disk, however long that takes, and acknowledges it. After the door has closed it is tried a few
     /// times more; then the group is dropped unacknowledged, and the stations keep it: false.
-    fn keep(&mut self, mut taken: Taken, outbox: &Outbox, closed: impl Fn() -> bool) -> Result<bool, StoreError> {
+    pub(super) fn keep(
+        &mut self,
+        mut taken: Taken,
+        outbox: &Outbox,
+        closed: impl Fn() -> bool,
+    ) -> Result<bool, StoreError> {
         let now = self.now();
         let commit = self.shared.newest() + 1;
         let holds = !taken.group.messages.is_empty();
@@ -236,7 +241,10 @@ impl Intake {
         for (name, by) in std::mem::take(&mut self.uncounted) {
             count(&mut taken.group.counters, name, by);
         }
-        taken.group.progress = self.progress.due(commit).filter(|_| holds);
+        if holds {
+            // Else they stay due: the commit's number is the next one's, too.
+            taken.group.progress = self.progress.due(commit);
+        }
         loop {
             match self.store.commit(&taken.group, commit, now) {
                 Ok(()) => break,

@@ -322,6 +322,52 @@ async fn what_thinks_may_hang_and_everything_is_acknowledged_and_nothing_is_said
     assert_eq!(results[0], results[1]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_stations_are_stored_survives_a_group_that_holds_no_message() {
+    use crate::door::{Delivery, Outbox, Ticket};
+    let broker = crate::broker::Broker::start(crate::broker::BrokerConfig::default()).await.unwrap();
+    let outbox = Outbox {
+        farm: Arc::new("f".parse().unwrap()),
+        clients: Arc::default(),
+        announced: Arc::default(),
+        broker,
+        metrics: Arc::default(),
+        external: None,
+    };
+    let dir = TempDir::new().unwrap();
+    let now = quarter(200);
+    let (mut intake, analysis, _) = super::open(&config(dir.path()), Vec::new(), now).unwrap();
+    let mut group = |commit: u64, station: &str, payload: Vec<u8>| {
+        // As if so many commits lay between.
+        intake.shared.newest.store(commit - 1, Ordering::Release);
+        let delivery = Delivery {
+            station: Arc::new(station.parse().unwrap()),
+            kind: DeliveryKind::Data,
+            topic: None,
+            payload: payload.into(),
+            packet: 1,
+            duplicate: false,
+            ticket: Ticket::detached(),
+        };
+        let taken = intake.take_in(&mut vec![delivery]);
+        assert!(intake.keep(taken, &outbox, || false).unwrap());
+    };
+    group(1, "n1", batch(1, 100).encode().unwrap());
+    group(10, "n2", batch(2, 100).encode().unwrap());
+    // When the first is due, nothing comes that can be read; then the second is due.
+    group(1_205, "n3", b"nonsense".to_vec());
+    group(1_220, "n3", batch(3, 100).encode().unwrap());
+    drop((intake, analysis));
+    // All that the table knows may go.
+    let store = rusqlite::Connection::open(dir.path().join(crate::store::FILE)).unwrap();
+    store.execute("DELETE FROM raw WHERE id < (SELECT value FROM meta WHERE key = 'progress_from')", []).unwrap();
+    drop(store);
+    let progress = Store::open(dir.path()).unwrap().progress().unwrap();
+    for station in ["n1", "n2", "n3"] {
+        assert_eq!(progress.highest(&station.parse().unwrap(), 1), Some(101), "{station}");
+    }
+}
+
 /// The bytes of the store's file, and the rows of each of its tables.
 fn sizes(dir: &Path) -> BTreeMap<String, u64> {
     let store = rusqlite::Connection::open(dir.join(crate::store::FILE)).unwrap();
