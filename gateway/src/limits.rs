@@ -26,6 +26,9 @@ use crate::validate::{Limits, Stuck};
 /// The longest time that a stuck filter may look back, in hours: as long the readings of all stations are kept in memory.
 pub const MOST_STUCK_HOURS: f64 = 72.0;
 
+/// The largest magnitude of a range's ends: far beyond any quantity, and sums of squares of what lies within stay numbers.
+const MOST_VALUE: f64 = 1e12;
+
 const KEYS: [&str; 4] = ["range", "max_rate_per_hour", "hampel", "stuck"];
 
 /// The filters of every channel.
@@ -174,9 +177,9 @@ fn overrides(path: &str, table: &Table, wrong: &mut Vec<String>) -> Overrides {
     let mut all = Overrides::default();
     for (key, value) in table {
         let read = match key.as_str() {
-            "range" => {
-                range(value).map(|range| all.range = Some(range)).ok_or("[least, greatest] in the quantity's unit")
-            }
+            "range" => range(value)
+                .map(|range| all.range = Some(range))
+                .ok_or("[least, greatest] in the quantity's unit, from -1e12 to 1e12"),
             "max_rate_per_hour" => or_off(value, |value| number(value).filter(|rate| *rate > 0.0))
                 .map(|rate| all.max_rate_per_hour = Some(rate))
                 .ok_or("above 0 in the quantity's unit per hour, or false"),
@@ -214,7 +217,7 @@ fn number(value: &Value) -> Option<f64> {
 fn range(value: &Value) -> Option<RangeInclusive<f64>> {
     let [least, greatest] = value.as_array()?.as_slice() else { return None };
     let (least, greatest) = (number(least)?, number(greatest)?);
-    (least < greatest).then_some(least..=greatest)
+    (-MOST_VALUE <= least && least < greatest && greatest <= MOST_VALUE).then_some(least..=greatest)
 }
 
 /// The numbers of a table with just these keys.
@@ -287,7 +290,7 @@ mod tests {
     fn everything_that_is_wrong_is_said_at_once() {
         let wrong = read(
             "rain = 5\n[station]\nn1 = 3\n[station.\"a b\".wind_speed]\nrange = [2, 1]\n\
-             [soil_mosture]\nrange = [0, 1]\n\
+             [soil_mosture]\nrange = [0, 1]\n[rssi]\nrange = [-1e13, 0]\n\
              [soil_moisture_20cm]\nrange = [0.1]\nmax_rate_per_hour = 0\nhampel = { sigmas = 3 }\nstuck = { hours = 100 }\nspeed = 1\n\
              [station.n2.battery]\nhampel = true\nmax_rate_per_hour = \"fast\"\n",
         )
@@ -299,6 +302,7 @@ mod tests {
             "filters.station.a b.wind_speed.range = [2, 1] is not [least, greatest]",
             "filters.station.a b is not of a station: ",
             "filters.soil_mosture is not a quantity (soil_moisture, ",
+            "filters.rssi.range = [-10000000000000.0, 0] is not [least, greatest]",
             "filters.soil_moisture_20cm.range = [0.1] is not [least, greatest]",
             "filters.soil_moisture_20cm.max_rate_per_hour = 0 is not above 0",
             "filters.soil_moisture_20cm.hampel = { sigmas = 3 } is not { sigmas = above 0, floor",

@@ -175,12 +175,13 @@ impl State {
         });
         let probe = |probe: ProbeWire| {
             let channel = Channel::from_code(probe.channel).map_err(unreadable)?;
-            let newest = Probe { end: Timestamp::from_millis(probe.end_ms), content: probe.content };
+            let content = probe.content.map(finite).transpose()?;
+            let newest = Probe { end: Timestamp::from_millis(probe.end_ms), content };
             Ok(((station(&probe.station)?, channel), newest))
         };
         let gauge = |gauge: GaugeWire| {
             let ends = gauge.ends_ms.into_iter().map(Timestamp::from_millis);
-            let rain_mm = ends.zip(gauge.rain_mm).collect();
+            let rain_mm = ends.zip(gauge.rain_mm).map(|(end, mm)| Ok((end, finite(mm)?))).collect::<Result<_, _>>()?;
             Ok((station(&gauge.station)?, Gauge { heard: Timestamp::from_millis(gauge.heard_ms), rain_mm }))
         };
         Ok(Self {
@@ -195,10 +196,32 @@ impl State {
     }
 }
 
+fn finite(value: f64) -> Result<f64, UnreadableState> {
+    if value.is_finite() { Ok(value) } else { Err(unreadable(format!("{value} is no number"))) }
+}
+
 fn station(name: &str) -> Result<StationId, UnreadableState> {
     name.parse().map_err(unreadable)
 }
 
 fn unreadable(error: impl ToString) -> UnreadableState {
     UnreadableState(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn water_that_is_no_number_is_none() {
+        let probe = |content| ProbeWire { station: "n1".to_owned(), content, ..ProbeWire::default() };
+        let state = |content, rain| StateWire {
+            probes: vec![probe(content)],
+            gauges: vec![GaugeWire { station: "n1".to_owned(), ends_ms: vec![7], rain_mm: vec![rain], heard_ms: 7 }],
+            ..StateWire::default()
+        };
+        let read = |content, rain| State::decode(&state(content, rain).encode_to_vec()).map(|state| state.encode());
+        assert_eq!(read(Some(0.2), 1.5), Ok(state(Some(0.2), 1.5).encode_to_vec()));
+        assert!(read(None, 1.5).is_ok() && read(Some(f64::NAN), 1.5).is_err() && read(None, f64::INFINITY).is_err());
+    }
 }

@@ -429,9 +429,14 @@ impl Host {
                             continue;
                         }
                     };
-                    decoded.count("historical", u64::from(metric.historical));
                     // Of the two zeros one is enough: a reading is known by its value's bits.
-                    readings.push(Reading { channel, time, value: conversion.apply(number) + 0.0 });
+                    let value = conversion.apply(number) + 0.0;
+                    if !value.is_finite() {
+                        decoded.refuse("value", || format!("metric {:?}: {number} is too large", shown()));
+                        continue;
+                    }
+                    decoded.count("historical", u64::from(metric.historical));
+                    readings.push(Reading { channel, time, value });
                 }
                 (target, said) => {
                     let proposal = match target {

@@ -78,6 +78,10 @@ impl At {
     }
 }
 
+fn finite(value: f64) -> Result<f64, UnreadableState> {
+    if value.is_finite() { Ok(value) } else { Err(UnreadableState(format!("{value} is no number"))) }
+}
+
 fn channel(code: u32) -> Result<Channel, UnreadableState> {
     Channel::from_code(code).map_err(|error| UnreadableState(error.to_string()))
 }
@@ -90,14 +94,15 @@ impl EvidenceState {
 
     fn read(&self) -> Result<Evidence, UnreadableState> {
         let since = Timestamp::from_millis(self.since);
-        let value = || self.value.ok_or_else(|| UnreadableState("evidence without a value".to_owned()));
+        let known = self.value.map(finite).transpose()?;
+        let value = || known.ok_or_else(|| UnreadableState("evidence without a value".to_owned()));
         let kind = usize::try_from(self.kind).ok().and_then(|kind| proto::AlertKind::ALL.get(kind));
         Ok(match kind {
             Some(proto::AlertKind::Stuck) => Evidence::Stuck { value: value()?, since },
-            Some(proto::AlertKind::Spike) => Evidence::Spike { value: value()?, usual: self.usual, since },
-            Some(proto::AlertKind::Dropout) => Evidence::Dropout { last: self.value, since },
+            Some(proto::AlertKind::Spike) => Evidence::Spike { value: value()?, usual: finite(self.usual)?, since },
+            Some(proto::AlertKind::Dropout) => Evidence::Dropout { last: known, since },
             Some(proto::AlertKind::Silent) => Evidence::Silent { since },
-            Some(proto::AlertKind::Anomaly) => Evidence::Anomaly { value: self.value, since },
+            Some(proto::AlertKind::Anomaly) => Evidence::Anomaly { value: known, since },
             None => return Err(UnreadableState(format!("evidence of kind {}", self.kind))),
         })
     }
@@ -136,7 +141,7 @@ impl Station {
                 return Err(UnreadableState("a track without an alert".to_owned()));
             };
             let evidence = track.evidence.as_ref().map(EvidenceState::read).transpose()?;
-            station.tracks.push(Track { alert, evidence, quiet: track.quiet, peak: track.peak });
+            station.tracks.push(Track { alert, evidence, quiet: track.quiet, peak: finite(track.peak)? });
         }
         for at in &state.above {
             let (channel, since, count) = at.read()?;
@@ -154,5 +159,19 @@ impl Station {
         let channels = state.channels.iter().map(|code| channel(*code)).collect::<Result<_, _>>()?;
         station.history = History::of_channels(history, channels);
         Ok(station)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_that_is_no_number_is_none() {
+        let spike =
+            |value, usual| EvidenceState { kind: proto::AlertKind::Spike as u32, since: 7, value, usual }.read();
+        assert!(spike(Some(1.5), 1.0).is_ok());
+        assert_eq!(spike(Some(1.5), f64::NAN).unwrap_err().to_string(), "a station's state: NaN is no number");
+        assert!(spike(Some(f64::INFINITY), 1.0).is_err() && spike(None, 1.0).is_err());
     }
 }

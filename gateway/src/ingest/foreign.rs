@@ -183,14 +183,14 @@ fn normalised(station: &StationId, readings: &[Reading], now: Timestamp) -> RawM
 }
 
 /// The readings that were kept with [`normalised`], bit for bit; none say that the station was heard. A channel that this
-/// program does not know is left out.
+/// program does not know is left out, and so is what is no number.
 pub(super) fn readings(message: &RawMessage) -> Vec<Reading> {
     let Some(Normalised { steps_ms, channels, values }) = &message.readings else { return Vec::new() };
     let mut time = message.at_ms;
     let mut readings = Vec::with_capacity(values.len());
     for ((step, channel), value) in steps_ms.iter().zip(channels).zip(values) {
         time = time.wrapping_add(*step);
-        if let Ok(channel) = Channel::from_code(*channel) {
+        if let (Ok(channel), true) = (Channel::from_code(*channel), value.is_finite()) {
             readings.push(Reading { channel, time: Timestamp::from_millis(time), value: *value });
         }
     }
@@ -225,7 +225,7 @@ mod tests {
     proptest! {
         #[test]
         fn readings_come_back_from_the_store_bit_for_bit(
-            readings in prop::collection::vec((0_i64..4_000_000_000_000, any::<f64>(), 0_u16..300), 0..40),
+            readings in prop::collection::vec((0_i64..4_000_000_000_000, prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL | prop::num::f64::ZERO, 0_u16..300), 0..40),
             now in 0_i64..4_000_000_000_000,
         ) {
             let readings: Vec<Reading> = readings.into_iter().map(|(ms, value, level)| Reading {
@@ -243,6 +243,16 @@ mod tests {
             prop_assert_eq!(bits(&back), bits(&readings));
             prop_assert!(known.is_none() && is_foreign(&message));
         }
+    }
+
+    #[test]
+    fn what_is_no_number_does_not_come_back_from_the_store() {
+        let reading =
+            |value| Reading { channel: Channel::of(proto::Quantity::Rain), time: Timestamp::from_millis(7), value };
+        let all = [f64::INFINITY, 1.5, f64::NAN, f64::NEG_INFINITY].map(reading);
+        let message = normalised(&"gh-1".parse().unwrap(), &all, Timestamp::from_millis(7));
+        let Content::Plain(back) = item(&message).unwrap().0.content else { panic!("no readings") };
+        assert_eq!(back, [reading(1.5)]);
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Column {
         }
     }
 
-    /// None when the lists differ in length, or a place is none.
+    /// None when the lists differ in length, or a place or a value is none.
     fn entries(&self) -> Option<Vec<Placing>> {
         let count = self.times_ms.len();
         if [self.boots.len(), self.sequences.len(), self.indexes.len(), self.values.len()] != [count; 4] {
@@ -143,9 +143,39 @@ impl Column {
                 time: Timestamp::from_millis(self.times_ms[at]),
                 origin: Origin { boot: self.boots[at], sequence: self.sequences[at] },
                 index: u16::try_from(self.indexes[at]).ok()?,
-                value: self.values[at],
+                value: Some(self.values[at]).filter(|value| value.is_finite())?,
             })
         };
         (0..count).map(placing).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::WindowsConfig;
+    use crate::validate::Limits;
+
+    #[test]
+    fn a_value_that_is_no_number_is_damage() {
+        let blob = |value: f64| {
+            let column = Column {
+                channel: Channel::of(proto::Quantity::Rain).code(),
+                times_ms: vec![1_780_297_200_000],
+                boots: vec![1],
+                sequences: vec![1],
+                indexes: vec![0],
+                values: vec![value],
+            };
+            let carried = Carried { columns: vec![column], ..Carried::default() };
+            zstd::bulk::compress(&carried.encode_to_vec(), LEVEL).unwrap()
+        };
+        let restored = |value: f64| {
+            let mut windows = Windows::new(WindowsConfig::default().shape(), Limits::of);
+            windows.restore_carried(&"n1".parse().unwrap(), &blob(value)).map_err(|error| error.to_string())
+        };
+        assert_eq!(restored(1.5), Ok(()));
+        assert_eq!(restored(f64::INFINITY), Err("what was kept of station n1: rain is not whole".to_owned()));
+        assert!(restored(f64::NAN).is_err());
     }
 }

@@ -139,6 +139,18 @@ fn senml_packs_become_readings_and_sums_what_came_since() {
 }
 
 #[test]
+fn a_counter_that_leaps_over_all_numbers_is_refused() {
+    let mut sources = sources(
+        "[[source]]\nkind = \"senml\"\ntopics = [\"p/{station}\"]\n\
+         channels = [{ name = \"total\", channel = \"rain\", counter = true }]",
+    );
+    let pack = r#"[{"bn":"total","bt":1780297100,"v":-1.7e308},{"t":10,"v":1.7e308},{"t":20,"v":1.7e308}]"#;
+    let taken = sources.decode("p/n7", pack.as_bytes(), NOW).unwrap();
+    assert_eq!(readings(&taken), ["senml-n7 rain -80 0"], "the count after it is one again");
+    assert_eq!(taken.decoded.refused, [("value", 1)].into());
+}
+
+#[test]
 fn mapped_json_becomes_readings() {
     let mut sources = sources(
         r#"

@@ -138,14 +138,17 @@ impl Values {
             Target::Unknown(proposal) => return self.unknown(decoded, station, value, proposal),
         };
         let mut number = conversion.apply(value.value);
+        let infinite = |number: f64| format!("{station} {}: {number} is no number", value.name);
         if !number.is_finite() {
-            return decoded.refuse("value", || format!("{station} {}: {number} is no number", value.name));
+            return decoded.refuse("value", || infinite(number));
         }
         if found.counter {
             let (counted, kept) = self.counters.take(station.as_str(), value.name, value.time, number);
             decoded.state.extend(kept);
             match counted {
-                Counted::Since(count) => number = count,
+                Counted::Since(count) if count.is_finite() => number = count,
+                // From far below nothing to far above it.
+                Counted::Since(count) => return decoded.refuse("value", || infinite(count)),
                 Counted::Restarted => {
                     return decoded.refuse("counter_restarted", || format!("{station} {}: begins again", value.name));
                 }

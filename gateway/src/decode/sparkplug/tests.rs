@@ -391,3 +391,17 @@ fn a_valve_that_cannot_be_is_named() {
     assert_eq!(check(r#""Farm/+/valve" = { minutes = "M", number = "N" }"#), ["valves = \"Farm/+/valve\""]);
     assert_eq!(check(r#""Farm/edge" = { minutes = "M", number = "M" }"#), ["valves = \"M\" and \"M\""]);
 }
+
+#[test]
+fn a_value_that_its_unit_makes_infinite_is_refused_and_costs_the_others_nothing() {
+    let mut host = host();
+    tell(&mut host, "NBIRTH", "edge", &birth(3), 0);
+    let metrics = vec![
+        with_unit("kW/m2", metric("Solar Radiation/2m", Some(8), f64::MAX)),
+        with_unit("kW/m2", metric("Solar Radiation/3m", Some(9), 0.5)),
+        metric("", Some(1), 68.0),
+    ];
+    let data = tell(&mut host, "NDATA", "edge", &payload(Some(1), 60, metrics), 61);
+    assert_eq!(readings(&data).iter().map(|reading| reading.3).collect::<Vec<_>>(), [20.0, 500.0]);
+    assert_eq!(data.refused, [("value", 1)].into(), "{:?}", data.problems);
+}
