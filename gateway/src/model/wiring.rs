@@ -82,15 +82,40 @@ fn circle(needs: &[BTreeSet<&str>], givers: &BTreeMap<&str, Option<usize>>) -> V
         }
     }
     // What waits only because it comes after the circle is not part of it: nobody in the rest waits for it.
-    let mut left: BTreeSet<usize> = (0..needs.len()).filter(|index| waiting[*index] > 0).collect();
-    loop {
-        let last: Vec<usize> =
-            left.iter().copied().filter(|index| !waiters[*index].iter().any(|waiter| left.contains(waiter))).collect();
-        if last.is_empty() {
-            return left.into_iter().collect();
+    let mut in_rest: Vec<bool> = waiting.iter().map(|waiting| *waiting > 0).collect();
+    let mut waited: Vec<usize> =
+        waiters.iter().map(|waiters| waiters.iter().filter(|waiter| in_rest[**waiter]).count()).collect();
+    let mut last: VecDeque<usize> = (0..needs.len()).filter(|index| in_rest[*index] && waited[*index] == 0).collect();
+    while let Some(index) = last.pop_front() {
+        in_rest[index] = false;
+        for giver in needs[index].iter().filter_map(|name| givers.get(name).copied().flatten()) {
+            waited[giver] -= 1;
+            if in_rest[giver] && waited[giver] == 0 {
+                last.push_back(giver);
+            }
         }
-        last.iter().for_each(|index| {
-            left.remove(index);
-        });
+    }
+    (0..needs.len()).filter(|index| in_rest[*index]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hangs_on_a_circle_is_none_of_it_however_long_it_is() {
+        let node = |input: &[String], output: String| NodeProto {
+            name: output.clone(),
+            input: input.to_vec(),
+            output: vec![output],
+            ..NodeProto::default()
+        };
+        let name = |at: usize| format!("t{at}");
+        let mut nodes = vec![node(&[name(1)], name(0)), node(&[name(0)], name(1))];
+        // Each node of the tail waits for the two before it.
+        nodes.extend((2..30_000).map(|at| node(&[name(at - 1), name(at - 2)], name(at))));
+        let graph = GraphProto { node: nodes, ..GraphProto::default() };
+        let problems = problems(&graph);
+        assert_eq!(problems, ["the graph runs in a circle: node \"t0\", \"t1\" depends on its own output"]);
     }
 }
