@@ -166,7 +166,16 @@ impl Config {
         let shown = path.display();
         let text =
             fs::read_to_string(path).map_err(|error| ConfigError(vec![format!("configuration {shown}: {error}")]))?;
-        let (config, mut wrong, keys) = match proto::document::read::<Self>(&text) {
+        Self::parse(&text)
+            .map_err(|wrong| ConfigError(wrong.iter().map(|wrong| format!("configuration {shown}: {wrong}")).collect()))
+    }
+
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong, a line each with the key and the value.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let (config, mut wrong, keys) = match proto::document::read::<Self>(text) {
             Ok(config) => (Some(config), Vec::new(), Vec::new()),
             Err(Unread { mistakes, rest }) => {
                 let wrong = mistakes.iter().map(ToString::to_string).collect();
@@ -176,12 +185,7 @@ impl Config {
         // What was left out or made up is told already.
         let is_told = |wrong: &String| keys.iter().any(|key| wrong.starts_with(key.as_str()));
         wrong.extend(config.iter().flat_map(Self::check).filter(|wrong| !is_told(wrong)));
-        match config.filter(|_| wrong.is_empty()) {
-            Some(config) => Ok(config),
-            None => {
-                Err(ConfigError(wrong.into_iter().map(|wrong| format!("configuration {shown}: {wrong}")).collect()))
-            }
-        }
+        config.filter(|_| wrong.is_empty()).ok_or(wrong)
     }
 
     /// What is wrong with the values, a line each.

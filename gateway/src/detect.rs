@@ -17,7 +17,7 @@ mod message;
 pub mod rules;
 pub mod slots;
 mod state;
-mod station;
+pub(crate) mod station;
 
 use std::collections::{BTreeMap, BTreeSet};
 

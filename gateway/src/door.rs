@@ -22,21 +22,21 @@
 
 mod admission;
 mod config;
-mod connection;
+pub(crate) mod connection;
 mod delivery;
 pub(crate) mod frames;
-mod handshake;
+pub(crate) mod handshake;
 mod link;
 mod log;
 mod mailbox;
 mod metrics;
-mod mqtt5;
+pub(crate) mod mqtt5;
 mod outbox;
 mod rate;
 mod socket;
 mod strokes;
 pub(crate) mod tls;
-mod topics;
+pub(crate) mod topics;
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,15 +1,22 @@
-//! What the fuzz targets (`gateway/fuzz`) and the test over their corpus call: every decoder of bytes from outside, and
-//! what must hold of whatever it takes. A target panics when something does not.
+//! What the fuzz targets (`gateway/fuzz`) and the test over their corpus call: every decoder of bytes from outside and from
+//! the disk, and what must hold of whatever it takes. A target panics when something does not.
 
-use proto::{Batch, Birth, Reading, Status, Timestamp, UplinkBatch};
-use rumqttc::mqttbytes::PacketType;
-use rumqttc::mqttbytes::v4::{Connect, Subscribe, Unsubscribe};
+use proto::{Ack, Batch, Birth, CommandMessage, Reading, Status, Timestamp, UplinkBatch};
 use serde::Deserialize;
 
 use crate::decode::mapping::JsonConfig;
 use crate::decode::source::{SourceConfig, Sources, check};
 use crate::decode::{cayenne, chirpstack, json, senml};
-use crate::door::frames::Frames;
+
+mod cloud;
+mod documents;
+mod mqtt;
+mod stored;
+
+pub use cloud::{cloud_answer, model_assignments};
+pub use documents::{configuration, model_manifest, onnx};
+pub use mqtt::{mqtt_frames, mqtt5_frames};
+pub use stored::{kept_state, raw_row};
 
 /// The moment at which everything comes.
 const NOW: Timestamp = Timestamp::from_secs(1_780_297_200);
@@ -18,7 +25,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_780_297_200);
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target by its name, which is also that of its folder of seeds.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 18] = [
     ("native", native),
     ("plain_json", plain_json),
     ("sparkplug", sparkplug),
@@ -28,10 +35,18 @@ pub const TARGETS: [Target; 10] = [
     ("senml_cbor", senml_cbor),
     ("mapping", mapping),
     ("mqtt_frames", mqtt_frames),
+    ("mqtt5_frames", mqtt5_frames),
+    ("raw_row", raw_row),
+    ("kept_state", kept_state),
+    ("configuration", configuration),
+    ("model_manifest", model_manifest),
+    ("onnx", onnx),
+    ("cloud_answer", cloud_answer),
+    ("model_assignments", model_assignments),
     ("uplink_batch", uplink_batch),
 ];
 
-/// Messages of native stations: what is written of what was read is read as it was. (A batch is written with its quantities'
+/// Messages of native stations, and those that go to them: what is written of what was read is read as it was. (A batch is written with its quantities'
 /// decimals, and may have come with more of them; so it is written once before it is compared.)
 pub fn native(bytes: &[u8]) {
     if let Ok(batch) = Batch::decode(bytes) {
@@ -45,6 +60,12 @@ pub fn native(bytes: &[u8]) {
     }
     if let Ok(status) = Status::decode(bytes) {
         assert_eq!(Status::decode(&status.encode()), Ok(status));
+    }
+    if let Ok(ack) = Ack::decode(bytes) {
+        assert_eq!(Ack::decode(&ack.encode()), Ok(ack));
+    }
+    if let Ok(command) = CommandMessage::decode(bytes) {
+        assert_eq!(CommandMessage::decode(&command.encode()), Ok(command));
     }
 }
 
@@ -126,36 +147,6 @@ pub fn mapping(bytes: &[u8]) {
     }
 }
 
-/// A stream of MQTT packets that comes in pieces; the first byte says how large they are.
-pub fn mqtt_frames(bytes: &[u8]) {
-    let Some((size, stream)) = bytes.split_first() else { return };
-    let mut frames = Frames::new(64 * 1024);
-    let mut packets = 0;
-    for piece in stream.chunks(usize::from(*size).max(1)) {
-        frames.push(piece);
-        loop {
-            let frame = match frames.next() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break,
-                Err(_) => return,
-            };
-            packets += 1;
-            let _ = frame.protocol();
-            if let Ok(head) = frame.publish() {
-                assert!(head.payload <= frame.bytes.len());
-                assert!(frame.topic(&head).len() <= frame.bytes.len());
-            }
-            let _ = match frame.packet_type() {
-                Ok(PacketType::Connect) => Connect::read(frame.header, frame.bytes).map(drop),
-                Ok(PacketType::Subscribe) => Subscribe::read(frame.header, frame.bytes).map(drop),
-                Ok(PacketType::Unsubscribe) => Unsubscribe::read(frame.header, frame.bytes).map(drop),
-                _ => Ok(()),
-            };
-        }
-    }
-    assert!(packets <= stream.len() / 2, "a packet has two bytes or more");
-}
-
 /// What a gateway sends to the cloud.
 pub fn uplink_batch(bytes: &[u8]) {
     if let Ok(batch) = UplinkBatch::decode(bytes) {
@@ -223,14 +214,18 @@ fn readings(readings: &[Reading]) {
     }
 }
 
-fn sources(text: &str) -> Sources {
+fn configs(text: &str) -> Vec<SourceConfig> {
     #[derive(Deserialize)]
     struct File {
         source: Vec<SourceConfig>,
     }
     let source = toml::from_str(text).map_or_else(|_| Vec::new(), |File { source }| source);
     assert!(!source.is_empty() && check(&source).is_empty(), "{text}");
-    Sources::new(&source, &gateway())
+    source
+}
+
+fn sources(text: &str) -> Sources {
+    Sources::new(&configs(text), &gateway())
 }
 
 fn gateway() -> proto::GatewayId {

@@ -18,7 +18,7 @@ mod process;
 mod report;
 mod runner;
 mod self_test;
-mod structure;
+pub(crate) mod structure;
 mod wiring;
 pub mod worker;
 

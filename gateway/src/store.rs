@@ -27,7 +27,7 @@ mod mark;
 mod recover;
 mod reserve;
 mod retention;
-mod rows;
+pub(crate) mod rows;
 mod sources;
 mod sum;
 

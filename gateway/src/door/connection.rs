@@ -1,7 +1,7 @@
 //! One client that is let in: its packets in, its PUBACKs and messages out, in one task.
 
 mod publishing;
-mod subscribing;
+pub(crate) mod subscribing;
 
 use std::collections::VecDeque;
 use std::pin::pin;

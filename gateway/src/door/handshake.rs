@@ -162,7 +162,7 @@ async fn first_frame<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S, frames: 
 
 /// Why a CONNECT is refused.
 #[derive(Debug)]
-enum Refused {
+pub(crate) enum Refused {
     NotMqtt,
     Protocol { level: u8 },
     Authentication,
@@ -265,8 +265,9 @@ fn verify(shared: &Shared, address: IpAddr, user: &str, password: &[u8]) -> Resu
 }
 
 /// What a CONNECT says, in either version.
-struct Hello {
-    mqtt5: Option<Client5>,
+pub(crate) struct Hello {
+    /// What is peculiar to a client that speaks MQTT 5.
+    pub mqtt5: Option<Client5>,
     client_id: String,
     /// Whether the door may give it a client id.
     nameless: bool,
@@ -277,7 +278,8 @@ struct Hello {
 }
 
 impl Hello {
-    fn read(frame: &Frame) -> Result<Self, Refused> {
+    /// Reads a CONNECT of either version.
+    pub fn read(frame: &Frame) -> Result<Self, Refused> {
         match frame.protocol() {
             Some((b"MQTT", 4)) => Self::read_4(frame),
             Some((b"MQTT", 5)) => Self::read_5(frame),

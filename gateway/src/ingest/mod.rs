@@ -14,7 +14,7 @@ mod clocks;
 mod decisions;
 mod foreign;
 mod intake;
-mod replay;
+pub(crate) mod replay;
 mod snapshot;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use crate::window::Origin;
 
 /// What a stored message says, and how it is known again when it is plain. The same as was handed over when it came: the
 /// same bytes and the same time of arrival.
-pub(super) fn item(message: &RawMessage) -> Option<(Item, Option<Sent>)> {
+pub(crate) fn item(message: &RawMessage) -> Option<(Item, Option<Sent>)> {
     if foreign::is_foreign(message) {
         return foreign::item(message);
     }

@@ -502,7 +502,7 @@ impl Store {
 pub(super) const RAW: &str = "id, at_ms, first_ms, last_ms, stations, messages, body, sum";
 
 /// A raw row as it is stored.
-pub(super) struct RawRow {
+pub(crate) struct RawRow {
     pub id: i64,
     pub at: i64,
     pub first: Option<i64>,

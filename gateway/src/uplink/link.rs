@@ -52,10 +52,11 @@ pub struct Link {
 }
 
 /// An answer.
-struct Answer {
-    status: reqwest::StatusCode,
-    is_problem: bool,
-    text: String,
+pub(crate) struct Answer {
+    pub status: reqwest::StatusCode,
+    /// Whether it says that it tells what is wrong, as the cloud does and whatever stands before it does not (RFC 9457).
+    pub is_problem: bool,
+    pub text: String,
 }
 
 impl Link {
@@ -104,40 +105,15 @@ impl Link {
 
     /// Sends a packed batch.
     pub async fn send(&mut self, batch: &UplinkBatch, body: Vec<u8>) -> Outcome {
-        #[derive(Deserialize)]
-        struct Stored {
-            sequence: u64,
-        }
-        #[derive(Deserialize)]
-        struct Expected {
-            expected: u64,
-        }
         let request = self
             .client
             .post(self.path("/api/v1/uplink"))
             .header(CONTENT_TYPE, "application/x-protobuf")
             .header(CONTENT_ENCODING, "zstd")
             .body(body);
-        let Answer { status, is_problem, text } = match self.ask(request).await {
-            Ok(answer) => answer,
-            Err(why) => return Outcome::Away(why),
-        };
-        // Whatever is answered, there is room to count on.
-        let fits = |sequence: &u64| *sequence < 1 << 62;
-        match status.as_u16() {
-            200 => match serde_json::from_str::<Stored>(&text).ok().map(|stored| stored.sequence).filter(fits) {
-                Some(sequence) if sequence == batch.last() => Outcome::Stored(sequence),
-                // It has had more of this lane than this store ever sent, and skipped the batch as known: it has not seen it.
-                Some(sequence) if sequence > batch.last() => Outcome::Gap(sequence),
-                _ => Outcome::Away(format!("a strange answer, {}", shown(status, &text))),
-            },
-            409 => match serde_json::from_str::<Expected>(&text).ok().map(|gap| gap.expected).filter(fits) {
-                Some(expected) if expected != batch.first => Outcome::Gap(expected.saturating_sub(1)),
-                _ => Outcome::Away(format!("a strange answer, {}", shown(status, &text))),
-            },
-            // The batch itself is at fault. The cloud says so itself; a proxy on the way, or anything else, may pass.
-            400 | 413 | 415 | 422 if is_problem => Outcome::Refused(shown(status, &text)),
-            _ => Outcome::Away(shown(status, &text)),
+        match self.ask(request).await {
+            Ok(answer) => outcome(batch.first, batch.last(), &answer),
+            Err(why) => Outcome::Away(why),
         }
     }
 
@@ -194,6 +170,35 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, String> {
         text.extend_from_slice(&part);
     }
     Ok(Answer { status, is_problem, text: String::from_utf8_lossy(&text).into_owned() })
+}
+
+/// What an answer says of a batch of the sequences from `first` to `last`. Whatever is answered, there is room to count on.
+pub(crate) fn outcome(first: u64, last: u64, Answer { status, is_problem, text }: &Answer) -> Outcome {
+    #[derive(Deserialize)]
+    struct Stored {
+        sequence: u64,
+    }
+    #[derive(Deserialize)]
+    struct Expected {
+        expected: u64,
+    }
+    let fits = |sequence: &u64| *sequence < 1 << 62;
+    let shown = || shown(*status, text);
+    match status.as_u16() {
+        200 => match serde_json::from_str::<Stored>(text).ok().map(|stored| stored.sequence).filter(fits) {
+            Some(sequence) if sequence == last => Outcome::Stored(sequence),
+            // It has had more of this lane than this store ever sent, and skipped the batch as known: it has not seen it.
+            Some(sequence) if sequence > last => Outcome::Gap(sequence),
+            _ => Outcome::Away(format!("a strange answer, {}", shown())),
+        },
+        409 => match serde_json::from_str::<Expected>(text).ok().map(|gap| gap.expected).filter(fits) {
+            Some(expected) if expected != first => Outcome::Gap(expected.saturating_sub(1)),
+            _ => Outcome::Away(format!("a strange answer, {}", shown())),
+        },
+        // The batch itself is at fault. The cloud says so itself; a proxy on the way, or anything else, may pass.
+        400 | 413 | 415 | 422 if *is_problem => Outcome::Refused(shown()),
+        _ => Outcome::Away(shown()),
+    }
 }
 
 fn shown(status: reqwest::StatusCode, text: &str) -> String {

@@ -51,29 +51,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     pub(super) fn take_subscribe(&mut self, frame: &Frame) -> Result<(), End> {
-        let (packet, asked) = match &self.session.mqtt5 {
-            None => {
-                let Subscribe { pkid, filters } =
-                    Subscribe::read(frame.header, frame.bytes.clone()).map_err(FrameError::from)?;
-                let asked = |SubscribeFilter { path, qos }| {
-                    Asked::new(path, if qos == QoS::AtMostOnce { QoS5::AtMostOnce } else { QoS5::AtLeastOnce })
-                };
-                (pkid, filters.into_iter().map(asked).collect())
-            }
-            Some(_) => {
-                let read = v5::check(frame.bytes.iter(), None)
-                    .and_then(|header| v5::Subscribe::read(header, frame.bytes.clone()));
-                let v5::Subscribe { pkid, filters, properties } =
-                    read.map_err(|error| End::Malformed(error.to_string()))?;
-                if properties.is_some_and(|properties| properties.id.is_some()) {
-                    return Err(End::Malformed("a subscription identifier".to_owned()));
-                }
-                (pkid, filters)
-            }
-        };
-        if packet == 0 {
-            return Err(End::Malformed("SUBSCRIBE with packet id 0".to_owned()));
-        }
+        let (packet, asked) = subscribe(frame, self.session.mqtt5.is_some())?;
         let (mut answers, mut for_broker) = (Vec::with_capacity(asked.len()), Vec::new());
         for filter in asked {
             answers.push(match self.place(&filter) {
@@ -161,18 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Answered here: rumqttd answers an UNSUBSCRIBE once for each filter, and not at all for one that it does not know.
     pub(super) fn take_unsubscribe(&mut self, frame: &Frame) -> Result<(), End> {
         let mqtt5 = self.session.mqtt5.is_some();
-        let (packet, topics) = if mqtt5 {
-            let read = v5::check(frame.bytes.iter(), None)
-                .and_then(|header| v5::Unsubscribe::read(header, frame.bytes.clone()));
-            let read = read.map_err(|error| End::Malformed(error.to_string()))?;
-            (read.pkid, read.filters)
-        } else {
-            let read = Unsubscribe::read(frame.header, frame.bytes.clone()).map_err(FrameError::from)?;
-            (read.pkid, read.topics)
-        };
-        if packet == 0 || topics.is_empty() {
-            return Err(End::Malformed("UNSUBSCRIBE without a packet id or a filter".to_owned()));
-        }
+        let (packet, topics) = unsubscribe(frame, mqtt5)?;
         let (mut answers, mut for_broker) = (Vec::with_capacity(topics.len()), Vec::new());
         for path in topics {
             let had = match self.session.identity.subscribing(&path, &self.shared.routes) {
@@ -243,6 +210,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         Ok(())
     }
+}
+
+/// Reads a SUBSCRIBE of either version: its packet id, and the filters.
+pub(crate) fn subscribe(frame: &Frame, mqtt5: bool) -> Result<(u16, Vec<Asked>), End> {
+    let (packet, asked) = if mqtt5 {
+        let read =
+            v5::check(frame.bytes.iter(), None).and_then(|header| v5::Subscribe::read(header, frame.bytes.clone()));
+        let v5::Subscribe { pkid, filters, properties } = read.map_err(|error| End::Malformed(error.to_string()))?;
+        if properties.is_some_and(|properties| properties.id.is_some()) {
+            return Err(End::Malformed("a subscription identifier".to_owned()));
+        }
+        (pkid, filters)
+    } else {
+        let Subscribe { pkid, filters } =
+            Subscribe::read(frame.header, frame.bytes.clone()).map_err(FrameError::from)?;
+        let asked = |SubscribeFilter { path, qos }| {
+            Asked::new(path, if qos == QoS::AtMostOnce { QoS5::AtMostOnce } else { QoS5::AtLeastOnce })
+        };
+        (pkid, filters.into_iter().map(asked).collect())
+    };
+    if packet == 0 { Err(End::Malformed("SUBSCRIBE with packet id 0".to_owned())) } else { Ok((packet, asked)) }
+}
+
+/// Reads an UNSUBSCRIBE of either version: its packet id, and the filters.
+pub(crate) fn unsubscribe(frame: &Frame, mqtt5: bool) -> Result<(u16, Vec<String>), End> {
+    let (packet, topics) = if mqtt5 {
+        let read =
+            v5::check(frame.bytes.iter(), None).and_then(|header| v5::Unsubscribe::read(header, frame.bytes.clone()));
+        let read = read.map_err(|error| End::Malformed(error.to_string()))?;
+        (read.pkid, read.filters)
+    } else {
+        let read = Unsubscribe::read(frame.header, frame.bytes.clone()).map_err(FrameError::from)?;
+        (read.pkid, read.topics)
+    };
+    if packet == 0 || topics.is_empty() {
+        return Err(End::Malformed("UNSUBSCRIBE without a packet id or a filter".to_owned()));
+    }
+    Ok((packet, topics))
 }
 
 /// Writes a SUBACK or UNSUBACK: an answer for each filter.

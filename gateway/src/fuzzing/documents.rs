@@ -1,0 +1,58 @@
+//! What people write, and what they export: configuration, manifests and model files.
+
+use proto::Manifest;
+
+use crate::config::Config;
+use crate::decode::source::{Routes, Sources};
+use crate::model::{LoadedModel, structure};
+
+/// The gateway's configuration. One that is taken has no number that is none, is the same when it is written and read
+/// again, and all that is made of it can be made.
+pub fn configuration(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let config = match Config::parse(text) {
+        Ok(config) => config,
+        Err(wrong) => return assert!(!wrong.is_empty() && wrong.iter().all(|line| !line.is_empty())),
+    };
+    let table = toml::Value::try_from(&config).unwrap_or_else(|error| panic!("{error}"));
+    assert!(is_finite(&table), "{table}");
+    let written = toml::to_string(&config).unwrap_or_else(|error| panic!("{error}"));
+    let again = Config::parse(&written).unwrap_or_else(|wrong| panic!("{wrong:?} in {written}"));
+    assert_eq!(toml::Value::try_from(&again).ok(), Some(table));
+    let _ = (config.filters(), config.windows.shape(), Routes::new(&config.sources));
+    let _ = Sources::new(&config.sources, &config.gateway).announcements(super::NOW);
+    let _ = crate::decide::Decider::new(&config.fields);
+    let _ = config.time.at(super::NOW);
+}
+
+/// Whether every number is one.
+fn is_finite(value: &toml::Value) -> bool {
+    match value {
+        toml::Value::Float(number) => number.is_finite(),
+        toml::Value::Array(items) => items.iter().all(is_finite),
+        toml::Value::Table(table) => table.values().all(is_finite),
+        _ => true,
+    }
+}
+
+/// A model's manifest.
+pub fn model_manifest(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(manifest) = Manifest::parse(text) else { return };
+    assert!(manifest.check().is_empty() && manifest.threshold.is_finite() && !manifest.input.is_empty());
+    let written = manifest.to_toml().unwrap_or_else(|error| panic!("{error}"));
+    // A missing value is not equal to itself.
+    let again = Manifest::parse(&written).and_then(|again| again.to_toml());
+    assert_eq!(again.as_ref(), Ok(&written));
+}
+
+/// A model's file, as far as it is looked at without being run.
+pub fn onnx(bytes: &[u8]) {
+    let Ok(model) = structure::read(bytes) else { return };
+    let alone = structure::inspect(&model, None);
+    assert!(alone.ok == alone.problems.is_empty());
+    let manifest = Manifest::parse(LoadedModel::base_files().1).unwrap_or_else(|error| panic!("{error}"));
+    let report = structure::inspect(&model, Some(&manifest));
+    assert!(report.problems.len() >= alone.problems.len(), "a manifest takes no problem away");
+    assert_eq!(report.ok, structure::chosen_output(&report.outputs).is_some() && report.problems.is_empty());
+}
