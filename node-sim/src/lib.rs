@@ -7,17 +7,20 @@
 //! - [`simulate`] is the farm alone, without a network: [`farm`] over [`weather`] (with [`sun`] and
 //!   [`evapotranspiration`]), [`space`], [`field`], [`soil`], [`station`], [`sensor`], [`faults`] and repeatable [`chance`]; and
 //!   [`clock`], which only shows in what is sent.
+//! - [`energy`], [`radio`] and [`base_station`] are what keeps a station from reporting.
 //! - [`replay`] plays measured data through the same stations.
 //! - [`validate`] is a report on how true the simulated field is.
 //!
 //! The second half is pure: it reads no clock, and the same configuration and commands give the same bytes.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod base_station;
 pub mod chance;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod crop;
+pub mod energy;
 pub mod evapotranspiration;
 pub mod farm;
 pub mod faults;
@@ -26,6 +29,7 @@ pub mod field;
 pub mod ground;
 pub mod irrigation;
 pub mod node;
+pub mod radio;
 pub mod replay;
 pub mod run;
 pub mod sensor;

@@ -6,9 +6,11 @@
 //! its tables on the terminal. The same configuration gives the same bytes: a section reads no clock, and no part writes
 //! when or where it was made.
 
+mod energy;
 mod ground;
 mod page;
 mod plot;
+mod radio;
 mod scenario;
 mod sensors;
 mod soil;
@@ -31,6 +33,8 @@ pub const SECTIONS: &[(&str, Make)] = &[
     ("soil", soil::section),
     ("ground", ground::section),
     ("sensors", sensors::section),
+    ("energy", energy::section),
+    ("radio", radio::section),
 ];
 
 /// What the report says of one part.
