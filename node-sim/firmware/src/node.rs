@@ -1,0 +1,197 @@
+//! A node's whole memory, and what happens to a sample in it.
+
+use core::time::Duration;
+
+use crate::delivery::{Delivery, Overdue};
+use crate::exception::{Band, Reported};
+use crate::filter::Hampel;
+use crate::model::Verdict;
+use crate::ring::{Gone, Key, Reading, Ring};
+use crate::update::Updater;
+
+/// How many values the filter looks at.
+pub const WINDOW: usize = 5;
+
+/// How one channel is measured and reported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// With a filter, spikes above this size, in the value's last decimal, are taken out.
+    pub filter: Option<u32>,
+    /// With a band, only what leaves it is reported.
+    pub band: Option<Band>,
+}
+
+/// What one channel does to its values before they become readings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Channel {
+    rule: Rule,
+    filter: Hampel<WINDOW>,
+    reported: Reported,
+}
+
+impl Channel {
+    /// A channel that has measured nothing.
+    #[must_use]
+    pub const fn new(rule: Rule) -> Self {
+        Self { rule, filter: Hampel::new(), reported: Reported::new() }
+    }
+
+    /// The value without a spike.
+    pub fn filtered(&mut self, value: i32) -> i32 {
+        self.rule.filter.map_or(value, |floor| self.filter.push(value, floor))
+    }
+
+    /// Whether a filtered value becomes a reading.
+    pub fn is_due(&mut self, time_ms: i64, value: i32) -> bool {
+        self.rule.band.is_none_or(|band| self.reported.is_due(band, time_ms, value))
+    }
+}
+
+/// What became of a sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// How many of its values are readings.
+    pub readings: u16,
+    /// How many readings had to go for them.
+    pub lost: u32,
+    /// What the model says of it.
+    pub verdict: Option<Verdict>,
+}
+
+/// A node: `CHANNELS` channels, room for `READINGS` readings in `REPORTS` reports, and two models.
+///
+/// [`FieldNode`] is the one in the field; its size is checked where it is compiled.
+#[derive(Debug, Clone)]
+pub struct Node<const CHANNELS: usize, const READINGS: usize, const REPORTS: usize> {
+    channels: [Channel; CHANNELS],
+    /// The powers of ten by which the fixed-point values are larger than their units.
+    per_unit: [u32; CHANNELS],
+    ring: Ring<READINGS, REPORTS>,
+    delivery: Delivery,
+    boot: u32,
+    next_sequence: u64,
+    /// The models.
+    pub updater: Updater,
+}
+
+/// The node in the field: thirteen channels, and 2,000 readings in 192 reports. It takes 32,048 bytes, 8 KiB of them for two
+/// models; less where an address has 32 bits.
+pub type FieldNode = Node<13, 2000, 192>;
+
+/// The memory of the smallest controllers that come with a radio.
+pub const MEMORY_BYTES: usize = 32 * 1024;
+const _: () = assert!(size_of::<FieldNode>() <= MEMORY_BYTES);
+
+impl<const CHANNELS: usize, const READINGS: usize, const REPORTS: usize> Node<CHANNELS, READINGS, REPORTS> {
+    /// A node that starts: the rule of each channel, how many decimals its values have, and the number of this start.
+    #[must_use]
+    pub fn new(rules: [Rule; CHANNELS], decimals: [u8; CHANNELS], boot: u32) -> Self {
+        Self {
+            channels: rules.map(Channel::new),
+            per_unit: decimals.map(|decimals| 10u32.saturating_pow(u32::from(decimals))),
+            ring: Ring::new(),
+            delivery: Delivery::new(),
+            boot,
+            next_sequence: 1,
+            updater: Updater::new(),
+        }
+    }
+
+    /// Takes a sample, the values of the channels that say something: filters it, lets the model judge it, and keeps what is
+    /// to be reported. `index` says which channel has a name.
+    pub fn sample(
+        &mut self,
+        time_ms: i64,
+        values: [Option<i32>; CHANNELS],
+        index: impl Fn(&str) -> Option<u8>,
+    ) -> Taken {
+        let mut filtered = values;
+        for (value, channel) in filtered.iter_mut().zip(&mut self.channels) {
+            *value = value.map(|value| channel.filtered(value));
+        }
+        let in_units = |channel: usize| Some(f64::from(filtered[channel]?) / f64::from(self.per_unit[channel]));
+        let mut taken = Taken { verdict: self.updater.judge(in_units, index), ..Taken::default() };
+        for (number, value) in filtered.into_iter().enumerate() {
+            let Some(value) = value.filter(|value| self.channels[number].is_due(time_ms, *value)) else { continue };
+            let reading = Reading { channel: number as u8, time_ms, value };
+            let gone = match self.ring.push(reading) {
+                Ok(gone) => gone,
+                // The clock was set by more than a report can span.
+                Err(_) => {
+                    taken.lost += self.report();
+                    self.ring.push(reading).unwrap_or(None)
+                }
+            };
+            taken.lost += self.forget(gone);
+            taken.readings += 1;
+        }
+        taken
+    }
+
+    /// Closes the report, when there is something in it, and says how many readings had to go for it.
+    pub fn report(&mut self) -> u32 {
+        match self.ring.seal(Key { boot: self.boot, sequence: self.next_sequence }) {
+            Ok(gone) => {
+                self.next_sequence += 1;
+                self.forget(gone)
+            }
+            Err(_) => 0,
+        }
+    }
+
+    /// A connection is there.
+    pub fn connected(&mut self) {
+        self.delivery.connected();
+    }
+
+    /// The connection is gone.
+    pub fn disconnected(&mut self) {
+        self.delivery.disconnected();
+    }
+
+    /// The next report to send, which from now on is under way.
+    pub fn next_to_send(
+        &mut self,
+        now: Duration,
+        chance: impl FnOnce() -> f64,
+    ) -> Option<(Key, impl Iterator<Item = Reading> + '_)> {
+        let index = self.delivery.next(self.ring.reports())?;
+        self.delivery.sent(now, chance);
+        self.ring.report(index)
+    }
+
+    /// Everything of a boot up to a sequence is on the gateway's disk. Gives back whether that was news.
+    pub fn acknowledged(&mut self, up_to: Key, now: Duration, chance: impl FnOnce() -> f64) -> bool {
+        let freed = self.ring.acknowledge(up_to, self.delivery.under_way());
+        if freed.reports > 0 {
+            self.delivery.acknowledged(freed.under_way, now, chance);
+        }
+        freed.reports > 0
+    }
+
+    /// When [`Node::overdue`] wants to be asked.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.delivery.deadline()
+    }
+
+    /// What to do about an acknowledgement that should be there by now.
+    pub fn overdue(&mut self, now: Duration) -> Option<Overdue> {
+        self.delivery.overdue(now)
+    }
+
+    /// The memory of readings.
+    #[must_use]
+    pub fn ring(&self) -> &Ring<READINGS, REPORTS> {
+        &self.ring
+    }
+
+    /// Counts what went, and takes it from what is under way.
+    fn forget(&mut self, gone: Option<Gone>) -> u32 {
+        let Some(gone) = gone else { return 0 };
+        if gone.key.is_some() {
+            self.delivery.gone(1);
+        }
+        u32::from(gone.readings)
+    }
+}
