@@ -202,7 +202,7 @@ impl FarmConfig {
         }
         let weather = match &self.weather {
             None => Some(Weather::synthetic(self.climate, self.place(), self.seed)),
-            Some(path) => match WeatherFile::read(path) {
+            Some(path) => match WeatherFile::read(path, &crate::weather::file::Options::default(), &self.place()) {
                 Ok(file) => {
                     if !file.ignored.is_empty() || file.filled > 0 {
                         tracing::info!(file = %path.display(), filled = file.filled, ignored = ?file.ignored, "weather has gaps or columns without a use");

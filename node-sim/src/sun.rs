@@ -33,6 +33,13 @@ impl Place {
         (day as i64, hours - day * 24.0)
     }
 
+    /// Hours from UTC to the whole-hour clock that is nearest to the place's mean solar one: its standard time, if it keeps to its
+    /// meridian. A day of weather is a day by this clock.
+    #[must_use]
+    pub fn zone_h(&self) -> i64 {
+        (self.longitude / 15.0).round() as i64
+    }
+
     /// Extraterrestrial radiation on a horizontal plane at an instant, W/m2. FAO-56 eq. 23, 24, 31 and 32, in their
     /// instantaneous form (the solar constant times the sine of the sun's height).
     #[must_use]
@@ -62,6 +69,29 @@ impl Place {
     }
 }
 
+/// Extraterrestrial radiation on a horizontal plane over a day, MJ/(m2 d), on a day of the year from 1. FAO-56 eq. 21 and 23 to
+/// 25, ASCE-EWRI (2005) eq. 21 with its solar constant of 4.92 MJ/(m2 h).
+#[must_use]
+pub fn extraterrestrial_mj_m2_d(latitude: f64, day_of_year: f64) -> f64 {
+    let year = TAU * day_of_year / 365.0;
+    let (phi, delta) = (latitude.to_radians(), 0.409 * (year - 1.39).sin());
+    let sunset = sunset_angle(phi, delta);
+    let shape = sunset * phi.sin() * delta.sin() + phi.cos() * delta.cos() * sunset.sin();
+    24.0 / PI * 4.92 * (1.0 + 0.033 * year.cos()) * shape
+}
+
+/// From sunrise to sunset, h, on a day of the year from 1. FAO-56 eq. 34.
+#[must_use]
+pub fn daylight_h(latitude: f64, day_of_year: f64) -> f64 {
+    let delta = 0.409 * (TAU * day_of_year / 365.0 - 1.39).sin();
+    24.0 / PI * sunset_angle(latitude.to_radians(), delta)
+}
+
+/// FAO-56 eq. 25; no night, or no day, beyond the polar circles.
+fn sunset_angle(latitude: f64, declination: f64) -> f64 {
+    (-latitude.tan() * declination.tan()).clamp(-1.0, 1.0).acos()
+}
+
 /// Day of the (mean) year, 0 to 365.24, of a day since 1970. Within a day of the calendar's.
 #[must_use]
 pub fn day_of_year(day: i64) -> f64 {
@@ -79,6 +109,14 @@ mod tests {
         let midnight: Timestamp = "2026-09-03T00:00:00Z".parse().unwrap();
         let mj: f64 = (0..288).map(|k| place.extraterrestrial_w_m2(midnight.plus_secs(300 * k)) * 300.0 / 1e6).sum();
         assert!((mj - 32.2).abs() < 0.3, "{mj}");
+    }
+
+    /// The same example, and FAO-56 example 9: 11.7 h of daylight.
+    #[test]
+    fn a_days_sum_and_length_are_those_of_fao_56() {
+        let (sum, length) = (extraterrestrial_mj_m2_d(-20.0, 246.0), daylight_h(-20.0, 246.0));
+        assert!((sum - 32.2).abs() < 0.05 && (length - 11.7).abs() < 0.05, "{sum} {length}");
+        assert_eq!((daylight_h(70.0, 172.0), daylight_h(70.0, 355.0)), (24.0, 0.0));
     }
 
     #[test]

@@ -1,8 +1,12 @@
-//! The weather over the farm: measured ([`mod@file`]) or out of chance ([`synthetic`]), hour by hour and in between.
+//! The weather over the farm: measured ([`mod@file`]), generated from a place's monthly normals ([`generated`]), or out of chance for a simple
+//! climate ([`synthetic`]); hour by hour and in between.
 //!
 //! A weather can be asked for any time in any order and gives the same answer. It knows nothing of fields and stations.
 
+pub mod diurnal;
 pub mod file;
+pub mod generated;
+pub mod normals;
 pub mod synthetic;
 
 use std::f64::consts::TAU;
@@ -11,15 +15,21 @@ use proto::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use file::{WeatherFile, WeatherFileError};
+pub use generated::Generated;
+pub use normals::Normals;
 pub use synthetic::Synthetic;
 
-use crate::evapotranspiration::{Air, reference_mm_h, saturation_vapour_pressure_kpa};
+use crate::evapotranspiration::{
+    Air, AirOfDay, reference_mm_d, reference_mm_h, saturation_vapour_pressure_kpa, wind_factor,
+};
 use crate::sun::{Place, day_of_year};
 
 const HOUR_MS: i64 = 3_600_000;
 
 /// Hours that are kept once computed: a day and a half around now.
 const HOURS_KEPT: usize = 64;
+/// Days whose evapotranspiration is kept.
+const DAYS_KEPT: usize = 4;
 
 /// Below this share of the clear sky's radiation a measured day is dark enough for rain, when rain was not measured.
 const RAIN_CLEARNESS: f64 = 0.75;
@@ -58,6 +68,29 @@ pub struct Conditions {
     pub rain_mm_h: f64,
     /// FAO-56 reference evapotranspiration, mm/h.
     pub et0_mm_h: f64,
+}
+
+/// The step of the reference evapotranspiration that drives the crops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReferenceStep {
+    /// FAO-56's hourly equation, at every instant. Its days sum to some 5 % more than the daily equation's, because a night's
+    /// cannot be below zero.
+    #[default]
+    Hourly,
+    /// The daily equation, as weather networks publish it; a day's sum is spread over its hours in proportion to the hourly equation.
+    Daily,
+}
+
+/// A day's reference evapotranspiration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReferenceDay {
+    /// By the daily equation, mm.
+    pub daily_mm: f64,
+    /// By the hourly equation, the sum of the day's hours, mm.
+    pub hourly_mm: f64,
+    /// The daily sum spread over the hours, mm/h.
+    spread_mm_h: [f64; 24],
 }
 
 /// What the synthetic weather of a place is like. The defaults are a dry, continental valley that is farmed with
@@ -118,12 +151,15 @@ pub struct Weather {
     place: Place,
     source: Source,
     annual: AnnualTemperature,
+    step: ReferenceStep,
     kept: [Option<(i64, Hour)>; HOURS_KEPT],
+    kept_days: [Option<(i64, ReferenceDay)>; DAYS_KEPT],
 }
 
 #[derive(Debug, Clone)]
 enum Source {
     Synthetic(Synthetic),
+    Generated(Box<Generated>),
     /// Measured; the synthetic process gives the rain when the file has none.
     Measured {
         file: WeatherFile,
@@ -141,24 +177,52 @@ impl Weather {
             amplitude_c: climate.amplitude_c,
             warmest_day: climate.warmest_day,
         };
+        Self::of(Source::Synthetic(Synthetic::new(climate, place, seed)), place, annual)
+    }
+
+    /// Weather generated from monthly normals, which must have no [`Normals::problems`].
+    #[must_use]
+    pub fn generated(normals: &Normals, place: Place, seed: u64) -> Self {
+        let source = Source::Generated(Box::new(Generated::new(normals, place, seed)));
+        Self::of(source, place, generated::annual_temperature(normals))
+    }
+
+    fn of(source: Source, place: Place, annual: AnnualTemperature) -> Self {
         Self {
             place,
-            source: Source::Synthetic(Synthetic::new(climate, place, seed)),
+            source,
             annual,
+            step: ReferenceStep::default(),
             kept: [None; HOURS_KEPT],
+            kept_days: [None; DAYS_KEPT],
         }
     }
 
-    /// Measured weather, whose wind was measured at `wind_height_m` and is brought to 2 m by FAO-56 eq. 47.
+    /// The same weather whose evapotranspiration has this step.
+    #[must_use]
+    pub fn with_reference(self, step: ReferenceStep) -> Self {
+        Self { step, ..self }
+    }
+
+    /// Measured weather, whose wind was measured at `wind_height_m` (unless its file says otherwise) and is brought to 2 m by FAO-56 eq. 47.
     ///
     /// When the file has no rain column, the climate's synthetic rain falls in it, on those days only whose measured
     /// radiation says that there were clouds.
     #[must_use]
     pub fn measured(file: WeatherFile, wind_height_m: f64, climate: Climate, place: Place, seed: u64) -> Self {
         let annual = annual_temperature(&file);
-        let wind_factor = 4.87 / (67.8 * wind_height_m - 5.42).ln();
+        let wind_factor = wind_factor(file.wind_height_m.unwrap_or(wind_height_m));
         let rain = (!file.has_rain).then(|| Synthetic::new(climate, place, seed));
-        Self { place, source: Source::Measured { file, wind_factor, rain }, annual, kept: [None; HOURS_KEPT] }
+        Self::of(Source::Measured { file, wind_factor, rain }, place, annual)
+    }
+
+    /// The file of measured weather, if it is measured.
+    #[must_use]
+    pub fn file(&self) -> Option<&WeatherFile> {
+        match &self.source {
+            Source::Measured { file, .. } => Some(file),
+            Source::Synthetic(_) | Source::Generated(_) => None,
+        }
     }
 
     /// The year's course of the air temperature.
@@ -193,6 +257,13 @@ impl Weather {
             clear_sky_w_m2,
             elevation_m: self.place.elevation_m,
         };
+        let et0_mm_h = match self.step {
+            ReferenceStep::Hourly => reference_mm_h(&air),
+            ReferenceStep::Daily => {
+                let local = ms.div_euclid(HOUR_MS) + self.place.zone_h();
+                self.reference_day(local.div_euclid(24)).spread_mm_h[local.rem_euclid(24) as usize]
+            }
+        };
         Conditions {
             air_temperature_c,
             dew_point_c,
@@ -202,7 +273,7 @@ impl Weather {
             solar_radiation_w_m2,
             clear_sky_w_m2,
             rain_mm_h: self.hour(ms.div_euclid(HOUR_MS)).rain_mm,
-            et0_mm_h: reference_mm_h(&air),
+            et0_mm_h,
         }
     }
 
@@ -216,6 +287,66 @@ impl Weather {
                 self.hour(hour).rain_mm * common.max(0) as f64 / HOUR_MS as f64
             })
             .sum()
+    }
+
+    /// The reference evapotranspiration of a day since 1970 by the place's whole-hour clock.
+    pub fn reference_day(&mut self, day: i64) -> ReferenceDay {
+        let slot = day.rem_euclid(DAYS_KEPT as i64) as usize;
+        match self.kept_days[slot] {
+            Some((kept, reference)) if kept == day => reference,
+            _ => {
+                let reference = self.make_reference_day(day);
+                self.kept_days[slot] = Some((day, reference));
+                reference
+            }
+        }
+    }
+
+    fn make_reference_day(&mut self, day: i64) -> ReferenceDay {
+        let place = self.place;
+        let first = 24 * day - place.zone_h();
+        let hours: [Hour; 24] = std::array::from_fn(|hour| self.hour(first + hour as i64));
+        let hourly: [f64; 24] = std::array::from_fn(|at| {
+            let hour = &hours[at];
+            let middle = Timestamp::from_millis((first + at as i64) * HOUR_MS + HOUR_MS / 2);
+            reference_mm_h(&Air {
+                temperature_c: hour.air_temperature_c,
+                dew_point_c: hour.dew_point_c,
+                wind_speed_m_s: hour.wind_speed_m_s,
+                solar_radiation_w_m2: hour.solar_radiation_w_m2,
+                clear_sky_w_m2: place.clear_sky_w_m2(middle),
+                elevation_m: place.elevation_m,
+            })
+        });
+        let daily_mm = reference_mm_d(&self.air_of_day(day, &hours));
+        let hourly_mm: f64 = hourly.iter().sum();
+        let spread_mm_h = hourly.map(|mm| if hourly_mm > 0.0 { mm * daily_mm / hourly_mm } else { daily_mm / 24.0 });
+        ReferenceDay { daily_mm, hourly_mm, spread_mm_h }
+    }
+
+    /// What the daily equation needs: as it was measured by the day, or of the day's hours.
+    fn air_of_day(&self, day: i64, hours: &[Hour; 24]) -> AirOfDay {
+        let mean = |of: fn(&Hour) -> f64| hours.iter().map(of).sum::<f64>() / 24.0;
+        let mut air = AirOfDay {
+            max_c: hours.iter().map(|hour| hour.air_temperature_c).fold(f64::MIN, f64::max),
+            min_c: hours.iter().map(|hour| hour.air_temperature_c).fold(f64::MAX, f64::min),
+            dew_point_c: mean(|hour| hour.dew_point_c),
+            wind_speed_m_s: mean(|hour| hour.wind_speed_m_s),
+            solar_radiation_mj_m2_d: mean(|hour| hour.solar_radiation_w_m2) * 0.0864,
+            latitude: self.place.latitude,
+            elevation_m: self.place.elevation_m,
+            day_of_year: calendar_day(day),
+        };
+        if let Source::Measured { file, wind_factor, .. } = &self.source
+            && let Some(measured) = file.day(24 * day - self.place.zone_h() + 12)
+        {
+            air.max_c = measured.max_c;
+            air.min_c = measured.min_c;
+            air.dew_point_c = measured.dew_point_c;
+            air.wind_speed_m_s = measured.wind_speed_m_s * wind_factor;
+            air.solar_radiation_mj_m2_d = measured.solar_radiation_w_m2 * 0.0864;
+        }
+        air
     }
 
     fn hour(&mut self, number: i64) -> Hour {
@@ -233,6 +364,7 @@ impl Weather {
     fn make_hour(&mut self, number: i64) -> Hour {
         match &mut self.source {
             Source::Synthetic(synthetic) => synthetic.hour(number),
+            Source::Generated(generated) => generated.hour(number),
             Source::Measured { file, wind_factor, rain } => {
                 let mut hour = file.hour(number);
                 hour.wind_speed_m_s *= *wind_factor;
@@ -246,6 +378,12 @@ impl Weather {
             }
         }
     }
+}
+
+/// The calendar's day of the year, from 1, of a day since 1970.
+fn calendar_day(day: i64) -> u16 {
+    let date = Timestamp::from_secs(day * 86_400).to_jiff().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+    date.day_of_year().unsigned_abs()
 }
 
 /// Measured over clear-sky radiation of the 24 hours around an hour.
@@ -279,12 +417,64 @@ mod tests {
 
     const FALLON: Place = Place { latitude: 39.4575, longitude: -118.77388, elevation_m: 1208.5 };
 
-    fn fallon() -> Weather {
-        let path =
-            std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/fallon-2015/hourly.csv"));
-        let file = WeatherFile::read(path)
+    fn fallon_by(name: &str) -> Weather {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/fallon-2015").join(name);
+        let file = WeatherFile::read(&path, &file::Options::default(), &FALLON)
             .unwrap_or_else(|error| panic!("this test needs the weather measured at Fallon: {error}"));
         Weather::measured(file, 3.0, Climate::default(), FALLON, 1)
+    }
+
+    fn fallon() -> Weather {
+        fallon_by("hourly.csv")
+    }
+
+    /// Sums of the computed and the published evapotranspiration over the days that were wholly measured, and the mean absolute difference.
+    fn against_published(mut of: impl FnMut(&mut Weather, i64) -> f64) -> (f64, f64, f64) {
+        let mut weather = fallon_by("daily.csv");
+        let days: Vec<(i64, f64)> = weather
+            .file()
+            .unwrap()
+            .days()
+            .filter(|(_, day)| !day.filled)
+            .map(|(hour, day)| ((hour + FALLON.zone_h()) / 24, day.published_mm.unwrap()))
+            .collect();
+        assert_eq!(days.len(), 364);
+        let (mut computed, mut published, mut absolute) = (0.0, 0.0, 0.0);
+        for &(day, mm) in &days {
+            let ours = of(&mut weather, day);
+            computed += ours;
+            published += mm;
+            absolute += (ours - mm).abs();
+        }
+        (computed, published, absolute / days.len() as f64)
+    }
+
+    #[test]
+    fn each_day_of_a_year_has_the_evapotranspiration_that_was_published() {
+        let (computed, published, difference) = against_published(|weather, day| weather.reference_day(day).daily_mm);
+        // Rounding to 0.01 inch alone is 0.064 mm.
+        assert!((computed / published - 1.0).abs() < 0.005, "{computed} {published}");
+        assert!(difference <= 0.08, "{difference}");
+    }
+
+    #[test]
+    fn what_drives_the_crop_over_a_day_is_what_was_published() {
+        let (computed, published, difference) = against_published(|weather, day| {
+            weather.step = ReferenceStep::Daily;
+            let start = diurnal::hour_start(&FALLON, day, 0);
+            (0..288).map(|step| weather.at(start.plus_secs(300 * step + 150)).et0_mm_h / 12.0).sum()
+        });
+        assert!(
+            (computed / published - 1.0).abs() < 0.005 && difference <= 0.08,
+            "{computed} {published} {difference}"
+        );
+    }
+
+    #[test]
+    fn the_hourly_equations_days_are_a_little_above_the_daily_ones_in_hours_made_of_days() {
+        let (computed, published, difference) = against_published(|weather, day| weather.reference_day(day).hourly_mm);
+        let ratio = computed / published;
+        assert!((0.97..1.08).contains(&ratio) && difference < 0.5, "{ratio} {difference}");
     }
 
     #[test]

@@ -1,29 +1,85 @@
-//! Measured weather: a CSV file with one row for each hour.
+//! Measured weather: a CSV file with one row for each hour, or one for each day.
 //!
-//! The header names the columns, in any order: `time_utc` (RFC 3339; the end of the hour that the row is the mean of),
-//! `air_temperature_c`, `wind_speed_m_s`, `solar_radiation_w_m2`, one of `dew_point_c` and `relative_humidity_pct`, and
-//! perhaps `rain_mm`. Other columns are left aside and named in [`WeatherFile::ignored`]. An empty field is a missing
-//! measurement; it is filled and counted: radiation from the same hour of the nearest day that has it, rain with none,
-//! the others by a straight line over time.
+//! The header names the columns, in any order, with their units: a column of time, and `air_temperature_c` (daily: `tmax_c` and
+//! `tmin_c`), `wind_speed_m_s`, `solar_radiation_w_m2`, and one of `dew_point_c`, `vapour_pressure_kpa` and `relative_humidity_pct`
+//! (daily also `rh_max_pct` with `rh_min_pct`); perhaps `rain_mm`, and in a daily file `published_eto_mm`, to compare with. Other units: °F,
+//! K; km/h, mph, knots, km/d; MJ/m², kWh/m², J/cm², langleys; hPa; inches ([`header`] has the names). A height in the wind's name
+//! (`wind_speed_3m_mph`) is where it was measured. Other columns are left aside and named in [`WeatherFile::ignored`].
+//!
+//! **Time.** `time_utc` is RFC 3339 or without a zone; `time` without a zone is in the zone of the options. A row is the mean (rain: the sum) of
+//! the hour that ends then, or begins, as the options say. A file whose first time is a date is daily: its days are those of the
+//! whole-hour clock nearest to the place's sun, and their hours are made by [`daily`].
+//!
+//! **Gaps.** An empty field, or one of the options' signs, is a missing measurement, and so is a missing row. It is filled and flagged
+//! ([`WeatherFile::gaps`]): in up to six hours (three days of a daily file) on a straight line, the radiation from the same hour of the nearest
+//! days; in more with the mean course of the days around; rain with none.
 //!
 //! **Outside the file's time** the year repeats: a time takes the weather of the same month, day and hour of a year that
 //! the file covers (29 February takes the 28th's), successive years taking successive years of the file. A file that
 //! covers no such hour (because it is shorter than a year) repeats its whole days from the beginning.
 
+mod daily;
+mod gaps;
+mod header;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use jiff::civil;
-use jiff::tz::Offset;
+use jiff::tz::{Offset, TimeZone};
 use proto::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use daily::Day;
+use gaps::Row;
+pub use gaps::{Filled, Gap};
+use header::{Header, Quantity};
 
 use super::Hour;
 use crate::evapotranspiration::{dew_point_c, saturation_vapour_pressure_kpa};
+use crate::sun::Place;
 
 const HOUR_MS: i64 = 3_600_000;
+const HOUR_S: i64 = 3600;
+const DAY_S: i64 = 86_400;
 
 /// The longest file that is read, in hours: a century. A wrong year in one row must not ask for endless memory.
 const MAX_HOURS: i64 = 24 * 366 * 100;
+/// The longest gap that is filled on a line: hours of an hourly file, days of a daily one.
+const SHORT_HOURS: usize = 6;
+const SHORT_DAYS: usize = 3;
+/// So many mistakes are named; then reading ends.
+const MOST_MISTAKES: usize = 10;
+
+/// Which end of its hour a row's time is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stamp {
+    /// The end.
+    #[default]
+    End,
+    /// The beginning.
+    Start,
+}
+
+/// How a file is to be read where the file does not say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// The zone of times without one: `America/Los_Angeles`, `UTC` or `-08:00`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// Which end of its hour a row's time is.
+    pub stamp: Stamp,
+    /// Signs of a missing measurement, beside an empty field.
+    pub missing: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { time_zone: None, stamp: Stamp::End, missing: ["NA", "-9999"].map(str::to_owned).to_vec() }
+    }
+}
 
 /// Hours of measured weather without gaps.
 #[derive(Debug, Clone)]
@@ -31,12 +87,18 @@ pub struct WeatherFile {
     /// The first hour, counted from 1970.
     first: i64,
     hours: Vec<Hour>,
+    /// The days of a daily file; of an hourly one none.
+    days: Vec<Day>,
     /// Whether the file has a rain column; without one the rain in [`WeatherFile::hour`] is zero.
     pub has_rain: bool,
     /// How many values were missing and filled.
     pub filled: usize,
+    /// Where, and with what; column by column.
+    pub gaps: Vec<Gap>,
     /// Columns that mean nothing here.
     pub ignored: Vec<String>,
+    /// The height of the wind, when its column's name has one, m.
+    pub wind_height_m: Option<f64>,
 }
 
 /// Why a weather file cannot be used: one sentence with the file, and where there is one, the line and the column.
@@ -50,6 +112,8 @@ pub struct WeatherFileError {
     pub column: Option<String>,
     /// What is wrong.
     pub problem: String,
+    /// What else is wrong.
+    pub also: Vec<Self>,
 }
 
 impl fmt::Display for WeatherFileError {
@@ -61,137 +125,149 @@ impl fmt::Display for WeatherFileError {
         if let Some(column) = &self.column {
             write!(f, ", column {column}")?;
         }
-        write!(f, ": {}", self.problem)
+        write!(f, ": {}", self.problem)?;
+        self.also.iter().try_for_each(|other| write!(f, "\n{other}"))
     }
 }
 
 impl std::error::Error for WeatherFileError {}
 
-/// A column that is read, and what its values may be (what the earth has seen, with room).
-struct Column {
-    name: &'static str,
-    low: f64,
-    high: f64,
-}
-
-const TIME: &str = "time_utc";
-const TEMPERATURE: usize = 0;
-const WIND: usize = 1;
-const RADIATION: usize = 2;
-const DEW_POINT: usize = 3;
-const HUMIDITY: usize = 4;
-const RAIN: usize = 5;
-const COLUMNS: [Column; 6] = [
-    Column { name: "air_temperature_c", low: -90.0, high: 60.0 },
-    Column { name: "wind_speed_m_s", low: 0.0, high: 115.0 },
-    Column { name: "solar_radiation_w_m2", low: -20.0, high: 1600.0 },
-    Column { name: "dew_point_c", low: -90.0, high: 40.0 },
-    Column { name: "relative_humidity_pct", low: 0.0, high: 105.0 },
-    Column { name: "rain_mm", low: 0.0, high: 400.0 },
-];
-
-/// A row's values, in the order of [`COLUMNS`].
-type Row = [Option<f64>; COLUMNS.len()];
+/// What is wrong in one place: line, column, sentence.
+type Mistake = (Option<u64>, Option<String>, String);
 
 impl WeatherFile {
-    /// Reads a file.
+    /// Reads a file of weather at a place.
     ///
     /// # Errors
-    /// When it cannot be opened, lacks a column, or a row cannot be understood.
-    pub fn read(path: &Path) -> Result<Self, WeatherFileError> {
-        let fail = |line, column: Option<&str>, problem: String| WeatherFileError {
-            file: path.to_owned(),
-            line,
-            column: column.map(str::to_owned),
-            problem,
-        };
-        let file = std::fs::File::open(path).map_err(|error| fail(None, None, format!("cannot be opened: {error}")))?;
+    /// When it cannot be opened, lacks a column, or a row cannot be understood: the first ten mistakes.
+    pub fn read(path: &Path, options: &Options, place: &Place) -> Result<Self, WeatherFileError> {
+        Self::parse(path, options, place).map_err(|mistakes| {
+            let mut errors = mistakes.into_iter().map(|(line, column, problem)| WeatherFileError {
+                file: path.to_owned(),
+                line,
+                column,
+                problem,
+                also: Vec::new(),
+            });
+            let first = errors.next();
+            let also = errors.collect();
+            first.map_or_else(
+                || WeatherFileError {
+                    file: path.to_owned(),
+                    line: None,
+                    column: None,
+                    problem: "cannot be read".to_owned(),
+                    also: Vec::new(),
+                },
+                |first| WeatherFileError { also, ..first },
+            )
+        })
+    }
+
+    fn parse(path: &Path, options: &Options, place: &Place) -> Result<Self, Vec<Mistake>> {
+        let zone =
+            options.time_zone.as_deref().map(time_zone).transpose().map_err(|problem| vec![(None, None, problem)])?;
+        let file =
+            std::fs::File::open(path).map_err(|error| vec![(None, None, format!("cannot be opened: {error}"))])?;
         let mut reader =
             csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(file);
         let mut record = csv::StringRecord::new();
-        let mut next = |record: &mut csv::StringRecord| {
+        let mut next = |record: &mut csv::StringRecord| -> Result<Option<u64>, Vec<Mistake>> {
             let more = reader.read_record(record).map_err(|error| {
                 let line = error.position().map(csv::Position::line);
                 let problem = match error.kind() {
                     csv::ErrorKind::Utf8 { .. } => "is not UTF-8 text".to_owned(),
                     _ => format!("cannot be read: {error}"),
                 };
-                fail(line, None, problem)
+                vec![(line, None, problem)]
             })?;
             Ok(more.then(|| record.position().map_or(0, csv::Position::line)))
         };
 
-        let header_line = next(&mut record)?.ok_or_else(|| fail(None, None, "is empty".to_owned()))?;
-        let header: Vec<String> = record.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
-        let find = |name: &str| header.iter().position(|column| column == name);
-        let missing = |name: &str| fail(Some(header_line), Some(name), "is not in the header".to_owned());
-        let time_at = find(TIME).ok_or_else(|| missing(TIME))?;
-        let places = COLUMNS.map(|column| find(column.name));
-        for required in [TEMPERATURE, WIND, RADIATION] {
-            places[required].ok_or_else(|| missing(COLUMNS[required].name))?;
-        }
-        if places[DEW_POINT].is_none() && places[HUMIDITY].is_none() {
-            let problem = "is not in the header, and neither is relative_humidity_pct".to_owned();
-            return Err(fail(Some(header_line), Some(COLUMNS[DEW_POINT].name), problem));
-        }
-        let known = |name: &String| name == TIME || COLUMNS.iter().any(|column| column.name == name);
-        let ignored = header.iter().filter(|name| !known(name)).cloned().collect();
-
-        let mut rows: Vec<Row> = Vec::new();
-        let mut first = 0;
+        let header_line = next(&mut record)?.ok_or_else(|| vec![(None, None, "is empty".to_owned())])?;
+        let names: Vec<String> = record.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
+        let in_header = |wrong: Vec<header::Wrong>| -> Vec<Mistake> {
+            wrong.into_iter().map(|(column, problem)| (Some(header_line), Some(column), problem)).collect()
+        };
+        let header = header::read(&names).map_err(in_header)?;
+        let mut rows = Rows::new(&header, names.len(), options, zone);
         while let Some(line) = next(&mut record)? {
-            if record.len() != header.len() {
-                let problem = format!("has {} fields, the header has {}", record.len(), header.len());
-                return Err(fail(Some(line), None, problem));
+            rows.add(line, &record);
+            if rows.mistakes.len() >= MOST_MISTAKES {
+                break;
             }
-            let text = &record[time_at];
-            let time: Timestamp = text
-                .parse()
-                .map_err(|error: proto::time::InvalidTime| fail(Some(line), Some(TIME), error.to_string()))?;
-            if time.as_millis().rem_euclid(HOUR_MS) != 0 {
-                return Err(fail(Some(line), Some(TIME), format!("{text:?} is not a whole hour")));
-            }
-            // The row is named after the hour's end.
-            let hour = time.as_millis() / HOUR_MS - 1;
-            if rows.is_empty() {
-                first = hour;
-            }
-            let index = hour - first;
-            if index < rows.len() as i64 {
-                return Err(fail(Some(line), Some(TIME), format!("{text:?} is not later than the row before")));
-            }
-            if index >= MAX_HOURS {
-                return Err(fail(
-                    Some(line),
-                    Some(TIME),
-                    format!("{text:?} is more than a century after the first row"),
-                ));
-            }
-            rows.resize(index as usize, Row::default());
-            let mut row = Row::default();
-            for (value, (place, column)) in row.iter_mut().zip(places.iter().zip(&COLUMNS)) {
-                let Some(text) = place.map(|at| &record[at]).filter(|text| !text.is_empty()) else {
-                    continue;
-                };
-                let number: f64 = text
-                    .parse()
-                    .map_err(|_| fail(Some(line), Some(column.name), format!("{text:?} is not a number")))?;
-                if !(column.low..=column.high).contains(&number) {
-                    let problem = format!("{text} is outside {} to {}", column.low, column.high);
-                    return Err(fail(Some(line), Some(column.name), problem));
-                }
-                *value = Some(number);
-            }
-            rows.push(row);
         }
-        if rows.is_empty() {
-            return Err(fail(None, None, "has no rows".to_owned()));
+        // A header is judged once it is known whether the file is daily.
+        let missing = missing_columns(&header, rows.daily == Some(true));
+        if !missing.is_empty() {
+            return Err(in_header(missing));
         }
+        if !rows.mistakes.is_empty() {
+            return Err(rows.mistakes);
+        }
+        if rows.rows.is_empty() {
+            return Err(vec![(None, None, "has no rows".to_owned())]);
+        }
+        let Rows { rows, first, daily, .. } = rows;
+        Self::fill(rows, first, daily == Some(true), header, place)
+            .map_err(|column| vec![(None, Some(column), "has no value at all".to_owned())])
+    }
 
-        let filled = fill(&mut rows, places.map(|place| place.is_some()))
-            .map_err(|column| fail(None, Some(COLUMNS[column].name), "has no value at all".to_owned()))?;
-        let hours = rows.iter().map(|row| to_hour(row, places[DEW_POINT].is_some())).collect();
-        Ok(Self { first, hours, has_rain: places[RAIN].is_some(), filled, ignored })
+    /// Without gaps, and in hours. The error is a column without any value.
+    fn fill(mut rows: Vec<Row>, first: i64, is_daily: bool, header: Header, place: &Place) -> Result<Self, String> {
+        let (row_s, per_day, short) = if is_daily { (DAY_S, 1, SHORT_DAYS) } else { (HOUR_S, 24, SHORT_HOURS) };
+        // The first row's beginning.
+        let begin = first * row_s - if is_daily { place.zone_h() * HOUR_S } else { 0 };
+        let mut gaps = Vec::new();
+        let mut touched = vec![false; rows.len()];
+        for column in header.columns.iter().filter(|column| column.quantity != Quantity::Reference) {
+            let holes = gaps::fill(&mut rows, column.quantity, per_day, short).map_err(|()| column.name.clone())?;
+            for hole in holes {
+                if column.quantity != Quantity::Rain {
+                    touched[hole.first..hole.first + hole.rows].fill(true);
+                }
+                gaps.push(Gap {
+                    column: column.name.clone(),
+                    from: Timestamp::from_secs(begin + hole.first as i64 * row_s),
+                    rows: hole.rows,
+                    filled: hole.filled,
+                });
+            }
+        }
+        let present = |quantity: Quantity| header.columns.iter().any(|column| column.quantity == quantity);
+        let days: Vec<Day> = match is_daily {
+            true => rows.iter().zip(&touched).map(|(row, &filled)| daily::day(row, &present, filled)).collect(),
+            false => Vec::new(),
+        };
+        let hours = match is_daily {
+            true => daily::hours(&days, first, place),
+            false => rows.iter().map(|row| to_hour(row, &present)).collect(),
+        };
+        Ok(Self {
+            first: begin / HOUR_S,
+            hours,
+            days,
+            has_rain: present(Quantity::Rain),
+            filled: gaps.iter().map(|gap| gap.rows).sum(),
+            gaps,
+            wind_height_m: header
+                .columns
+                .iter()
+                .find(|column| column.quantity == Quantity::Wind)
+                .and_then(|column| column.height_m),
+            ignored: header.ignored,
+        })
+    }
+
+    /// The day of a daily file that an hour counted from 1970 is taken from, whatever the year; none of an hourly one.
+    #[must_use]
+    pub fn day(&self, hour: i64) -> Option<&Day> {
+        self.days.get(self.index(hour) / 24)
+    }
+
+    /// The days of a daily file with the hour, counted from 1970, in which each begins.
+    pub fn days(&self) -> impl Iterator<Item = (i64, &Day)> {
+        (self.first..).step_by(24).zip(&self.days)
     }
 
     /// How many hours the file covers.
@@ -246,73 +322,181 @@ fn civil_hour(hour: i64) -> civil::DateTime {
     Offset::UTC.to_datetime(Timestamp::from_millis(hour * HOUR_MS).to_jiff())
 }
 
-fn to_hour(row: &Row, has_dew_point: bool) -> Hour {
-    let value = |column: usize| row[column].unwrap_or(0.0);
-    let air_temperature_c = value(TEMPERATURE);
-    let dew_point = if has_dew_point {
-        value(DEW_POINT)
+/// A zone by its name, or by its hours and minutes.
+fn time_zone(name: &str) -> Result<TimeZone, String> {
+    let offset = || jiff::fmt::strtime::parse("%:z", name).ok().and_then(|parsed| parsed.offset());
+    match offset() {
+        Some(offset) => Ok(TimeZone::fixed(offset)),
+        None => TimeZone::get(name).map_err(|_| {
+            format!("time_zone {name:?} is neither a zone's name, like \"America/Los_Angeles\", nor like \"-08:00\"")
+        }),
+    }
+}
+
+/// The columns that a file needs and does not have.
+fn missing_columns(header: &Header, daily: bool) -> Vec<header::Wrong> {
+    let has = |quantity: Quantity| header.columns.iter().any(|column| column.quantity == quantity);
+    let needed: &[Quantity] = if daily { &[Quantity::AirMax, Quantity::AirMin] } else { &[Quantity::Air] };
+    let mut missing: Vec<header::Wrong> = needed
+        .iter()
+        .chain(&[Quantity::Wind, Quantity::Radiation])
+        .filter(|quantity| !has(**quantity))
+        .map(|quantity| (quantity.example(), "is not in the header".to_owned()))
+        .collect();
+    let both = daily && has(Quantity::HumidityMax) && has(Quantity::HumidityMin);
+    if !(both || has(Quantity::DewPoint) || has(Quantity::VapourPressure) || has(Quantity::Humidity)) {
+        let others = if daily { " nor rh_max_pct with rh_min_pct" } else { "" };
+        let problem =
+            format!("is not in the header, and neither is vapour_pressure_kpa nor relative_humidity_pct{others}");
+        missing.push((Quantity::DewPoint.example(), problem));
+    }
+    missing
+}
+
+/// The rows as they come.
+struct Rows<'a> {
+    header: &'a Header,
+    fields: usize,
+    options: &'a Options,
+    zone: Option<TimeZone>,
+    /// Known from the first row on.
+    daily: Option<bool>,
+    /// The first row's number: hours or days since 1970.
+    first: i64,
+    rows: Vec<Row>,
+    mistakes: Vec<Mistake>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(header: &'a Header, fields: usize, options: &'a Options, zone: Option<TimeZone>) -> Self {
+        Self { header, fields, options, zone, daily: None, first: 0, rows: Vec::new(), mistakes: Vec::new() }
+    }
+
+    fn add(&mut self, line: u64, record: &csv::StringRecord) {
+        if record.len() != self.fields {
+            let problem = format!("has {} fields, the header has {}", record.len(), self.fields);
+            self.mistakes.push((Some(line), None, problem));
+            return;
+        }
+        let text = &record[self.header.time.at];
+        let number = match self.number(text) {
+            Ok(number) => number,
+            Err(problem) => {
+                self.mistakes.push((Some(line), Some(self.header.time.name.clone()), problem));
+                return;
+            }
+        };
+        let row = self.values(line, record);
+        if self.rows.is_empty() {
+            self.first = number;
+        }
+        self.rows.resize((number - self.first) as usize, Row::default());
+        self.rows.push(row);
+    }
+
+    /// The number of a row by its time: the hour or the day since 1970 that it stands for.
+    fn number(&mut self, text: &str) -> Result<i64, String> {
+        let date = (text.len() == 10).then(|| text.parse::<civil::Date>().ok()).flatten();
+        let daily = *self.daily.get_or_insert(date.is_some());
+        let most = if daily { MAX_HOURS / 24 } else { MAX_HOURS };
+        let number = match date {
+            Some(date) if daily => {
+                let time = Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).map_err(|error| error.to_string())?;
+                time.as_second() / DAY_S
+            }
+            _ if daily => return Err(format!("{text:?} is not a date, like 2026-07-14, as the first row has")),
+            _ => {
+                let time = self.instant(text)?;
+                if time.as_millis().rem_euclid(HOUR_MS) != 0 {
+                    return Err(format!("{text:?} is not a whole hour of UTC"));
+                }
+                time.as_millis() / HOUR_MS - i64::from(self.options.stamp == Stamp::End)
+            }
+        };
+        if !self.rows.is_empty() {
+            if number - self.first < self.rows.len() as i64 {
+                return Err(format!("{text:?} is not later than the row before"));
+            }
+            if number - self.first >= most {
+                return Err(format!("{text:?} is more than a century after the first row"));
+            }
+        }
+        Ok(number)
+    }
+
+    fn instant(&self, text: &str) -> Result<Timestamp, String> {
+        let strict = match text.parse::<Timestamp>() {
+            Ok(time) => return Ok(time),
+            Err(error) => error.to_string(),
+        };
+        let Ok(local) = text.parse::<civil::DateTime>() else { return Err(strict) };
+        let utc = TimeZone::UTC;
+        let zone = if self.header.time.utc {
+            &utc
+        } else {
+            self.zone.as_ref().ok_or_else(|| {
+                format!(
+                    "{text:?} has no time zone, and time_zone is not set (like \"America/Los_Angeles\" or \"-08:00\")"
+                )
+            })?
+        };
+        let of = |time: jiff::Timestamp| Timestamp::from_millis(time.as_millisecond());
+        let ambiguous = zone.to_ambiguous_timestamp(local);
+        let earlier = of(ambiguous.compatible().map_err(|error| error.to_string())?);
+        // An hour that comes twice in autumn: the second one, when the first was there.
+        let last = (self.first + self.rows.len() as i64 - 1 + i64::from(self.options.stamp == Stamp::End)) * HOUR_MS;
+        if ambiguous.is_ambiguous() && !self.rows.is_empty() && earlier.as_millis() <= last {
+            return Ok(of(ambiguous.later().map_err(|error| error.to_string())?));
+        }
+        Ok(earlier)
+    }
+
+    fn values(&mut self, line: u64, record: &csv::StringRecord) -> Row {
+        let row_s = if self.daily == Some(true) { DAY_S } else { HOUR_S } as f64;
+        let mut row = Row::default();
+        for column in &self.header.columns {
+            let text = &record[column.at];
+            if text.is_empty() || self.options.missing.iter().any(|sign| sign == text) {
+                continue;
+            }
+            let (low, high) = column.quantity.bounds();
+            let mut wrong = |problem: String| self.mistakes.push((Some(line), Some(column.name.clone()), problem));
+            match text.parse::<f64>() {
+                Err(_) => wrong(format!("{text:?} is not a number")),
+                Ok(number) => {
+                    let value = column.unit.canonical(number, row_s);
+                    if (low..=high).contains(&value) {
+                        row[column.quantity as usize] = Some(value);
+                    } else {
+                        let limit = |value: f64| (column.unit.number(value, row_s) * 100.0).round() / 100.0;
+                        wrong(format!("{text} is outside {} to {}", limit(low), limit(high)));
+                    }
+                }
+            }
+        }
+        row
+    }
+}
+
+fn to_hour(row: &Row, present: &dyn Fn(Quantity) -> bool) -> Hour {
+    let value = |quantity: Quantity| row[quantity as usize].unwrap_or(0.0);
+    let air_temperature_c = value(Quantity::Air);
+    let dew_point = if present(Quantity::DewPoint) {
+        value(Quantity::DewPoint)
+    } else if present(Quantity::VapourPressure) {
+        dew_point_c(value(Quantity::VapourPressure))
     } else {
         // FAO-56 eq. 10: relative humidity is the ratio of actual and saturation vapour pressure.
-        dew_point_c(value(HUMIDITY).clamp(0.1, 100.0) / 100.0 * saturation_vapour_pressure_kpa(air_temperature_c))
+        dew_point_c(
+            value(Quantity::Humidity).clamp(0.1, 100.0) / 100.0 * saturation_vapour_pressure_kpa(air_temperature_c),
+        )
     };
     Hour {
         air_temperature_c,
         dew_point_c: dew_point.min(air_temperature_c),
-        wind_speed_m_s: value(WIND),
-        solar_radiation_w_m2: value(RADIATION).max(0.0),
-        rain_mm: value(RAIN),
-    }
-}
-
-/// Fills what is missing in the columns that the file has, and counts it. The error is the column that has nothing.
-fn fill(rows: &mut [Row], present: [bool; COLUMNS.len()]) -> Result<usize, usize> {
-    let mut filled = 0;
-    for column in (0..COLUMNS.len()).filter(|&column| present[column]) {
-        let measured: Vec<usize> = (0..rows.len()).filter(|&at| rows[at][column].is_some()).collect();
-        if measured.is_empty() && column != RAIN {
-            return Err(column);
-        }
-        filled += rows.len() - measured.len();
-        let gaps: Vec<(usize, f64)> = (0..rows.len())
-            .filter(|&at| rows[at][column].is_none())
-            .map(|at| {
-                let value = match column {
-                    RAIN => 0.0,
-                    RADIATION => {
-                        same_hour_nearby(rows, column, at).unwrap_or_else(|| on_a_line(rows, column, &measured, at))
-                    }
-                    _ => on_a_line(rows, column, &measured, at),
-                };
-                (at, value)
-            })
-            .collect();
-        for (at, value) in gaps {
-            rows[at][column] = Some(value);
-        }
-    }
-    Ok(filled)
-}
-
-/// The same hour of the nearest day within a week that has a value.
-fn same_hour_nearby(rows: &[Row], column: usize, at: usize) -> Option<f64> {
-    (1..=7).find_map(|days| {
-        let earlier = at.checked_sub(24 * days).and_then(|index| rows[index][column]);
-        let later = rows.get(at + 24 * days).and_then(|row| row[column]);
-        match (earlier, later) {
-            (Some(a), Some(b)) => Some((a + b) / 2.0),
-            (one, other) => one.or(other),
-        }
-    })
-}
-
-/// On the straight line between the measurements before and after; the nearest one at the file's ends.
-fn on_a_line(rows: &[Row], column: usize, measured: &[usize], at: usize) -> f64 {
-    let value = |index: usize| rows[index][column].unwrap_or(0.0);
-    let after = measured.partition_point(|&index| index < at);
-    match (after.checked_sub(1).map(|i| measured[i]), measured.get(after).copied()) {
-        (Some(a), Some(b)) => value(a) + (value(b) - value(a)) * (at - a) as f64 / (b - a) as f64,
-        (Some(only), None) | (None, Some(only)) => value(only),
-        (None, None) => 0.0,
+        wind_speed_m_s: value(Quantity::Wind),
+        solar_radiation_w_m2: value(Quantity::Radiation).max(0.0),
+        rain_mm: value(Quantity::Rain),
     }
 }
 
@@ -320,13 +504,15 @@ fn on_a_line(rows: &[Row], column: usize, measured: &[usize], at: usize) -> f64 
 mod tests {
     use super::*;
 
+    const FALLON: Place = Place { latitude: 39.4575, longitude: -118.77388, elevation_m: 1208.5 };
     const HEADER: &str = "time_utc,air_temperature_c,dew_point_c,wind_speed_m_s,solar_radiation_w_m2\n";
 
     fn read(text: &str) -> Result<WeatherFile, WeatherFileError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("w.csv");
         std::fs::write(&path, text).unwrap();
-        WeatherFile::read(&path).map_err(|error| WeatherFileError { file: "w.csv".into(), ..error })
+        WeatherFile::read(&path, &Options::default(), &FALLON)
+            .map_err(|error| WeatherFileError { file: "w.csv".into(), ..error })
     }
 
     #[test]
@@ -352,7 +538,7 @@ mod tests {
             ),
             (
                 "2015-01-01T09:30:00Z,1,0,2,0",
-                "weather file \"w.csv\", line 3, column time_utc: \"2015-01-01T09:30:00Z\" is not a whole hour",
+                "weather file \"w.csv\", line 3, column time_utc: \"2015-01-01T09:30:00Z\" is not a whole hour of UTC",
             ),
             (
                 "noon,1,0,2,0",
@@ -368,11 +554,11 @@ mod tests {
         let error = read("time_utc,air_temperature_c,wind_speed_m_s,solar_radiation_w_m2\n").unwrap_err().to_string();
         assert_eq!(
             error,
-            "weather file \"w.csv\", line 1, column dew_point_c: is not in the header, and neither is relative_humidity_pct"
+            "weather file \"w.csv\", line 1, column dew_point_c: is not in the header, and neither is vapour_pressure_kpa nor relative_humidity_pct"
         );
         assert_eq!(read("").unwrap_err().to_string(), "weather file \"w.csv\": is empty");
         assert_eq!(read(HEADER).unwrap_err().to_string(), "weather file \"w.csv\": has no rows");
-        let error = WeatherFile::read(Path::new("/no/such.csv")).unwrap_err().to_string();
+        let error = WeatherFile::read(Path::new("/no/such.csv"), &Options::default(), &FALLON).unwrap_err().to_string();
         assert!(error.starts_with("weather file \"/no/such.csv\": cannot be opened: No such file"), "{error}");
     }
 
@@ -383,7 +569,7 @@ mod tests {
         let mut bytes = HEADER.as_bytes().to_vec();
         bytes.extend(b"2015-01-01T08:00:00Z,\xff,0,2,0\n");
         std::fs::write(&path, bytes).unwrap();
-        let error = WeatherFile::read(&path).unwrap_err();
+        let error = WeatherFile::read(&path, &Options::default(), &FALLON).unwrap_err();
         assert_eq!((error.line, error.problem.as_str()), (Some(2), "is not UTF-8 text"));
     }
 
@@ -440,7 +626,7 @@ mod tests {
     #[test]
     fn a_measured_year_at_fallon_is_read() {
         let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/fallon-2015/hourly.csv"));
-        let file = WeatherFile::read(path)
+        let file = WeatherFile::read(path, &Options::default(), &FALLON)
             .unwrap_or_else(|error| panic!("this test needs the weather measured at Fallon: {error}"));
         assert_eq!(file.span().0.to_string(), "2015-01-01T07:00:00Z");
         assert!(file.hour_count() >= 8758, "{}", file.hour_count());
