@@ -28,9 +28,10 @@ use crate::faults::{Known, Scenario, read_scenario};
 use crate::field::FieldConfig;
 use crate::node::RING_READINGS;
 use crate::replay::{AtEnd, Replay, ReplayConfig};
+use crate::space::FieldSpace;
 use crate::station::CHANNELS;
 use crate::sun::Place;
-use crate::weather::{Climate, Weather, WeatherFile};
+use crate::weather::{Climate, Weather, WeatherConfig};
 
 /// The most stations of one farm. Each is a connection and some 40 kB.
 pub const MAX_STATIONS: u32 = 10_000;
@@ -118,10 +119,10 @@ pub struct FarmConfig {
     pub longitude: f64,
     /// Metres above the sea.
     pub elevation_m: f64,
-    /// A file of measured weather; without one the weather is synthetic. See [`crate::weather::file`] for its columns, and
-    /// for what happens when farm time leaves the time that it covers.
-    pub weather: Option<PathBuf>,
-    /// The height at which the file's wind was measured, m.
+    /// Where the weather comes from: a file, monthly normals, or (nothing said) chance for the `climate`.
+    #[serde(skip_serializing_if = "WeatherConfig::is_default")]
+    pub weather: WeatherConfig,
+    /// The height at which the file's wind was measured, m; unless its column's name says it.
     pub wind_height_m: f64,
     /// What the synthetic weather is like (the rain also beside a file without rain).
     pub climate: Climate,
@@ -146,7 +147,7 @@ impl Default for FarmConfig {
             latitude: 39.4575,
             longitude: -118.7739,
             elevation_m: 1208.5,
-            weather: None,
+            weather: WeatherConfig::default(),
             wind_height_m: 2.0,
             climate: Climate::default(),
             scenario: None,
@@ -163,6 +164,8 @@ pub struct Inputs {
     pub weather: Weather,
     /// What goes wrong.
     pub scenario: Scenario,
+    /// The ground of those fields that have a boundary, by the field's index.
+    pub spaces: Vec<(usize, FieldSpace)>,
 }
 
 impl FarmConfig {
@@ -200,20 +203,20 @@ impl FarmConfig {
         if !problems.is_empty() {
             return Err(ConfigError { problems });
         }
-        let weather = match &self.weather {
-            None => Some(Weather::synthetic(self.climate, self.place(), self.seed)),
-            Some(path) => match WeatherFile::read(path, &crate::weather::file::Options::default(), &self.place()) {
-                Ok(file) => {
-                    if !file.ignored.is_empty() || file.filled > 0 {
-                        tracing::info!(file = %path.display(), filled = file.filled, ignored = ?file.ignored, "weather has gaps or columns without a use");
-                    }
-                    Some(Weather::measured(file, self.wind_height_m, self.climate, self.place(), self.seed))
+        let weather = match self.weather.open(self.climate, self.place(), self.wind_height_m, self.seed) {
+            Ok(weather) => {
+                if let Some(file) = weather.file().filter(|file| !file.ignored.is_empty() || file.filled > 0) {
+                    tracing::info!(filled = file.filled, gaps = file.gaps.len(), ignored = ?file.ignored, "weather has gaps or columns without a use");
                 }
-                Err(error) => {
-                    problems.push(Problem::of("farm.weather", error.to_string()));
-                    None
-                }
-            },
+                Some(weather)
+            }
+            Err(wrong) => {
+                let key = |key: String| {
+                    if key.is_empty() { "farm.weather".to_owned() } else { format!("farm.weather.{key}") }
+                };
+                problems.extend(wrong.into_iter().map(|(below, problem)| Problem::of(&key(below), problem)));
+                None
+            }
         };
         let stations: Vec<StationId> = self.station_names().into_iter().map(|(id, _)| id).collect();
         let scenario = match &self.scenario {
@@ -227,8 +230,17 @@ impl FarmConfig {
                 })
             }
         };
+        let mut spaces = Vec::new();
+        for (index, field) in self.fields.iter().enumerate().filter(|(_, field)| field.boundary.is_some()) {
+            match field.space(&self.place(), self.seed) {
+                Ok(space) => spaces.push((index, space)),
+                Err(wrong) => problems.extend(
+                    wrong.into_iter().map(|(key, what)| Problem::of(&format!("farm.fields[{index}].{key}"), what)),
+                ),
+            }
+        }
         match weather {
-            Some(weather) if problems.is_empty() => Ok(Inputs { weather, scenario }),
+            Some(weather) if problems.is_empty() => Ok(Inputs { weather, scenario, spaces }),
             _ => Err(ConfigError { problems }),
         }
     }
@@ -315,6 +327,15 @@ impl FarmConfig {
                 (0.1..=20.0).contains(&field.water_ec_ds_m),
                 &field.water_ec_ds_m,
                 "0.1 to 20 dS/m",
+            );
+            for (name, value, allowed) in field.variability.problems() {
+                check(&key(&format!("variability.{name}")), false, &value, &allowed);
+            }
+            check(
+                &key("places"),
+                field.boundary.is_some() || field.places.is_empty(),
+                &format!("{} places", field.places.len()),
+                "allowed without a boundary",
             );
             let dry = field.dry.unwrap_or_default();
             check(&key("dry"), (0.0..=1.0).contains(&dry), &dry, "0 to 1");

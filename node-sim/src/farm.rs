@@ -13,6 +13,7 @@ use crate::clock::ClockFault;
 use crate::config::{ConfigError, FarmConfig};
 use crate::faults::{Fault, RandomFaults, Scenario, StationFaults};
 use crate::field::{Field, FieldState};
+use crate::space;
 use crate::station::{CHANNELS, Measured, Rhythm, Site, Station, StationState};
 use crate::weather::Weather;
 
@@ -87,8 +88,13 @@ impl Farm {
         let begin = config.start.plus_secs(-SPIN_UP_S).floor_to(STEP_S as u32);
         let fields = config.fields();
         let place = config.place();
-        let stations: Vec<Station> = config
-            .station_names()
+        let names = config.station_names();
+        let mut sites: Vec<Option<std::vec::IntoIter<space::Site>>> = fields.iter().map(|_| None).collect();
+        for (field, space) in &inputs.spaces {
+            let count = names.iter().filter(|(_, of)| of == field).count();
+            sites[*field] = Some(fields[*field].sites(space, count).into_iter());
+        }
+        let stations: Vec<Station> = names
             .into_iter()
             .map(|(id, field)| {
                 let own: Vec<Fault> =
@@ -101,6 +107,10 @@ impl Farm {
                     gateway: &place,
                     seed: config.seed,
                     annual: inputs.weather.annual(),
+                    position: sites[field]
+                        .as_mut()
+                        .and_then(Iterator::next)
+                        .map(|site| (site.latitude, site.longitude)),
                 };
                 Station::new(id, &site, begin, faults)
             })

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::soil::water::{Demand, LAYERS, WaterState};
 use crate::soil::{Texture, WaterColumn};
+use crate::space::{Boundary, BoundaryConfig, FieldSpace, Site, Variability};
 use crate::sun::Place;
 use crate::weather::Conditions;
 
@@ -108,6 +109,15 @@ pub struct FieldConfig {
     /// depth; unless given, what the weeks before have left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry: Option<f64>,
+    /// Its boundary: a GeoJSON file, or corners. Its stations then stand in it, instead of around its middle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boundary: Option<BoundaryConfig>,
+    /// Longitude and latitude of its first stations, degrees; the further ones are spread over the boundary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<[f64; 2]>,
+    /// How much its ground varies.
+    #[serde(default)]
+    pub variability: Variability,
 }
 
 impl FieldConfig {
@@ -129,6 +139,40 @@ impl FieldConfig {
         self.field_capacity() - self.crop.facts().depletion_fraction * (self.field_capacity() - self.wilting_point())
     }
 
+    /// The ground that the field covers: within its boundary, or else a square of [`SQUARE_M2`] around its middle.
+    ///
+    /// # Errors
+    /// All that is wrong with the boundary and the places in it, each with its key.
+    pub fn space(&self, gateway: &Place, seed: u64) -> Result<FieldSpace, Vec<(&'static str, String)>> {
+        let boundary = match &self.boundary {
+            None => Boundary::square(self.latitude, self.longitude, SQUARE_M2, gateway),
+            Some(config) => Boundary::open(config, self.id.as_str(), gateway)
+                .map_err(|problems| problems.into_iter().map(|problem| ("boundary", problem)).collect::<Vec<_>>())?,
+        };
+        let outside: Vec<(&'static str, String)> = self
+            .places
+            .iter()
+            .filter(|[longitude, latitude]| {
+                let (east_m, north_m) = boundary.projection().to_metres(*latitude, *longitude);
+                !boundary.contains(east_m, north_m)
+            })
+            .map(|place| ("places", format!("{place:?} (longitude, latitude) is not in the field")))
+            .collect();
+        if !outside.is_empty() {
+            return Err(outside);
+        }
+        let texture = self.soil.sand_clay_pct();
+        Ok(FieldSpace::new(boundary, self.id.as_str(), texture, &self.variability, gateway, seed))
+    }
+
+    /// The sites of its first `count` stations on its ground: the given places, then drawn ones.
+    #[must_use]
+    pub fn sites(&self, space: &FieldSpace, count: usize) -> Vec<Site> {
+        let given = self.places.iter().map(|[longitude, latitude]| space.site_at(*latitude, *longitude));
+        let drawn = space.stations(count.saturating_sub(self.places.len()));
+        given.chain(drawn).take(count).collect()
+    }
+
     /// The three fields of the farm that is simulated when none are configured: about half a kilometre around its gateway.
     #[must_use]
     pub fn defaults(place: &Place) -> Vec<Self> {
@@ -144,6 +188,9 @@ impl FieldConfig {
                 longitude: place.longitude + east,
                 water_ec_ds_m,
                 dry: None,
+                boundary: None,
+                places: Vec::new(),
+                variability: Variability::default(),
             };
         vec![
             field("north", "North field", Crop::Alfalfa, Texture::Loam, 6.0, 20.0, 0.0045, -0.0010, 2.0),
@@ -152,6 +199,9 @@ impl FieldConfig {
         ]
     }
 }
+
+/// The area of a field whose boundary is not known, m2: twelve hectares.
+pub const SQUARE_M2: f64 = 120_000.0;
 
 /// Irrigation begins when this share of what the crop takes without stress is gone.
 const START_SHARE: f64 = 0.9;
@@ -272,5 +322,24 @@ mod tests {
             assert!((field.crop.facts().roots.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{}", field.id);
             assert!(field.wilting_point() < field.refill_point() && field.refill_point() < field.field_capacity());
         }
+    }
+
+    #[test]
+    fn stations_stand_where_they_are_told_to_and_then_within_the_boundary() {
+        let place = Place { latitude: 39.4575, longitude: -118.7739, elevation_m: 1208.5 };
+        let corners = vec![[-118.774, 39.460], [-118.770, 39.460], [-118.772, 39.464]];
+        let field = FieldConfig {
+            boundary: Some(BoundaryConfig::Ring(corners)),
+            places: vec![[-118.772, 39.461]],
+            ..FieldConfig::defaults(&place).remove(0)
+        };
+        let space = field.space(&place, 1).unwrap();
+        let sites = field.sites(&space, 6);
+        assert_eq!(sites.len(), 6);
+        assert!((sites[0].latitude - 39.461).abs() < 1e-9 && (sites[0].longitude + 118.772).abs() < 1e-9);
+        assert!(sites.iter().all(|site| space.boundary().contains(site.east_m, site.north_m)));
+        let elsewhere = FieldConfig { places: vec![[-118.76, 39.461]], ..field };
+        let problems = elsewhere.space(&place, 1).unwrap_err();
+        assert_eq!(problems, [("places", "[-118.76, 39.461] (longitude, latitude) is not in the field".to_owned())]);
     }
 }

@@ -79,6 +79,20 @@ impl Texture {
         Hydraulics { wilting_point, field_capacity, saturation, saturated_conductivity_mm_h }
     }
 
+    /// Sand and clay, % by weight: those of the soils of table 3.
+    #[must_use]
+    pub const fn sand_clay_pct(self) -> (f64, f64) {
+        match self {
+            Self::LoamySand => (80.0, 5.0),
+            Self::SandyLoam => (65.0, 10.0),
+            Self::Loam => (40.0, 20.0),
+            Self::SiltLoam => (20.0, 15.0),
+            Self::SandyClayLoam => (60.0, 25.0),
+            Self::ClayLoam => (30.0, 35.0),
+            Self::SiltyClayLoam => (10.0, 35.0),
+        }
+    }
+
     /// Its name, as people write it: `sandy loam`.
     #[must_use]
     pub const fn name(self) -> &'static str {

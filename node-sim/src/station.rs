@@ -71,6 +71,8 @@ pub struct Site<'a> {
     pub seed: u64,
     /// The year's course of the air temperature.
     pub annual: AnnualTemperature,
+    /// Degrees north and east, when it is known; else it is drawn around the field's middle.
+    pub position: Option<(f64, f64)>,
 }
 
 /// A station as it is simulated.
@@ -113,7 +115,7 @@ impl Station {
     /// A station at field capacity and with the year's heat in its soil at `start`. `faults` are its own.
     #[must_use]
     pub fn new(id: StationId, site: &Site<'_>, start: Timestamp, faults: StationFaults) -> Self {
-        let Site { field, config, gateway, seed, annual } = *site;
+        let Site { field, config, gateway, seed, annual, position } = *site;
         let mut draw = Chance::new(seed, &format!("station/{id}/variation")).at(0);
         // The soil's contents vary by 4 %, its conductivity by a third, within a field.
         let soil = config
@@ -123,6 +125,7 @@ impl Station {
         let diffusivity = DIFFUSIVITY_M2_S * (1.0 + 0.08 * draw.normal()).clamp(0.8, 1.2);
         let latitude = config.latitude + 0.0032 * (draw.uniform() - 0.5);
         let longitude = config.longitude + 0.0040 * (draw.uniform() - 0.5);
+        let (latitude, longitude) = position.unwrap_or((latitude, longitude));
         let metres = distance_m(latitude, longitude, gateway).max(10.0);
         let variation = Variation {
             rain: (1.0 + 0.03 * draw.normal()).clamp(0.9, 1.1),

@@ -14,6 +14,7 @@ mod radio;
 mod scenario;
 mod sensors;
 mod soil;
+mod space;
 mod terminal;
 mod weather;
 
@@ -30,6 +31,7 @@ pub type Make = fn(&Scenario) -> anyhow::Result<Section>;
 /// Every section, by the name that `--only` knows it by, in the order of the report.
 pub const SECTIONS: &[(&str, Make)] = &[
     ("weather", weather::section), //
+    ("space", space::section),
     ("soil", soil::section),
     ("ground", ground::section),
     ("sensors", sensors::section),

@@ -92,7 +92,7 @@ fn a_farm_that_is_put_back_goes_on_as_if_nothing_had_happened() {
 fn fallon() -> FarmConfig {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/fallon-2015/hourly.csv");
     assert!(std::path::Path::new(path).exists(), "this test needs the weather measured at Fallon, {path}");
-    FarmConfig { stations: 3, weather: Some(path.into()), wind_height_m: 3.0, ..FarmConfig::default() }
+    FarmConfig { stations: 3, weather: std::path::Path::new(path).into(), wind_height_m: 3.0, ..FarmConfig::default() }
 }
 
 #[test]

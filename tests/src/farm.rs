@@ -95,7 +95,7 @@ impl Farm {
             id: tilth::farm::FARM.parse().unwrap(),
             start: setup.start,
             stations: setup.stations,
-            weather: setup.weather,
+            weather: setup.weather.into(),
             scenario,
             fields: setup.fields,
             ..FarmConfig::default()

@@ -86,7 +86,7 @@ fn a_farm_without_faults_is_left_in_peace() {
     let allowed = (i64::from(farm.stations) * DAYS / 50) as usize;
     assert!(peace("synthetic weather, June", &farm) <= allowed);
     let measured = FarmConfig {
-        weather: Some(measured("fallon-2015/hourly.csv")),
+        weather: Some(measured("fallon-2015/hourly.csv")).into(),
         start: "2015-06-01T07:00:00Z".parse().unwrap(),
         ..farm
     };

@@ -134,7 +134,7 @@ impl Prepared {
             start: beginning.began,
             seed: beginning.seed,
             stations: beginning.stations,
-            weather: beginning.weather,
+            weather: beginning.weather.into(),
             scenario,
             ..FarmConfig::default()
         };
@@ -170,7 +170,8 @@ pub(crate) fn default_data_dir() -> anyhow::Result<PathBuf> {
 fn default_start(weather: Option<&Path>) -> anyhow::Result<Timestamp> {
     let usual = FarmConfig::default().start;
     let Some(weather) = weather else { return Ok(usual) };
-    let first = node_sim::weather::file::WeatherFile::read(weather)?.span().0;
+    let options = node_sim::weather::file::Options::default();
+    let first = node_sim::weather::WeatherFile::read(weather, &options, &FarmConfig::default().place())?.span().0;
     let year = |time: Timestamp| time.to_jiff().to_zoned_datetime(jiff::tz::TimeZone::UTC).year();
     let moved = usual.to_jiff().to_zoned_datetime(jiff::tz::TimeZone::UTC).with().year(year(first)).build()?;
     Ok(Timestamp::from_jiff(moved.timestamp()))

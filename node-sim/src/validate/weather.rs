@@ -1,5 +1,8 @@
 //! The weather of the configured farm, month by month.
 
+mod generated;
+mod measured;
+
 use jiff::tz::TimeZone;
 use proto::Timestamp;
 
@@ -56,7 +59,7 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
     let series = Series::over_names("air temperature", Form::Line, &air);
     let warmth = Plot::new("temperature", "Mean air temperature", axis.clone(), Axis::numbers("°C"), [series]);
     let series = Series::over_names("rain", Form::Bars, &rain);
-    Ok(Section {
+    let mut section = Section {
         title: "Weather".to_owned(),
         text: "What falls on the configured farm, hour by hour over the time that is looked at.".to_owned(),
         tables: vec![table],
@@ -65,7 +68,10 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
             Check::at_most("dew point above air temperature, °C", dew_above_c, 0.0),
             Check::at_most("radiation above 1.1 times the clear sky's, W/m²", brightest, 100.0),
         ],
-    })
+    };
+    generated::add(&mut section, scenario);
+    measured::add(&mut section, scenario);
+    Ok(section)
 }
 
 /// The month of a time, January 0.

@@ -194,7 +194,7 @@ pub fn annual_temperature(normals: &Normals) -> AnnualTemperature {
 }
 
 /// The month of a day since 1970, January 0, and how much of the month has passed at its noon.
-fn month_of(day: i64) -> (usize, f64) {
+pub(super) fn month_of(day: i64) -> (usize, f64) {
     let date = Offset::UTC.to_datetime(jiff::Timestamp::from_second(day * 86_400).unwrap_or_default()).date();
     let share = (f64::from(date.day()) - 0.5) / f64::from(date.days_in_month());
     (date.month().unsigned_abs() as usize - 1, share)

@@ -71,7 +71,7 @@ pub fn run(args: &TrainArgs, json: bool) -> anyhow::Result<ExitCode> {
                     start: from,
                     seed,
                     stations: args.stations,
-                    weather: weather.cloned(),
+                    weather: weather.cloned().into(),
                     ..FarmConfig::default()
                 };
                 corpus(&farm, &format!("r{run}-"), from.plus_secs(seconds))

@@ -1,25 +1,8 @@
 use proto::Timestamp;
 
-use super::super::normals::{
-    DAYS,
-    tests::{FALLON, valley},
-};
+use super::super::normals::tests::{FALLON, valley};
+use super::super::report::{self, Day};
 use super::*;
-
-const YEARS: usize = 40;
-
-/// What a day was, by its hours.
-#[derive(Debug, Clone, Copy)]
-struct Day {
-    year: usize,
-    month: usize,
-    max_c: f64,
-    min_c: f64,
-    rain_mm: f64,
-    radiation_mj_m2: f64,
-    wind_m_s: f64,
-    dew_point_c: f64,
-}
 
 fn first_day() -> i64 {
     "2001-01-01T00:00:00Z".parse::<Timestamp>().unwrap().as_millis() / 86_400_000
@@ -27,70 +10,47 @@ fn first_day() -> i64 {
 
 /// Days of generated years by the whole-hour clock of Fallon.
 fn days(seed: u64, years: usize) -> Vec<Day> {
-    let mut weather = Generated::new(&valley(), FALLON, seed);
-    let first = first_day();
-    (0..(365.2425 * years as f64) as i64)
-        .map(|index| {
-            let number = first + index;
-            let hours: Vec<Hour> = (0..24).map(|hour| weather.hour(24 * number + hour - FALLON.zone_h())).collect();
-            let mean = |of: fn(&Hour) -> f64| hours.iter().map(of).sum::<f64>() / 24.0;
-            Day {
-                year: (index as f64 / 365.2425) as usize,
-                month: month_of(number).0,
-                max_c: hours.iter().map(|h| h.air_temperature_c).fold(f64::MIN, f64::max),
-                min_c: hours.iter().map(|h| h.air_temperature_c).fold(f64::MAX, f64::min),
-                rain_mm: hours.iter().map(|h| h.rain_mm).sum(),
-                radiation_mj_m2: mean(|h| h.solar_radiation_w_m2) * 0.0864,
-                wind_m_s: mean(|h| h.wind_speed_m_s),
-                dew_point_c: mean(|h| h.dew_point_c),
-            }
-        })
-        .collect()
-}
-
-/// Mean over the years of a month's mean (or sum), and its standard error by the spread between the years.
-fn month_of_years(days: &[Day], month: usize, sum: bool, of: fn(&Day) -> f64) -> (f64, f64) {
-    let years: Vec<f64> = (0..YEARS)
-        .filter_map(|year| {
-            let of_year: Vec<f64> = days.iter().filter(|d| d.year == year && d.month == month).map(of).collect();
-            let all: f64 = of_year.iter().sum();
-            (of_year.len() >= 28)
-                .then(|| if sum { all * DAYS[month] / of_year.len() as f64 } else { all / of_year.len() as f64 })
-        })
-        .collect();
-    let n = years.len() as f64;
-    let mean = years.iter().sum::<f64>() / n;
-    let variance = years.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    (mean, (variance / n).sqrt())
+    report::days(&valley(), &FALLON, seed, years)
 }
 
 #[test]
 fn many_years_have_the_normals_that_they_were_generated_from() {
-    let (normals, days) = (valley(), days(1, YEARS));
-    let mut wrong = Vec::new();
-    for month in 0..12 {
-        let mut compare = |what: &str, wanted: f64, bias: f64, sum: bool, of: fn(&Day) -> f64| {
-            let (found, error) = month_of_years(&days, month, sum, of);
-            // Four standard errors of the sample, and what the method itself may be off.
-            if (found - wanted).abs() > 4.0 * error + bias {
-                wrong.push(format!("{what} of month {month}: {found:.3} for {wanted:.3}, standard error {error:.3}"));
-            }
-        };
-        compare("max", normals.max_c[month], 0.25, false, |d| d.max_c);
-        compare("min", normals.min_c[month], 0.25, false, |d| d.min_c);
-        compare("rain", normals.rain_mm[month], 0.1, true, |d| d.rain_mm);
-        compare("wet days", normals.wet_days[month], 0.02, true, |d| f64::from(u8::from(d.rain_mm > 0.05)));
-        compare("radiation", normals.radiation(&FALLON)[month], 0.15, false, |d| d.radiation_mj_m2);
-        compare("wind", normals.wind_m_s[month], 0.03, false, |d| d.wind_m_s);
-        compare("dew point", normals.dew_point()[month], 0.4, false, |d| d.dew_point_c);
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let comparisons = report::against_normals(&valley(), &FALLON, 1, 40);
+    let wrong: Vec<_> = comparisons.iter().filter(|comparison| !comparison.holds()).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // The sample is big enough for that to say something.
+    let error = |what: &str| {
+        comparisons.iter().filter(|c| c.what.starts_with(what)).map(|c| c.standard_error).fold(0.0, f64::max)
+    };
+    assert!(error("mean max") < 0.5 && error("wet days") < 0.5 && error("radiation") < 0.5 && error("rain") < 2.5);
+}
+
+/// A wetter and cloudier place south of the equator, with sunshine and humidity instead of radiation and dew points.
+#[test]
+fn a_rainy_place_in_the_south_has_its_normals_too() {
+    let place = Place { latitude: -37.8, longitude: 145.0, elevation_m: 30.0 };
+    let normals = Normals {
+        max_c: [27.0, 27.0, 24.5, 20.5, 17.0, 14.5, 14.0, 15.0, 17.5, 20.0, 22.5, 25.0],
+        min_c: [15.0, 15.5, 14.0, 11.0, 9.0, 7.0, 6.5, 7.0, 8.0, 9.5, 11.5, 13.0],
+        rain_mm: [47.0, 48.0, 50.0, 57.0, 56.0, 50.0, 47.0, 50.0, 58.0, 66.0, 60.0, 60.0],
+        wet_days: [8.3, 7.5, 9.3, 11.6, 14.0, 14.3, 15.0, 15.6, 14.7, 14.0, 11.7, 10.5],
+        radiation_mj_m2_d: None,
+        sunshine_h: Some([8.1, 7.7, 6.6, 5.2, 4.1, 3.5, 3.8, 4.6, 5.4, 6.1, 6.4, 7.1]),
+        wind_m_s: [3.0; 12],
+        dew_point_c: None,
+        relative_humidity_pct: Some([62.0, 63.0, 65.0, 69.0, 75.0, 78.0, 76.0, 72.0, 68.0, 65.0, 63.0, 62.0]),
+        ..valley()
+    };
+    assert_eq!(normals.problems(&place), []);
+    let wrong: Vec<_> =
+        report::against_normals(&normals, &place, 1, 20).into_iter().filter(|comparison| !comparison.holds()).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn wet_days_follow_wet_days_and_are_cooler_and_darker() {
     let days = days(2, 15);
-    let wet: Vec<bool> = days.iter().map(|day| day.rain_mm > 0.05).collect();
+    let wet: Vec<bool> = days.iter().map(|day| day.is_wet()).collect();
     let share = |after: bool| {
         let followers: Vec<bool> = wet.windows(2).filter(|pair| pair[0] == after).map(|pair| pair[1]).collect();
         followers.iter().filter(|wet| **wet).count() as f64 / followers.len() as f64
@@ -100,7 +60,7 @@ fn wet_days_follow_wet_days_and_are_cooler_and_darker() {
     assert!((0.2..0.33).contains(&persistence), "{persistence}");
     let summer: Vec<&Day> = days.iter().filter(|day| (4..6).contains(&day.month)).collect();
     let mean = |wet: bool, of: fn(&Day) -> f64| {
-        let values: Vec<f64> = summer.iter().filter(|d| (d.rain_mm > 0.05) == wet).map(|d| of(d)).collect();
+        let values: Vec<f64> = summer.iter().filter(|d| d.is_wet() == wet).map(|d| of(d)).collect();
         values.iter().sum::<f64>() / values.len() as f64
     };
     assert!(mean(true, |d| d.radiation_mj_m2) < 0.7 * mean(false, |d| d.radiation_mj_m2));
