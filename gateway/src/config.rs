@@ -212,7 +212,7 @@ impl Config {
             &self.retention.spool_bytes,
             "at least 1 MiB",
         );
-        let (door, share) = (&self.door, self.rules.common_share);
+        let door = &self.door;
         let reached = door.listen.is_some() || door.tls.is_some() || self.broker.is_some();
         expect(reached, "door", &"{}", "with a listen or a tls.listen, or beside a broker");
         for (key, value, expected) in self.broker.iter().flat_map(ExternalConfig::check) {
@@ -221,7 +221,12 @@ impl Config {
         for (key, value, expected) in door.check() {
             expect(false, &format!("door.{key}"), &value, expected);
         }
-        expect((0.0..=1.0).contains(&share), "rules.common_share", &share, "a share from 0 to 1");
+        let rules = &self.rules;
+        let shares =
+            [("rules.common_share", rules.common_share), ("rules.anomaly_close_below", rules.anomaly_close_below)];
+        for (key, share) in shares {
+            expect((0.0..=1.0).contains(&share), key, &share, "a share from 0 to 1");
+        }
         for (key, value, expected) in self.uplink.check() {
             expect(false, key, &value, expected);
         }

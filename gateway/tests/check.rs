@@ -73,6 +73,26 @@ fn a_door_may_be_shut_beside_a_broker_of_the_farms_own() {
 }
 
 #[test]
+fn times_that_no_clock_can_wait_for_and_shares_that_are_none_are_named() {
+    let text = "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"/x\"\n[door]\nlisten = \"127.0.0.1:0\"\n\
+                handshake_timeout_s = 9_000_000_000_000_000_000\ndrain_timeout_s = 3601\n\
+                [updates]\npoll_s = 9_000_000_000_000_000_000\nself_test_s = 3601\nprobation_s = 604801\n\
+                [rules]\nanomaly_close_below = inf\ncommon_share = nan\n";
+    let wrong = gateway::Config::parse(text).unwrap_err();
+    let keys: Vec<&str> = wrong.iter().filter_map(|wrong| wrong.split(" = ").next()).collect();
+    let expected = [
+        "door.handshake_timeout_s",
+        "door.drain_timeout_s",
+        "rules.common_share",
+        "rules.anomaly_close_below",
+        "updates.poll_s",
+        "updates.self_test_s",
+        "updates.probation_s",
+    ];
+    assert_eq!(keys, expected, "{wrong:#?}");
+}
+
+#[test]
 fn mistakes_in_filters_are_named_with_the_others() {
     let output = check(
         "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"data\"\n[windows]\nlength_s = 7\n\

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::rate::{ClientRate, Rate};
 
+/// The longest of the door's times, in seconds.
+const MOST_S: u64 = 3_600;
 /// The largest payload that can be configured: the broker's largest packet, and room for a header.
 const MOST_PAYLOAD_BYTES: usize = 15 * 1024 * 1024;
 
@@ -121,6 +123,10 @@ impl DoorConfig {
         above_0("rate_burst_s", self.rate_burst_s);
         above_0("handshake_timeout_s", self.handshake_timeout_s);
         above_0("max_payload_bytes", self.max_payload_bytes as u64);
+        let times = [("handshake_timeout_s", self.handshake_timeout_s), ("drain_timeout_s", self.drain_timeout_s)];
+        for (key, value) in times.into_iter().filter(|(_, value)| *value > MOST_S) {
+            wrong.push((key, value.to_string(), "at most 3600 s"));
+        }
         if self.max_payload_bytes > MOST_PAYLOAD_BYTES {
             wrong.push(("max_payload_bytes", self.max_payload_bytes.to_string(), "at most 15 MiB"));
         }

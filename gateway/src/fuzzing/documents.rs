@@ -1,5 +1,7 @@
 //! What people write, and what they export: configuration, manifests and model files.
 
+use std::time::{Duration, Instant};
+
 use proto::Manifest;
 
 use crate::config::Config;
@@ -23,6 +25,13 @@ pub fn configuration(bytes: &[u8]) {
     let _ = Sources::new(&config.sources, &config.gateway).announcements(super::NOW);
     let _ = crate::decide::Decider::new(&config.fields);
     let _ = config.time.at(super::NOW);
+    let (door, updates) = (&config.door, &config.updates);
+    for seconds in
+        [door.handshake_timeout_s, door.drain_timeout_s, updates.poll_s, updates.self_test_s, updates.probation_s]
+    {
+        let until = Instant::now().checked_add(Duration::from_secs(seconds));
+        assert!(until.is_some(), "no clock can wait for {seconds} s");
+    }
 }
 
 /// Whether every number is one.

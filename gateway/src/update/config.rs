@@ -72,6 +72,12 @@ impl UpdatesConfig {
             ("updates.max_latency_ms", self.max_latency_ms, 1, "above 0 ms"),
             ("updates.self_test_s", self.self_test_s, 1, "at least 1 s"),
         ];
-        least.into_iter().filter(|(_, value, least, _)| value < least).map(|(k, v, _, e)| (k, v, e)).collect()
+        let most = [
+            ("updates.poll_s", self.poll_s, 86_400, "at most 86400 s"),
+            ("updates.self_test_s", self.self_test_s, 3_600, "at most 3600 s"),
+            ("updates.probation_s", self.probation_s, 604_800, "at most 604800 s"),
+        ];
+        let least = least.into_iter().filter(|(_, value, least, _)| value < least);
+        least.chain(most.into_iter().filter(|(_, value, most, _)| value > most)).map(|(k, v, _, e)| (k, v, e)).collect()
     }
 }
