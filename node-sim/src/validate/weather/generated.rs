@@ -48,3 +48,29 @@ pub(super) fn add(section: &mut Section, scenario: &Scenario) {
     let value = if wrong.is_empty() { "none".to_owned() } else { wrong.join("; ") };
     section.checks.push(Check::new("months whose mean is not the normal's", value, "none", wrong.is_empty()));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::super::space;
+    use super::super::section;
+    use super::*;
+
+    #[test]
+    fn the_scenario_with_normals_and_a_boundary_holds() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/scenarios/normals.toml"));
+        let scenario = Scenario::read(Some(path), None, 20).unwrap();
+        let weather = section(&scenario).unwrap();
+        assert_eq!((weather.checks.len(), weather.tables.len(), weather.plots.len()), (3, 8, 5));
+        let ground = space::section(&scenario).unwrap();
+        for check in weather.checks.iter().chain(&ground.checks) {
+            assert!(check.holds, "{check:?}");
+        }
+        // The first station stands where it is told to.
+        let site = &scenario.farm.fields()[0];
+        let stations = crate::farm::Farm::new(&scenario.farm).unwrap();
+        let (latitude, longitude) = stations.stations()[0].position();
+        assert!((latitude - site.places[0][1]).abs() < 1e-9 && (longitude - site.places[0][0]).abs() < 1e-9);
+    }
+}

@@ -60,3 +60,27 @@ pub(super) fn add(section: &mut Section, scenario: &Scenario) {
         Check::at_most("mean absolute difference, mm/d", published.mean_absolute_difference_mm(), 0.08),
     ]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::section;
+    use super::*;
+    use crate::config::FarmConfig;
+
+    #[test]
+    fn a_year_at_fallon_agrees_with_what_was_published_and_its_gap_is_named() {
+        let path =
+            std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/fallon-2015/daily.csv"));
+        let farm = FarmConfig {
+            weather: path.into(),
+            wind_height_m: 3.0,
+            start: "2015-01-01T08:00:00Z".parse().unwrap(),
+            ..FarmConfig::default()
+        };
+        let scenario = Scenario::of(farm, 30)
+            .unwrap_or_else(|error| panic!("this test needs the weather measured at Fallon: {error}"));
+        let section = section(&scenario).unwrap();
+        assert!(section.checks.iter().all(|check| check.holds) && section.checks.len() == 4, "{:?}", section.checks);
+        assert_eq!(section.tables[1].rows[0], ["wind_speed_m_s", "2015-04-22T08:00:00Z", "1", "on a line"]);
+    }
+}

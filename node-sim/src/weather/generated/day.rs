@@ -47,7 +47,7 @@ impl Generated {
             let passing = 1.0 + 2.0 * CLOUD_SD * (1.0 - today.clearness) * cloud.clamp(-1.8, 1.8);
             clear[hour] * passing.max(0.1) * if rain[hour] > 0.0 { SHOWER_LIGHT } else { 1.0 }
         });
-        let (clear_sum, light_sum): (f64, f64) = (clear.iter().sum(), light.iter().sum());
+        let radiation = with_sum(&light, &clear, today.clearness);
         // What fronts add to the wind on the mean is taken from it beforehand: the integral of exp(-(t/h)²) is h √π.
         let front_mean = 1.0 + FRONT_WIND * month.front_share * FRONT_WIND_H * std::f64::consts::PI.sqrt() / 24.0;
         std::array::from_fn(|hour| {
@@ -69,11 +69,7 @@ impl Generated {
                 air_temperature_c,
                 dew_point_c: dew_point.min(air_temperature_c),
                 wind_speed_m_s: today.wind_m_s * diurnal::wind_share(solar) * wind / front_mean * gust,
-                solar_radiation_w_m2: if light_sum > 0.0 {
-                    light[hour] * today.clearness * clear_sum / light_sum
-                } else {
-                    0.0
-                },
+                solar_radiation_w_m2: radiation[hour],
                 rain_mm: rain[hour],
             }
         })
@@ -84,4 +80,19 @@ impl Generated {
         let begins = self.numbers(day).wet && !self.is_wet(day - 1);
         begins.then(|| 24.0 * self.rain.at(2 * day + 1).uniform())
     }
+}
+
+/// Hours in proportion to `light`, none above the clear sky's, whose sum is this share (below 1) of the clear sky's.
+fn with_sum(light: &[f64; 24], clear: &[f64; 24], share: f64) -> [f64; 24] {
+    let wanted = share * clear.iter().sum::<f64>();
+    let mut hours = *light;
+    // What is cut from bright hours goes to the others.
+    for _ in 0..30 {
+        let sum: f64 = hours.iter().sum();
+        if sum <= 0.0 || (sum / wanted - 1.0).abs() < 1e-9 {
+            break;
+        }
+        hours = std::array::from_fn(|hour| (hours[hour] * wanted / sum).min(clear[hour]));
+    }
+    hours
 }

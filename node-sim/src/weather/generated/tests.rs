@@ -156,3 +156,17 @@ fn when_a_front_passes_the_wind_rises_and_it_becomes_colder() {
     assert!(colder_c / fronts > 1.2, "{}", colder_c / fronts);
     assert!(windier / fronts > 1.6, "{}", windier / fronts);
 }
+
+#[test]
+fn no_hour_is_brighter_than_a_clear_sky_and_a_days_sum_is_its_own() {
+    let mut weather = Generated::new(&valley(), FALLON, 8);
+    for day in first_day()..first_day() + 365 {
+        let clearness = weather.numbers(day).clearness;
+        let clear = super::super::diurnal::clear_sky_w_m2(&FALLON, day);
+        let hours = weather.make_day(day);
+        assert!(hours.iter().zip(clear).all(|(hour, clear)| hour.solar_radiation_w_m2 <= clear + 1e-9), "day {day}");
+        let sum: f64 = hours.iter().map(|hour| hour.solar_radiation_w_m2).sum();
+        let wanted = clearness * clear.iter().sum::<f64>();
+        assert!((sum / wanted - 1.0).abs() < 0.01, "day {day}: {sum} for {wanted}");
+    }
+}
