@@ -485,6 +485,19 @@ mod tests {
     }
 
     #[test]
+    fn a_year_at_maricopa_has_the_evapotranspiration_that_was_published_there_too() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/maricopa-cotton-2013/weather.csv");
+        let place = Place { latitude: 33.069, longitude: -111.97, elevation_m: 361.0 };
+        let file = WeatherFile::read(std::path::Path::new(path), &file::Options::default(), &place)
+            .unwrap_or_else(|error| panic!("this test needs the weather measured at Maricopa: {error}"));
+        assert_eq!((file.wind_height_m, file.has_rain), (Some(3.0), true));
+        let all = report::AgainstPublished::of(&Weather::measured(file, 2.0, Climate::default(), place, 1)).unwrap();
+        let (daily, _, published) = all.sums_mm();
+        assert!((daily / published - 1.0).abs() < 0.005, "{daily} {published}");
+        assert!(all.mean_absolute_difference_mm() <= 0.08, "{}", all.mean_absolute_difference_mm());
+    }
+
+    #[test]
     fn rain_between_two_times_adds_up() {
         let mut weather = Weather::synthetic(Climate { wet_day_share: 0.8, ..Climate::default() }, FALLON, 5);
         let start: Timestamp = "2026-04-01T00:13:00Z".parse().unwrap();
