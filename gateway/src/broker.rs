@@ -189,6 +189,8 @@ impl Broker {
         let patience = Duration::from_millis(self.shared.config.probe_timeout_ms);
         let mut options = MqttOptions::new("watchdog", instance.address.ip().to_string(), instance.address.port());
         options.set_keep_alive(patience.max(Duration::from_secs(5)));
+        // It publishes nothing. The client keeps 200 bytes for each publish that may be in flight: 13 MB, if nobody says less.
+        options.set_outgoing_inflight_upper_limit(1);
         let (client, mut events) = AsyncClient::new(options, 4);
         if let Err(error) = client.try_subscribe(PROBE_TOPIC, QoS::AtMostOnce) {
             return error.to_string();

@@ -160,10 +160,11 @@ impl Clocks {
 
     /// Judges a station's clock by a report. Gives what changed, if it did.
     pub fn observe(&mut self, station: &StationId, arrival: Arrival) -> Option<Change> {
-        if !self.stations.contains_key(station) {
-            self.stations.insert(station.clone(), Clock::default());
-        }
-        self.stations.get_mut(station)?.observe(&self.bounds, arrival)
+        let clock = match self.stations.get_mut(station) {
+            Some(clock) => clock,
+            None => self.stations.entry(station.clone()).or_default(),
+        };
+        clock.observe(&self.bounds, arrival)
     }
 
     /// A station's clock.

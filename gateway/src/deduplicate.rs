@@ -78,27 +78,13 @@ impl Progress {
     pub fn new(table: impl IntoIterator<Item = Row>, beside: impl IntoIterator<Item = (Row, u64)>) -> Self {
         let mut progress = Self::default();
         for Row { station, boot, sequence } in table {
-            progress.boot(&station, boot).sequence = sequence;
+            known(&mut progress.stations, &station, boot).sequence = sequence;
         }
         for (Row { station, boot, sequence }, commit) in beside {
-            progress.take_in(&station, boot, sequence, commit);
+            let Self { stations, unwritten } = &mut progress;
+            known(stations, &station, boot).take_in(&station, sequence, commit, unwritten);
         }
         progress
-    }
-
-    fn boot(&mut self, station: &StationId, boot: u32) -> &mut Boot {
-        let boots = self.stations.entry(station.clone()).or_default();
-        match boots.iter().position(|known| known.boot == boot) {
-            Some(at) => boots[at..].rotate_left(1),
-            None => {
-                if boots.len() >= BOOTS_KEPT {
-                    boots.remove(0);
-                }
-                boots.push(Boot { boot, sequence: 0, waits: false, group: 0 });
-            }
-        }
-        let last = boots.len() - 1;
-        &mut boots[last]
     }
 
     /// Takes in a batch of `group`, to be stored by `commit`, unless it is known. True beside it for the first of its boot in
@@ -111,21 +97,14 @@ impl Progress {
         group: u64,
         commit: u64,
     ) -> (Verdict, bool) {
-        let known = self.boot(station, *boot);
+        let Self { stations, unwritten } = self;
+        let known = known(stations, station, *boot);
         let first = std::mem::replace(&mut known.group, group) != group;
         if *sequence <= known.sequence {
             return (Verdict::Known, first);
         }
-        self.take_in(station, *boot, *sequence, commit);
+        known.take_in(station, *sequence, commit, unwritten);
         (Verdict::New, first)
-    }
-
-    fn take_in(&mut self, station: &StationId, boot: u32, sequence: u64, commit: u64) {
-        let known = self.boot(station, boot);
-        known.sequence = sequence.max(known.sequence);
-        if !std::mem::replace(&mut known.waits, true) {
-            self.unwritten.push_back((station.clone(), boot, commit));
-        }
     }
 
     /// The highest sequence of a boot that is taken in.
@@ -154,6 +133,37 @@ impl Progress {
     #[must_use]
     pub fn unwritten_from(&self) -> Option<u64> {
         self.unwritten.front().map(|(.., since)| *since)
+    }
+}
+
+/// A boot of a station, which is now the last that was heard of.
+fn known<'a>(stations: &'a mut HashMap<StationId, Vec<Boot>>, station: &StationId, boot: u32) -> &'a mut Boot {
+    let boots = stations.entry(station.clone()).or_default();
+    match boots.iter().position(|known| known.boot == boot) {
+        Some(at) => boots[at..].rotate_left(1),
+        None => {
+            if boots.len() >= BOOTS_KEPT {
+                boots.remove(0);
+            }
+            boots.push(Boot { boot, sequence: 0, waits: false, group: 0 });
+        }
+    }
+    let last = boots.len() - 1;
+    &mut boots[last]
+}
+
+impl Boot {
+    fn take_in(
+        &mut self,
+        station: &StationId,
+        sequence: u64,
+        commit: u64,
+        unwritten: &mut VecDeque<(StationId, u32, u64)>,
+    ) {
+        self.sequence = sequence.max(self.sequence);
+        if !std::mem::replace(&mut self.waits, true) {
+            unwritten.push_back((station.clone(), self.boot, commit));
+        }
     }
 }
 

@@ -334,7 +334,7 @@ mod tests {
     /// Ten thousand stations wait in as many of these.
     #[test]
     fn a_connection_is_small() {
-        let bytes = size_of_future(serve) + size_of::<connection::Connection<TcpStream>>();
+        let bytes = size_of_future(serve) + size_of::<connection::Connection<socket::Plain>>();
         assert!(bytes <= 2_048, "{bytes} bytes");
     }
 }

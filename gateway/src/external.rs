@@ -331,7 +331,7 @@ impl External {
 
     /// Acknowledges to the broker what is on disk.
     fn take_mail(&self, session: &mut Session) -> Result<(), End> {
-        let contents = session.mailbox.take();
+        let contents = session.mailbox.take(true);
         session.withheld -= contents.acknowledged;
         // Released PUBACKs, four bytes each.
         session.acknowledged.extend(contents.frames.chunks_exact(4).map(|ack| u16::from_be_bytes([ack[2], ack[3]])));

@@ -104,6 +104,12 @@ impl Model {
         self.manifest().input.len()
     }
 
+    /// How many samples one run takes at most; more are several runs.
+    #[must_use]
+    pub fn max_batch(&self) -> usize {
+        loaded::shape(self.manifest()).max_batch()
+    }
+
     /// What its self-test measured; none for one that runs in this process.
     #[must_use]
     pub fn self_test(&self) -> Option<SelfTest> {

@@ -17,8 +17,7 @@
 //!
 //! This module must not know of the store, the network or the wall clock: times are parameters.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use proto::{Aggregate, Channel, Quantity, Reading, StationId, Timestamp, Window};
 
@@ -30,12 +29,15 @@ mod batches;
 mod belief;
 mod carry;
 mod judge;
+mod neighbours;
+mod rows;
 
 use batches::{Batches, Placing};
 use belief::{Before, Belief};
 pub use carry::CarriedError;
 pub use judge::RejectCounts;
 use judge::{aggregate, digest, judge};
+use rows::Rows;
 
 /// Batches in a row that leap ahead, without being fresh by the gateway's clock, before the watermark follows.
 pub const LEAP_BATCHES: u32 = 4;
@@ -161,24 +163,6 @@ impl Default for Rhythm {
     }
 }
 
-/// A reading in its place. There are many: what they have in common is kept with their batch.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    time: Timestamp,
-    value: f64,
-    /// Which of the station's [`Batches`] it came in; [`PLAIN`] when its value says its origin.
-    batch: u32,
-    /// Place in its batch.
-    index: u16,
-}
-
-/// A channel's readings of the last hours.
-#[derive(Debug)]
-struct Series {
-    limits: Arc<Limits>,
-    entries: VecDeque<Entry>,
-}
-
 /// A commit whose readings are kept.
 #[derive(Debug, Clone)]
 struct Kept {
@@ -203,12 +187,16 @@ struct Station {
     /// When anything last came, by the gateway's clock.
     heard: Option<Timestamp>,
     batches: Batches,
-    channels: BTreeMap<Channel, Series>,
+    rows: Rows,
     /// Starts of windows whose aggregates may have changed since they were last computed.
     open: BTreeSet<Timestamp>,
     emitted: BTreeMap<Timestamp, Emitted>,
     /// In the order in which they came.
     commits: VecDeque<Kept>,
+    /// Readings came since it was closed.
+    touched: bool,
+    /// What was last told of how far its windows are closed.
+    told: Option<Timestamp>,
 }
 
 /// The windows of all stations.
@@ -220,8 +208,19 @@ pub struct Windows {
     /// Whether a station's batches must be in order of time.
     in_order: bool,
     stations: HashMap<StationId, Station>,
-    /// Stations that got readings since they were closed.
-    touched: HashSet<StationId>,
+    /// Room for the readings of a message on their way to their rows.
+    taken: Vec<(Channel, Placing)>,
+}
+
+/// What has become of a station's windows with a message.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Those that closed, by start.
+    pub closed: Vec<Closed>,
+    /// How far all are closed, where that is another time than before.
+    pub until: Option<Timestamp>,
+    /// How often the station reports, in seconds.
+    pub report_s: u32,
 }
 
 impl Windows {
@@ -235,7 +234,7 @@ impl Windows {
     #[must_use]
     pub fn with(shape: Shape, filters: Filters) -> Self {
         let keep_ms = shape.keep_ms(filters.look_back_ms(shape.context_ms));
-        Self { shape, filters, keep_ms, in_order: false, stations: HashMap::new(), touched: HashSet::new() }
+        Self { shape, filters, keep_ms, in_order: false, stations: HashMap::new(), taken: Vec::new() }
     }
 
     /// Takes a native station for one whose clock was set back when a batch lies behind an earlier one of it by more than a
@@ -269,101 +268,72 @@ impl Windows {
         now: Timestamp,
         commit: u64,
     ) -> Placed {
-        let (shape, keep_ms) = (self.shape, self.keep_ms);
-        if !self.touched.contains(id) {
-            self.touched.insert(id.clone());
-        }
-        let station = self.stations.entry(id.clone()).or_default();
-        station.heard = Some(now);
-        if station.needed_from.is_some_and(|needed| commit < needed) {
-            return Placed::default();
-        }
-        let (_, believed) = *match &mut station.begun {
-            Some(begun) if begun.0 == commit => begun,
-            begun => begun.insert((commit, station.belief)),
-        };
-        let before = station.belief.watermark;
-        let kept_from = station.reached.map(|r| r.plus_millis(-keep_ms));
-        let behind = if self.in_order { station.belief.set_back(&shape, origin, readings, now) } else { None };
-        let mut placed = Placed::default();
-        let mut newest: Option<Timestamp> = None;
-        for (index, reading) in (0u16..).zip(readings) {
-            let mut wrong = |from: Timestamp| {
-                let until = now.plus_millis(shape.tolerance.future_ms);
-                placed.wrong.get_or_insert(WrongTime { time: reading.time, from, until });
-            };
-            let oldest = || now.plus_millis(shape.tolerance.oldest_ms.saturating_neg());
-            match timing(reading.time, before, now, &shape.tolerance) {
-                Timing::Future => {
-                    wrong(oldest());
-                    placed.future += 1;
-                }
-                Timing::Past => {
-                    wrong(oldest());
-                    placed.clock += 1;
-                }
-                Timing::Believed | Timing::Late if let Some(from) = behind => {
-                    wrong(from);
-                    placed.clock += 1;
-                }
-                Timing::Late => placed.late += 1,
-                Timing::Believed => {
-                    placed.windowed += 1;
-                    newest = newest.max(Some(reading.time));
-                    if kept_from.is_some_and(|from| reading.time < from) {
-                        continue;
-                    }
-                    let placing = Placing { time: reading.time, origin, index, value: reading.value };
-                    station.place(&shape, &self.filters, id, reading.channel, placing);
-                }
-            }
-        }
-        if let Some(newest) = newest {
-            station.grown = Some(now);
-            station.belief.follow(&shape, origin, newest, now);
-            match station.commits.back_mut() {
-                Some(last) if last.commit == commit => last.newest = newest.max(last.newest),
-                _ => station.commits.push_back(Kept { commit, newest, before: believed.into() }),
-            }
-        }
-        placed
+        self.insert_all(id, [(origin, readings)].into_iter(), now, commit)
     }
 
     /// Takes in readings that came without boot and sequence, in order of time. One that is there already, of the same
     /// channel, time and value, changes nothing.
     pub fn insert_plain(&mut self, id: &StationId, readings: &[Reading], now: Timestamp, commit: u64) -> Placed {
-        let mut all = Placed::default();
-        for reading in readings {
-            let one = self.insert(id, Origin::plain(reading.value), std::slice::from_ref(reading), now, commit);
-            all.windowed += one.windowed;
-            all.late += one.late;
-            all.future += one.future;
-            all.clock += one.clock;
-            all.wrong = all.wrong.or(one.wrong);
+        if readings.is_empty() {
+            return Placed::default();
         }
-        all
+        let each = readings.iter().map(|reading| (Origin::plain(reading.value), std::slice::from_ref(reading)));
+        self.insert_all(id, each, now, commit)
+    }
+
+    fn insert_all<'a>(
+        &mut self,
+        id: &StationId,
+        batches: impl Iterator<Item = (Origin, &'a [Reading])>,
+        now: Timestamp,
+        commit: u64,
+    ) -> Placed {
+        let Self { shape, keep_ms, in_order, filters, stations, taken } = self;
+        // To make an entry would copy the name each time.
+        let station = match stations.get_mut(id) {
+            Some(station) => station,
+            None => stations.entry(id.clone()).or_default(),
+        };
+        station.touched = true;
+        station.heard = Some(now);
+        let mut placed = Placed::default();
+        if station.needed_from.is_none_or(|needed| commit >= needed) {
+            let kept_from = station.reached.map(|reached| reached.plus_millis(-*keep_ms));
+            for (origin, readings) in batches {
+                station.believe(shape, *in_order, origin, readings, now, commit, &mut placed, |place, reading| {
+                    if kept_from.is_none_or(|from| reading.time >= from) {
+                        let Reading { channel, time, value } = *reading;
+                        taken.push((channel, Placing { time, origin, index: place, value }));
+                    }
+                });
+            }
+        }
+        station.place(shape, filters, id, taken);
+        taken.clear();
+        placed
     }
 
     /// Closes what can be closed after the last inserts, ordered by start, then station.
     pub fn close(&mut self) -> Vec<Closed> {
         let mut closed = Vec::new();
-        for id in std::mem::take(&mut self.touched) {
-            if let Some(station) = self.stations.get_mut(&id) {
-                station.close(&self.shape, self.keep_ms, &id, false, &mut closed);
-            }
+        for (id, station) in self.stations.iter_mut().filter(|(_, station)| station.touched) {
+            station.close(&self.shape, self.keep_ms, id, false, &mut closed);
         }
         ordered(closed)
     }
 
-    /// Closes what can be closed of `station` after the last inserts, ordered by start.
-    pub fn close_of(&mut self, id: &StationId) -> Vec<Closed> {
-        let mut closed = Vec::new();
-        if self.touched.remove(id)
-            && let Some(station) = self.stations.get_mut(id)
-        {
-            station.close(&self.shape, self.keep_ms, id, false, &mut closed);
+    /// Closes what can be closed of `station` after the last inserts, and says how far that goes.
+    pub fn pass(&mut self, id: &StationId) -> Passed {
+        let Some(station) = self.stations.get_mut(id) else { return Passed::default() };
+        let mut passed = Passed { report_s: station.rhythm.report_s, ..Passed::default() };
+        if station.touched {
+            station.close(&self.shape, self.keep_ms, id, false, &mut passed.closed);
         }
-        closed
+        let until = station.closed_until(&self.shape);
+        if until != station.told {
+            (station.told, passed.until) = (until, until);
+        }
+        passed
     }
 
     /// Closes the windows of stations that have been idle, ordered by start, then station. `least_ms` is how long a
@@ -391,14 +361,6 @@ impl Windows {
         self.stations.get(station).and_then(|s| s.belief.watermark)
     }
 
-    /// All windows of `station` that end then or before are closed; none before its first reading.
-    #[must_use]
-    pub fn closed_until(&self, station: &StationId) -> Option<Timestamp> {
-        let station = self.stations.get(station)?;
-        let ahead_ms = station.wait_ms(&self.shape) - self.shape.length_ms();
-        Some(station.belief.watermark?.plus_millis(-ahead_ms).floor_to(self.shape.length_s))
-    }
-
     /// What `station` has said about its rhythm.
     #[must_use]
     pub fn rhythm(&self, station: &StationId) -> Rhythm {
@@ -412,9 +374,12 @@ impl Windows {
 
     /// The newest physically possible value of each of `station`'s channels.
     pub fn latest(&self, station: &StationId) -> impl Iterator<Item = Reading> {
-        self.stations.get(station).into_iter().flat_map(|s| &s.channels).filter_map(|(channel, series)| {
-            let entry = series.entries.iter().rev().find(|e| series.limits.possible(e.value))?;
-            Some(Reading { channel: *channel, time: entry.time, value: entry.value })
+        self.stations.get(station).into_iter().flat_map(|Station { rows, .. }| {
+            rows.channels().iter().filter_map(|(channel, limits)| {
+                let mut newest_first = rows.readings(*channel, 0..rows.len()).rev();
+                let (_, time, value) = newest_first.find(|(.., value)| limits.possible(*value))?;
+                Some(Reading { channel: *channel, time, value })
+            })
         })
     }
 
@@ -433,7 +398,7 @@ impl Windows {
     /// Ends the replay: what was final before the restart stays as it was, and every station is given the time until it
     /// is idle to come back from `now` on.
     pub fn resume(&mut self, now: Timestamp) {
-        for (id, station) in &mut self.stations {
+        for station in self.stations.values_mut() {
             station.heard = Some(now);
             station.needed_from = None;
             if let Some(reached) = station.reached.take() {
@@ -441,7 +406,7 @@ impl Windows {
                 // They differ only where commits are lost.
                 station.belief.watermark = station.belief.watermark.max(Some(reached));
             }
-            self.touched.insert(id.clone());
+            station.touched = true;
         }
     }
 
@@ -456,56 +421,98 @@ impl Station {
         shape.idle_ms.max(least_ms).max(2000 * i64::from(self.rhythm.report_s))
     }
 
-    /// Puts a reading into its place, and marks the windows whose aggregates it may change.
-    fn place(&mut self, shape: &Shape, filters: &Filters, id: &StationId, channel: Channel, placing: Placing) {
-        let series = self
-            .channels
-            .entry(channel)
-            .or_insert_with(|| Series { limits: filters.of(id, channel), entries: VecDeque::new() });
-        let (limits, entries) = (&*series.limits, &mut series.entries);
-        let batches = &mut self.batches;
-        let at = match entries.back() {
-            Some(last) if batches.compare(last, &placing).is_ge() => {
-                match entries.binary_search_by(|e| batches.compare(e, &placing)) {
-                    Ok(_) => return,
-                    Err(at) => at,
+    /// Judges the times of a batch's readings by what is believed of the station's clock, which it moves on. `take` gets those
+    /// that are in a window, each with its place in the batch.
+    #[allow(clippy::too_many_arguments)]
+    fn believe<'a>(
+        &mut self,
+        shape: &Shape,
+        in_order: bool,
+        origin: Origin,
+        readings: &'a [Reading],
+        now: Timestamp,
+        commit: u64,
+        placed: &mut Placed,
+        mut take: impl FnMut(u16, &'a Reading),
+    ) {
+        let (_, believed) = *match &mut self.begun {
+            Some(begun) if begun.0 == commit => begun,
+            begun => begun.insert((commit, self.belief)),
+        };
+        let before = self.belief.watermark;
+        let behind = if in_order { self.belief.set_back(shape, origin, readings, now) } else { None };
+        let mut newest: Option<Timestamp> = None;
+        for (index, reading) in (0u16..).zip(readings) {
+            let mut wrong = |from: Timestamp| {
+                let until = now.plus_millis(shape.tolerance.future_ms);
+                placed.wrong.get_or_insert(WrongTime { time: reading.time, from, until });
+            };
+            let oldest = || now.plus_millis(shape.tolerance.oldest_ms.saturating_neg());
+            match timing(reading.time, before, now, &shape.tolerance) {
+                Timing::Future => {
+                    wrong(oldest());
+                    placed.future += 1;
+                }
+                Timing::Past => {
+                    wrong(oldest());
+                    placed.clock += 1;
+                }
+                Timing::Believed | Timing::Late if let Some(from) = behind => {
+                    wrong(from);
+                    placed.clock += 1;
+                }
+                Timing::Late => placed.late += 1,
+                Timing::Believed => {
+                    placed.windowed += 1;
+                    newest = newest.max(Some(reading.time));
+                    take(index, reading);
                 }
             }
-            _ => entries.len(),
-        };
-        let entry = batches.take(&placing);
-        entries.insert(at, entry);
+        }
+        if let Some(newest) = newest {
+            self.grown = Some(now);
+            self.belief.follow(shape, origin, newest, now);
+            match self.commits.back_mut() {
+                Some(last) if last.commit == commit => last.newest = newest.max(last.newest),
+                _ => self.commits.push_back(Kept { commit, newest, before: believed.into() }),
+            }
+        }
+    }
 
-        let start = entry.time.floor_to(shape.length_s);
-        let mut marked = start;
-        self.open.insert(start);
-        let mut mark = |time: Timestamp, open: &mut BTreeSet<Timestamp>| {
+    /// Puts readings into their places, and marks the windows whose aggregates they may change.
+    fn place(&mut self, shape: &Shape, filters: &Filters, id: &StationId, readings: &mut [(Channel, Placing)]) {
+        // Those of a time are a row, mostly the last; a batch comes in this order.
+        readings.sort_by_key(|(channel, placing)| (placing.time, *channel));
+        let limits = |channel| filters.of(id, channel);
+        let Self { rows, batches, open, .. } = self;
+        let mut marked = None;
+        let mut mark = |time: Timestamp| {
             let start = time.floor_to(shape.length_s);
-            if start != marked {
+            if marked.replace(start) != Some(start) {
                 open.insert(start);
-                marked = start;
             }
         };
-        // A neighbour is the first reading of a time, and possible; `judge` passes over the others too.
-        let near = |i: &usize| entries[*i].time.millis_since(entry.time).abs() <= shape.context_ms;
-        let counts = |i: &usize| {
-            let candidate = &entries[*i];
-            let first = *i == 0 || entries[*i - 1].time != candidate.time;
-            first && candidate.time != entry.time && limits.possible(candidate.value)
-        };
-        for i in (0..at).rev().take_while(near).filter(counts).take(HALF_WIDTH) {
-            mark(entries[i].time, &mut self.open);
-        }
-        for i in (at + 1..entries.len()).take_while(near).filter(counts).take(HALF_WIDTH) {
-            mark(entries[i].time, &mut self.open);
-        }
-        // A run of equal values may begin with this reading, or end.
-        if limits.stuck.is_some() {
-            let within_ms = limits.look_back_ms(shape.context_ms);
-            for later in entries.range(at + 1..).take_while(|e| e.time.millis_since(entry.time) <= within_ms) {
-                mark(later.time, &mut self.open);
+        for of_a_time in readings.chunk_by(|(_, one), (_, next)| one.time == next.time) {
+            let (_, first) = &of_a_time[0];
+            let row = rows.vacancy(first.time).filter(|_| Placing::are_one_row(of_a_time));
+            if let Some(at) = row {
+                let batch = batches.take(first);
+                rows.insert(at, batch, of_a_time, limits);
+                neighbours::of_row(rows, at, shape, &mut mark);
+                continue;
+            }
+            for reading in of_a_time {
+                if let Some((at, column)) = rows.insert_one(*reading, batches, limits) {
+                    neighbours::of_one(rows, at, column, shape, &mut mark);
+                }
             }
         }
+    }
+
+    /// All windows that end then or before are closed; none before the first reading.
+    fn closed_until(&self, shape: &Shape) -> Option<Timestamp> {
+        let ahead_ms = self.wait_ms(shape) - shape.length_ms();
+        Some(self.belief.watermark?.plus_millis(-ahead_ms).floor_to(shape.length_s))
     }
 
     /// How far the watermark must be beyond a window's start for the window to close, ms.
@@ -517,6 +524,7 @@ impl Station {
 
     /// Computes the open windows that are due, or all of them when the station is idle, and lets go of what is final.
     fn close(&mut self, shape: &Shape, keep_ms: i64, id: &StationId, idle: bool, closed: &mut Vec<Closed>) {
+        self.touched = false;
         let Some(watermark) = self.belief.watermark else { return };
         let wait_ms = self.wait_ms(shape);
         let due: Vec<Timestamp> =
@@ -545,12 +553,7 @@ impl Station {
 
     fn let_go(&mut self, shape: &Shape, keep_ms: i64, watermark: Timestamp) {
         let from = watermark.plus_millis(-keep_ms);
-        self.channels.retain(|_, Series { entries, .. }| {
-            while entries.front().is_some_and(|e| e.time < from) {
-                entries.pop_front();
-            }
-            !entries.is_empty()
-        });
+        self.rows.let_go(from);
         self.batches.let_go(from);
         // They are in order. One that came late may keep the next ones a little longer than they are needed.
         while self.commits.front().is_some_and(|kept| kept.newest < from) {
@@ -564,16 +567,18 @@ impl Station {
     /// The aggregates of the window that starts at `start`: of each channel that has a reading in it.
     fn evaluate(&self, shape: &Shape, start: Timestamp) -> Vec<Aggregate> {
         let end = start.plus_millis(shape.length_ms());
-        let mut aggregates = Vec::with_capacity(self.channels.len());
-        for (channel, Series { limits, entries }) in &self.channels {
-            let first = entries.partition_point(|e| e.time < start);
-            if entries.get(first).is_none_or(|e| e.time >= end) {
+        let rows = &self.rows;
+        let (first, last) = (rows.first_from(start), rows.first_from(end));
+        let context = shape.context_ms;
+        let high = rows.first_from(end.plus_millis(context));
+        let mut aggregates = Vec::with_capacity(rows.channels().len());
+        for (channel, limits) in rows.channels() {
+            if rows.readings(*channel, first..last).next().is_none() {
                 continue;
             }
-            let context = shape.context_ms;
-            let low = entries.partition_point(|e| e.time < start.plus_millis(-limits.look_back_ms(context)));
-            let high = entries.partition_point(|e| e.time < end.plus_millis(context));
-            let judged = judge(entries.range(low..high), limits, context, start, end);
+            let low = neighbours::first_before(rows, *channel, limits, first, start, context);
+            let readings = rows.readings(*channel, low..high).map(|(_, time, value)| (time, value));
+            let judged = judge(readings, limits, context, start, end);
             aggregates.push(aggregate(*channel, &judged));
         }
         aggregates

@@ -29,6 +29,7 @@ impl Timestamp {
 
     /// From milliseconds since 1970-01-01T00:00:00Z, held between [`Timestamp::MIN`] and [`Timestamp::MAX`].
     #[must_use]
+    #[inline]
     pub const fn from_millis(millis: i64) -> Self {
         if millis < Self::MIN.0 {
             Self::MIN
@@ -41,18 +42,21 @@ impl Timestamp {
 
     /// From seconds since 1970-01-01T00:00:00Z.
     #[must_use]
+    #[inline]
     pub const fn from_secs(secs: i64) -> Self {
         Self::from_millis(secs.saturating_mul(1000))
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
+    #[inline]
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
     /// This time and `millis` more (or fewer, when negative), held inside the range.
     #[must_use]
+    #[inline]
     pub const fn plus_millis(self, millis: i64) -> Self {
         Self::from_millis(self.0.saturating_add(millis))
     }
@@ -65,6 +69,7 @@ impl Timestamp {
 
     /// Milliseconds from `earlier` to this time; negative when `earlier` is later.
     #[must_use]
+    #[inline]
     pub const fn millis_since(self, earlier: Self) -> i64 {
         self.0 - earlier.0
     }
@@ -72,6 +77,7 @@ impl Timestamp {
     /// The start of the tumbling window of `length_s` seconds that this time lies in. Windows are counted from 1970.
     /// A length of zero gives the time itself.
     #[must_use]
+    #[inline]
     pub const fn floor_to(self, length_s: u32) -> Self {
         let length = length_s as i64 * 1000;
         if length == 0 { self } else { Self::from_millis(self.0.div_euclid(length) * length) }

@@ -52,16 +52,22 @@ pub struct Span {
 }
 
 /// What is known of one channel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Column<'a> {
     history: &'a History,
     channel: usize,
+    /// The slot after the one that was asked for last, and its start: models ask for one after the other.
+    next: std::cell::Cell<(usize, Timestamp)>,
 }
 
 impl Column<'_> {
     /// The accepted readings of the window that starts at `start`.
     pub fn stats(&self, start: Timestamp) -> Option<Stats> {
-        self.history.slot(start)?.cells.get(self.channel)?.as_ref().map(Cell::stats)
+        let History { length_ms, slots, .. } = self.history;
+        let (next, at) = self.next.get();
+        let index = if start == at { next } else { self.history.index(start)? };
+        self.next.set((index + 1, start.plus_millis(*length_ms)));
+        slots.get(index)?.cells.get(self.channel)?.as_ref().map(Cell::stats)
     }
 }
 
@@ -182,7 +188,8 @@ impl History {
 
     /// The channel's accepted readings; none when it was never seen.
     pub fn column(&self, channel: Channel) -> Option<Column<'_>> {
-        Some(Column { history: self, channel: self.index_of(channel)? })
+        let next = std::cell::Cell::new((0, self.first));
+        Some(Column { history: self, channel: self.index_of(channel)?, next })
     }
 
     /// The span of the channel's readings that were rejected for their value in the window that starts at `start`.
@@ -207,11 +214,16 @@ impl History {
     }
 
     fn slot(&self, start: Timestamp) -> Option<&Slot> {
+        self.slots.get(self.index(start)?)
+    }
+
+    /// The place of the window that starts at `start`, if one can start there.
+    fn index(&self, start: Timestamp) -> Option<usize> {
         let offset = start.millis_since(self.first);
         if offset < 0 || self.length_ms == 0 || offset % self.length_ms != 0 {
             return None;
         }
-        self.slots.get(usize::try_from(offset / self.length_ms).ok()?)
+        usize::try_from(offset / self.length_ms).ok()
     }
 
     fn index_of(&self, channel: Channel) -> Option<usize> {

@@ -6,6 +6,7 @@
 //! only compared.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proto::update::{Reason, ShadowReport};
 use proto::{Channel, Manifest, RunningModel, Timestamp};
@@ -136,7 +137,7 @@ pub struct Score {
     /// In shares of the threshold: 1.0 is where an alert becomes possible.
     pub value: f64,
     /// The model's name and version.
-    pub label: String,
+    pub label: Arc<str>,
 }
 
 /// The scores of one sample by channel. A channel that cannot be judged yet has none.
@@ -412,29 +413,32 @@ impl Shadow {
 /// One model's scores of every request, in thresholds. A model that does not take missing values is not asked about samples
 /// that have some, and has no opinion of them.
 fn judge(model: &mut Model, requests: usize, fill: &Fill<'_>) -> Result<Vec<Scores>, ModelError> {
-    let sample = model.sample_len();
+    let (sample, most) = (model.sample_len(), model.max_batch());
     let takes_missing = model.manifest().takes_missing();
-    let mut input = Vec::with_capacity(requests * sample);
-    let mut asked = Vec::with_capacity(requests);
-    let mut row = vec![f32::NAN; sample];
-    for n in 0..requests {
-        row.fill(f32::NAN);
-        fill(n, model.manifest(), &mut row);
-        if takes_missing || row.iter().all(|value| value.is_finite()) {
-            input.extend_from_slice(&row);
-            asked.push(n);
-        }
-    }
+    let label: Arc<str> = model.label().into();
+    // One run's samples at a time: those of a thousand stations are megabytes.
+    let mut input = Vec::with_capacity(requests.min(most) * sample);
+    let mut asked = Vec::with_capacity(most);
     let mut judged = vec![Scores::new(); requests];
-    if asked.is_empty() {
-        return Ok(judged);
-    }
-    let scores = model.run(&input)?;
-    let (threshold, label, channels) = (model.manifest().threshold, model.label(), &model.manifest().output.scores);
-    for (n, row) in asked.into_iter().zip(scores.chunks(channels.len())) {
-        let named = channels.iter().zip(row);
-        judged[n] =
-            named.map(|(c, v)| (*c, Score { value: f64::from(*v) / threshold, label: label.clone() })).collect();
+    for n in 0..requests {
+        let from = input.len();
+        input.resize(from + sample, f32::NAN);
+        fill(n, model.manifest(), &mut input[from..]);
+        if takes_missing || input[from..].iter().all(|value| value.is_finite()) {
+            asked.push(n);
+        } else {
+            input.truncate(from);
+        }
+        if asked.is_empty() || (asked.len() < most && n + 1 < requests) {
+            continue;
+        }
+        let scores = model.run(&input)?;
+        let Manifest { threshold, output, .. } = model.manifest();
+        for (n, row) in asked.drain(..).zip(scores.chunks(output.scores.len())) {
+            let score = |value: f32| Score { value: f64::from(value) / threshold, label: Arc::clone(&label) };
+            judged[n] = output.scores.iter().zip(row).map(|(channel, value)| (*channel, score(*value))).collect();
+        }
+        input.clear();
     }
     Ok(judged)
 }

@@ -270,7 +270,7 @@ impl Station {
         let Some(score) = scores.get(&channel) else { return };
         let since = self.above.get(&channel).map_or(tick.end, |(_, since)| *since);
         let finding = self.anomaly(channel, score.value, since, tick.end);
-        self.report(id, Some(channel), finding, drivers(scores, channel), Some(score.label.clone()), tick, changed);
+        self.report(id, Some(channel), finding, drivers(scores, channel), Some(score.label.to_string()), tick, changed);
         // The other suspects start again, now that the culprit is hidden from them.
         self.above.clear();
     }

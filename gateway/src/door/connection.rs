@@ -22,7 +22,7 @@ use super::link::Link;
 use super::metrics::{add, count, subtract};
 use super::mqtt5::{self, Client5};
 use super::outbox::Peer;
-use super::socket::{self, Step};
+use super::socket::{self, Step, Writer};
 use super::topics::{Identity, Publishing};
 use crate::broker::Watching;
 
@@ -153,6 +153,8 @@ pub(crate) struct Connection<S> {
     next_link_ping: Instant,
     /// When the wait for outstanding commits ends, once the door closes.
     drain_until: Option<Instant>,
+    /// The mailbox knows that PUBACKs are waited for.
+    awaiting: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
@@ -182,7 +184,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             stuck_since: None,
             next_link_ping: now + FAR,
             drain_until: None,
+            awaiting: false,
         })
+    }
+
+    /// From now on PUBACKs and messages may be written past this connection's task.
+    pub fn write_directly(&self, writer: Writer) {
+        self.session.peer.mailbox.write_directly(writer, Arc::clone(&self.shared.metrics));
     }
 
     /// Serves the client to its end.
@@ -284,6 +292,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 timer.as_mut().reset(deadline);
             }
             let reading = self.is_reading();
+            let awaiting = !reading || self.refused.is_some() || self.drain_until.is_some();
+            if awaiting != self.awaiting {
+                self.awaiting = awaiting;
+                mailbox.wait_for_acknowledgements(awaiting);
+            }
+            if !self.out.is_empty() {
+                mailbox.hold();
+            }
             let roomy = self.out.len() < MAX_UNWRITTEN_BYTES
                 && self.link.as_ref().is_some_and(|link| link.unanswered() < self.receive_maximum());
             let gone = self.link.as_ref().map(|link| link.instance.given_up.clone());
@@ -401,8 +417,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn collect(&mut self) -> super::mailbox::Contents {
-        let mut contents = self.session.peer.mailbox.take();
-        if self.out.is_empty() {
+        let clear = self.out.is_empty() && !self.flushing;
+        let mut contents = self.session.peer.mailbox.take(clear);
+        if self.out.is_empty() && !contents.frames.is_empty() {
             std::mem::swap(&mut self.out, &mut contents.frames);
         } else {
             self.out.extend_from_slice(&contents.frames);
@@ -411,10 +428,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let metrics = &self.shared.metrics;
             add(&metrics.pubacks, u64::from(contents.acknowledged));
             subtract(&metrics.deliveries_waiting_now, u64::from(contents.acknowledged));
-            self.withheld -= contents.acknowledged;
-            if self.withheld == 0 {
-                self.withheld_bytes = 0;
-            }
+        }
+        self.withheld -= contents.acknowledged + contents.written;
+        if self.withheld == 0 {
+            self.withheld_bytes = 0;
         }
         contents
     }

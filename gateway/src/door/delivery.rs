@@ -68,7 +68,7 @@ impl Ticket {
         if let Some(mailbox) = self.mailbox.take()
             && mailbox.acknowledge(self.packet)
         {
-            mailbox.wake();
+            mailbox.send();
         }
     }
 }
@@ -78,13 +78,13 @@ impl Drop for Ticket {
         if let Some(mailbox) = self.mailbox.take()
             && mailbox.abandon()
         {
-            mailbox.wake();
+            mailbox.send();
         }
     }
 }
 
-/// Acknowledgements that leave together: each connection that they touch is woken once, when the release is
-/// [sent](Self::send) (or dropped), and writes its PUBACKs and messages in one go.
+/// Acknowledgements that leave together: the PUBACKs and messages of each connection are written in one go when the release
+/// is [sent](Self::send) (or dropped).
 ///
 /// ```no_run
 /// # use gateway::door::{Delivery, Outbox, Release};
@@ -131,7 +131,7 @@ impl Release {
 impl Drop for Release {
     fn drop(&mut self) {
         for mailbox in self.waiting.drain(..) {
-            mailbox.wake();
+            mailbox.send();
         }
     }
 }
@@ -144,11 +144,11 @@ mod tests {
     fn a_committed_ticket_acknowledges_and_a_dropped_one_abandons() {
         let mailbox = Arc::new(Mailbox::default());
         Ticket::withheld(Arc::clone(&mailbox), 5).commit();
-        let contents = mailbox.take();
+        let contents = mailbox.take(true);
         assert_eq!((contents.acknowledged, contents.abandoned), (1, false));
 
         drop(Ticket::withheld(Arc::clone(&mailbox), 6));
-        let contents = mailbox.take();
+        let contents = mailbox.take(true);
         assert_eq!((contents.acknowledged, contents.abandoned), (0, true));
     }
 
@@ -164,6 +164,6 @@ mod tests {
         release.commit(Ticket::detached());
         assert_eq!(release.waiting.len(), 2);
         release.send();
-        assert_eq!(boxes[0].take().acknowledged, 100);
+        assert_eq!(boxes[0].take(true).acknowledged, 100);
     }
 }

@@ -23,7 +23,7 @@ use super::frames::{Frame, Frames};
 use super::metrics::count;
 use super::mqtt5::{self, Client5, reason};
 use super::outbox::Peer;
-use super::socket::{self, Step};
+use super::socket::{self, Plain, Step};
 use super::topics::{Identity, Publishing};
 use crate::credentials::{Refusal, Role};
 
@@ -35,12 +35,13 @@ const MAX_CLIENT_ID_BYTES: usize = 128;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A plain connection, if it is let in.
-pub(crate) async fn plain(
-    shared: &Arc<Shared>,
-    stream: TcpStream,
-    address: IpAddr,
-) -> Option<Box<Connection<TcpStream>>> {
-    connect(shared, stream, Proof::Password(address), Instant::now() + shared.handshake_timeout).await
+pub(crate) async fn plain(shared: &Arc<Shared>, stream: TcpStream, address: IpAddr) -> Option<Box<Connection<Plain>>> {
+    let stream = Plain::new(stream);
+    let writer = stream.writer();
+    let until = Instant::now() + shared.handshake_timeout;
+    let connection = connect(shared, stream, Proof::Password(address), until).await?;
+    connection.write_directly(writer);
+    Some(connection)
 }
 
 /// A TLS connection, if it is let in. The certificate's name is the client's.

@@ -121,7 +121,7 @@ impl Clients {
         if let Some(before) = self.lock().insert(key.to_owned(), Arc::clone(&peer)) {
             *peer.spent() = *before.spent();
             if before.mailbox.take_over() {
-                before.mailbox.wake();
+                before.mailbox.send();
             }
         }
     }
@@ -177,7 +177,7 @@ impl Outbox {
     /// has room in its mailbox (64 messages). What does not is dropped and counted. Programs that subscribe to the
     /// topic see the message either way.
     pub fn publish(&self, station: &StationId, kind: TopicKind, payload: &[u8]) -> bool {
-        self.put(station, kind, payload, |mailbox| mailbox.wake())
+        self.put(station, kind, payload, |mailbox| mailbox.send())
     }
 
     /// Sends a station a command under the next number. Returns what [`Self::publish`] returns.
@@ -192,13 +192,13 @@ impl Outbox {
         self.publish(station, TopicKind::Command, &CommandMessage { id, command }.encode())
     }
 
-    /// [`Self::publish`], but for the wake: `wake` gets the mailbox if its connection must be woken.
+    /// [`Self::publish`], but for the sending: `send` gets the mailbox if it must be sent.
     pub(crate) fn put(
         &self,
         station: &StationId,
         kind: TopicKind,
         payload: &[u8],
-        wake: impl FnOnce(Arc<Mailbox>),
+        send: impl FnOnce(Arc<Mailbox>),
     ) -> bool {
         let levels = [proto::topic::PREFIX, self.farm.as_str(), station.as_str(), kind.name()];
         if self.broker.is_wanted() {
@@ -214,14 +214,14 @@ impl Outbox {
                 return None;
             }
             let encode = |frames: &mut _| frames::put_publish(frames, peer.mqtt5.is_some(), levels, payload);
-            let woken = peer.mailbox.message(encode)?;
-            Some((woken, Arc::clone(&peer.mailbox)))
+            let must_send = peer.mailbox.message(encode)?;
+            Some(must_send.then(|| Arc::clone(&peer.mailbox)))
         });
         match sent {
-            Some((must_wake, mailbox)) => {
+            Some(must_send) => {
                 count(&self.metrics.messages_sent);
-                if must_wake {
-                    wake(mailbox);
+                if let Some(mailbox) = must_send {
+                    send(mailbox);
                 }
                 true
             }

@@ -1,16 +1,19 @@
-//! How a socket is set, and reading and writing it from one task.
+//! How a socket is set, and reading and writing it from one task; and, where it is plain TCP, [writing](Writer) past the task.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tracing::debug;
 
 use super::frames::Frames;
@@ -39,6 +42,71 @@ pub(crate) fn prepare(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(ASKED_EACH).with_retries(ASKED);
     if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
         debug!(%error, "TCP's keep-alive cannot be set");
+    }
+}
+
+/// A plain TCP connection, which is also written past its task.
+#[derive(Debug)]
+pub(crate) struct Plain {
+    reader: OwnedReadHalf,
+    writer: Arc<OwnedWriteHalf>,
+}
+
+/// Writes a plain connection from anywhere.
+#[derive(Debug)]
+pub(crate) struct Writer(Arc<OwnedWriteHalf>);
+
+impl Plain {
+    /// Serves `stream`.
+    pub fn new(stream: TcpStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self { reader, writer: Arc::new(writer) }
+    }
+
+    /// The way past the task.
+    pub fn writer(&self) -> Writer {
+        Writer(Arc::clone(&self.writer))
+    }
+
+    fn stream(&self) -> &TcpStream {
+        self.reader.as_ref()
+    }
+}
+
+impl Writer {
+    /// Writes as much as the socket takes at once, and says how much. That the connection is broken its task finds out.
+    pub fn write(&self, bytes: &[u8]) -> usize {
+        self.0.try_write(bytes).unwrap_or(0)
+    }
+}
+
+impl AsyncRead for Plain {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.reader).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream().poll_write_ready(context))?;
+            match self.writer.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(self.stream()).shutdown(Shutdown::Write))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 
 /// How long a stroke is waited for; a PUBACK, and every packet, comes as much later at most.
-const STROKE: Duration = Duration::from_millis(5);
+const STROKE: Duration = Duration::from_millis(8);
 
 /// After so many yields in a row in which nothing was read, there is nothing left to read.
 const QUIET_YIELDS: u32 = 3;

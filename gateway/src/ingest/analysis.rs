@@ -25,7 +25,7 @@ use crate::detect::{Detector, Heard, RulesConfig};
 use crate::door::Outbox;
 use crate::model::Model;
 use crate::store::{Analysed, Cursor, Emission, Store, StoreError};
-use crate::window::{Closed, Placed, Rhythm, Windows};
+use crate::window::{Closed, Passed, Placed, Rhythm, Windows};
 
 /// How often it is looked whether there is something else to do than to go through commits.
 const TICK: Duration = Duration::from_millis(250);
@@ -320,10 +320,10 @@ impl Analysis {
             let now = self.now();
             self.aside.extend(self.clocks.follow(&station, &content, &placed, at, now, &mut self.uncounted));
             // After each message, so that what closes does not depend on which others came in its group.
-            let closed = self.windows.close_of(&station);
+            let Passed { closed, until, report_s } = self.windows.pass(&station);
             self.closes(closed);
-            if let Some(until) = self.windows.closed_until(&station) {
-                self.barrier.reach(&station, until, at, self.windows.rhythm(&station).report_s);
+            if let Some(until) = until {
+                self.barrier.reach(&station, until, at, report_s);
             }
             self.judge(at);
             self.moved.insert(station);

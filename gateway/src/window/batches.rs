@@ -1,11 +1,10 @@
 //! Where readings came from, once for each batch instead of once for each reading.
 
-use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-use proto::Timestamp;
+use proto::{Channel, Timestamp};
 
-use super::{Entry, Origin};
+use super::Origin;
 
 /// Of a reading whose origin is [`Origin::plain`] of its value.
 const PLAIN: u32 = u32::MAX;
@@ -18,6 +17,18 @@ pub(super) struct Placing {
     /// Place in its batch.
     pub index: u16,
     pub value: f64,
+}
+
+impl Placing {
+    /// Whether readings of one time are of one batch, and of different channels in order.
+    pub fn are_one_row(readings: &[(Channel, Self)]) -> bool {
+        let is_plain = |placing: &Self| placing.origin == Origin::plain(placing.value);
+        readings.windows(2).all(|pair| {
+            let [(channel, one), (next_channel, next)] = pair else { return true };
+            let plain = is_plain(one);
+            channel < next_channel && plain == is_plain(next) && (plain || one.origin == next.origin)
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,24 +47,17 @@ pub(super) struct Batches {
 }
 
 impl Batches {
-    /// The origin of a reading that is kept.
-    pub fn origin(&self, entry: &Entry) -> Origin {
-        if entry.batch == PLAIN {
-            return Origin::plain(entry.value);
+    /// The origin of a reading that is kept with the number of its batch.
+    pub fn origin(&self, batch: u32, value: f64) -> Origin {
+        if batch == PLAIN {
+            return Origin::plain(value);
         }
-        self.kept[entry.batch.wrapping_sub(self.first) as usize].origin
+        self.kept[batch.wrapping_sub(self.first) as usize].origin
     }
 
-    /// How a reading that is kept stands to one that is not yet.
-    pub fn compare(&self, entry: &Entry, placing: &Placing) -> Ordering {
-        let key = |e: &Entry| (self.origin(e), e.index);
-        entry.time.cmp(&placing.time).then_with(|| key(entry).cmp(&(placing.origin, placing.index)))
-    }
-
-    /// The reading as it is kept from now on.
-    pub fn take(&mut self, &Placing { time, origin, index, value }: &Placing) -> Entry {
-        let batch = if origin == Origin::plain(value) { PLAIN } else { self.number(origin, time) };
-        Entry { time, value, batch, index }
+    /// The number with which the reading is kept from now on.
+    pub fn take(&mut self, &Placing { time, origin, value, .. }: &Placing) -> u32 {
+        if origin == Origin::plain(value) { PLAIN } else { self.number(origin, time) }
     }
 
     fn number(&mut self, origin: Origin, time: Timestamp) -> u32 {

@@ -7,9 +7,9 @@
 use prost::Message;
 use proto::{Channel, StationId, Timestamp};
 
-use super::batches::{Batches, Placing};
+use super::batches::Placing;
 use super::belief::At;
-use super::{Origin, Series, Station, Windows};
+use super::{Origin, Station, Windows};
 
 /// zstd's level: a blob is written once in a silence.
 const LEVEL: i32 = 3;
@@ -96,11 +96,10 @@ impl Windows {
         let (shape, keep_ms) = (self.shape, self.keep_ms);
         let station = self.stations.entry(id.clone()).or_default();
         let from = station.reached.map(|reached| reached.plus_millis(-keep_ms));
-        for (channel, entries) in columns {
-            for placing in entries.into_iter().filter(|e| from.is_none_or(|from| e.time >= from)) {
-                station.place(&shape, &self.filters, id, channel, placing);
-            }
-        }
+        let all =
+            columns.into_iter().flat_map(|(channel, entries)| entries.into_iter().map(move |entry| (channel, entry)));
+        let mut kept: Vec<_> = all.filter(|(_, entry)| from.is_none_or(|from| entry.time >= from)).collect();
+        station.place(&shape, &self.filters, id, &mut kept);
         // What is believed now is on disk too; only stores of before that was so do not have it.
         if station.needed_from.is_none() {
             station.belief.watermark = station.belief.watermark.max(carried.watermark_ms.map(Timestamp::from_millis));
@@ -115,20 +114,22 @@ impl Station {
         Carried {
             watermark_ms: self.belief.watermark.map(Timestamp::as_millis),
             top: self.belief.top.map(At::from),
-            columns: self.channels.iter().map(|(c, series)| Column::of(*c, series, &self.batches)).collect(),
+            columns: self.rows.channels().iter().map(|(channel, _)| Column::of(*channel, self)).collect(),
         }
     }
 }
 
 impl Column {
-    fn of(channel: Channel, Series { entries, .. }: &Series, batches: &Batches) -> Self {
+    fn of(channel: Channel, Station { rows, batches, .. }: &Station) -> Self {
+        let readings = || rows.readings(channel, 0..rows.len());
+        let origins = || rows.origins(channel, batches);
         Self {
             channel: channel.code(),
-            times_ms: entries.iter().map(|e| e.time.as_millis()).collect(),
-            boots: entries.iter().map(|e| batches.origin(e).boot).collect(),
-            sequences: entries.iter().map(|e| batches.origin(e).sequence).collect(),
-            indexes: entries.iter().map(|e| u32::from(e.index)).collect(),
-            values: entries.iter().map(|e| e.value).collect(),
+            times_ms: readings().map(|(_, time, _)| time.as_millis()).collect(),
+            boots: origins().map(|(origin, _)| origin.boot).collect(),
+            sequences: origins().map(|(origin, _)| origin.sequence).collect(),
+            indexes: origins().map(|(_, index)| u32::from(index)).collect(),
+            values: readings().map(|(.., value)| value).collect(),
         }
     }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use proto::{Aggregate, Channel, RejectReason, Rejected, Stats, Timestamp};
 use sha2::{Digest, Sha256};
 
-use super::Entry;
 use crate::filter::{HALF_WIDTH, Place};
 use crate::validate::Limits;
 
@@ -24,34 +23,40 @@ pub struct RejectCounts {
     pub stuck: u32,
 }
 
-/// The verdict on each reading with `start <= time < end`; none means accepted. `entries` are in order, and reach a context
-/// beyond the window on both sides; before it as far as [`Limits::look_back_ms`] says.
-pub(super) fn judge<'a>(
-    entries: impl Iterator<Item = &'a Entry>,
+/// The verdict on each reading with `start <= time < end`; none means accepted. `readings`, times and values, are in order,
+/// and reach a context beyond the window on both sides; before it as far as [`Limits::look_back_ms`] says.
+pub(super) fn judge(
+    readings: impl Iterator<Item = (Timestamp, f64)>,
     limits: &Limits,
     context_ms: i64,
     start: Timestamp,
     end: Timestamp,
 ) -> Vec<(f64, Option<RejectReason>)> {
-    let mut judged = Vec::new();
+    let mut judged = Vec::with_capacity(16);
     // Of one time the first counts, and only possible values are neighbours. With each, its place in `judged` if it is
     // inside the window.
-    let mut candidates: Vec<(i64, f64, Option<usize>)> = Vec::new();
+    let mut candidates: Vec<(i64, f64, Option<usize>)> = Vec::with_capacity(32);
     let mut last_time = None;
-    for entry in entries {
-        let inside = start <= entry.time && entry.time < end;
-        let verdict = if last_time.replace(entry.time) == Some(entry.time) {
+    // Of those after the window no more are looked at.
+    let mut beyond = 0;
+    for (time, value) in readings {
+        if beyond == HALF_WIDTH {
+            break;
+        }
+        let inside = start <= time && time < end;
+        let verdict = if last_time.replace(time) == Some(time) {
             Some(RejectReason::Duplicate)
-        } else if !limits.possible(entry.value) {
+        } else if !limits.possible(value) {
             Some(RejectReason::Range)
         } else {
             None
         };
         if verdict.is_none() {
-            candidates.push((entry.time.as_millis(), entry.value, inside.then_some(judged.len())));
+            candidates.push((time.as_millis(), value, inside.then_some(judged.len())));
+            beyond += usize::from(time >= end);
         }
         if inside {
-            judged.push((entry.value, verdict));
+            judged.push((value, verdict));
         }
     }
     // Since when the value has been the same to the last bit, without a gap.
