@@ -28,6 +28,7 @@ use crate::faults::{Known, Scenario, read_scenario};
 use crate::field::FieldConfig;
 use crate::node::RING_READINGS;
 use crate::replay::{AtEnd, Replay, ReplayConfig};
+use crate::sensing::SensorsConfig;
 use crate::space::FieldSpace;
 use crate::station::CHANNELS;
 use crate::sun::Place;
@@ -130,6 +131,8 @@ pub struct FarmConfig {
     pub scenario: Option<PathBuf>,
     /// Faults out of chance; none unless asked for. See [`crate::faults::random`].
     pub faults: RandomConfig,
+    /// The probes. See [`crate::sensing`].
+    pub sensors: SensorsConfig,
     /// The fields. None given: north (alfalfa on loam), east (maize on sandy loam) and creek (pasture on clay loam).
     pub fields: Vec<FieldConfig>,
 }
@@ -152,6 +155,7 @@ impl Default for FarmConfig {
             climate: Climate::default(),
             scenario: None,
             faults: RandomConfig::default(),
+            sensors: SensorsConfig::default(),
             fields: Vec::new(),
         }
     }
@@ -279,6 +283,8 @@ impl FarmConfig {
         ] {
             check(&format!("climate.{key}"), (low..=high).contains(&value), &value, &format!("{low} to {high}"));
         }
+        let powered_s = self.sensors.powered_s;
+        check("sensors.powered_s", (0.05..=3600.0).contains(&powered_s), &powered_s, "0.05 to 3600 s");
         for (kind, rate) in &self.faults.rates {
             let key = format!("faults.rates.{}", kind.name());
             let allowed = format!("0 to {MOST_PER_YEAR} per station and year");
@@ -624,13 +630,17 @@ mod tests {
 
     #[test]
     fn wrong_farm_values_and_unknown_keys_are_named() {
-        let farm = FarmConfig { stations: 0, report_s: 1000, latitude: 80.0, ..FarmConfig::default() };
+        let mut farm = FarmConfig { stations: 0, report_s: 1000, latitude: 80.0, ..FarmConfig::default() };
+        farm.sensors.powered_s = 0.0;
+        farm.faults.rates.insert(crate::faults::FaultKind::Spike, -1.0);
         let lines = farm.open().unwrap_err().to_string();
         assert_eq!(
             lines,
             "farm.stations: 0 is not 1 to 10000\n\
              farm.report_s: 1000 is not a multiple of sample_s up to 86400 s\n\
-             farm.latitude: 80 is not -66 to 66 degrees, where each day has a night"
+             farm.latitude: 80 is not -66 to 66 degrees, where each day has a night\n\
+             farm.sensors.powered_s: 0 is not 0.05 to 3600 s\n\
+             farm.faults.rates.spike: -1 is not 0 to 1000 per station and year"
         );
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");

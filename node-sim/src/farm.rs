@@ -111,6 +111,7 @@ impl Farm {
                         .as_mut()
                         .and_then(Iterator::next)
                         .map(|site| (site.latitude, site.longitude)),
+                    sensors: &config.sensors,
                 };
                 Station::new(id, &site, begin, faults)
             })
@@ -287,6 +288,10 @@ impl Farm {
                 let rain_mm = self.weather.rain_mm(rhythm.time(number - 1), time);
                 self.readings.clear();
                 let outcome = station.sample(number, time, &conditions, rain_mm, &mut self.readings);
+                self.next[index] = number + 1;
+                if outcome.lost {
+                    continue;
+                }
                 on_sample(&Sample {
                     station: index,
                     id: station.id(),
@@ -295,7 +300,6 @@ impl Farm {
                     restarted: outcome.restarted,
                     readings: &self.readings,
                 });
-                self.next[index] = number + 1;
             }
         }
     }

@@ -32,6 +32,7 @@ pub mod node;
 pub mod radio;
 pub mod replay;
 pub mod run;
+pub mod sensing;
 pub mod sensor;
 pub mod soil;
 pub mod space;

@@ -3,6 +3,8 @@
 //! A station's numbers come from the seed and its own name alone. It shares with the others the weather and its field's
 //! irrigation, and nothing else.
 
+use std::collections::BTreeMap;
+
 use proto::{Channel, FieldId, Quantity, Reading, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +12,7 @@ use crate::chance::{Chance, hash};
 use crate::faults::injector::FaultState;
 use crate::faults::{FaultKind, Offered, Outcome, Shown, StationFaults, Surroundings};
 use crate::field::{CropFacts, FieldConfig, demand};
+use crate::sensing::{self, Detail, Followed, Probe, SensorsConfig, model};
 use crate::sensor::{MOST_HUMIDITY_PCT, Sensor, TIP_MM, sent};
 use crate::soil::heat::{DIFFUSIVITY_M2_S, HeatState, surface_c};
 use crate::soil::water::{PROBED, WaterState};
@@ -73,6 +76,8 @@ pub struct Site<'a> {
     pub annual: AnnualTemperature,
     /// Degrees north and east, when it is known; else it is drawn around the field's middle.
     pub position: Option<(f64, f64)>,
+    /// Which probes it has.
+    pub sensors: &'a SensorsConfig,
 }
 
 /// A station as it is simulated.
@@ -87,6 +92,9 @@ pub struct Station {
     variation: Variation,
     offsets: [f64; CHANNELS.len()],
     noise: Chance,
+    /// Probes by their data sheets, in the order of [`CHANNELS`]; none where they are simple.
+    probes: Vec<Probe>,
+    powered_s: f64,
     faults: StationFaults,
     water: WaterColumn,
     heat: HeatColumn,
@@ -108,6 +116,8 @@ pub struct StationState {
     heat: HeatState,
     #[serde(default)]
     faults: FaultState,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    followed: BTreeMap<Channel, Followed>,
     water: WaterState,
 }
 
@@ -115,7 +125,7 @@ impl Station {
     /// A station at field capacity and with the year's heat in its soil at `start`. `faults` are its own.
     #[must_use]
     pub fn new(id: StationId, site: &Site<'_>, start: Timestamp, faults: StationFaults) -> Self {
-        let Site { field, config, gateway, seed, annual, position } = *site;
+        let Site { field, config, gateway, seed, annual, position, sensors } = *site;
         let mut draw = Chance::new(seed, &format!("station/{id}/variation")).at(0);
         // The soil's contents vary by 4 %, its conductivity by a third, within a field.
         let soil = config
@@ -141,6 +151,13 @@ impl Station {
         let mut draw = Chance::new(seed, &format!("station/{id}/probes")).at(0);
         let offsets = CHANNELS.map(|channel| Sensor::of(channel.quantity).offset * draw.normal().clamp(-2.5, 2.5));
         let noise = Chance::new(seed, &format!("station/{id}/noise"));
+        let probe = |channel: Channel| {
+            Probe::new(model(channel.quantity, sensors.soil), seed, &id, &channel.to_string(), start)
+        };
+        let probes = match sensors.model {
+            Detail::Simple => Vec::new(),
+            Detail::DataSheet => CHANNELS.map(probe).to_vec(),
+        };
         Self {
             water: WaterColumn::new(soil, soil.field_capacity),
             heat: HeatColumn::new(diffusivity, annual, start),
@@ -157,6 +174,8 @@ impl Station {
             variation,
             offsets,
             noise,
+            probes,
+            powered_s: sensors.powered_s,
             faults,
         }
     }
@@ -205,6 +224,11 @@ impl Station {
             bucket_mm: self.bucket_mm,
             heat: self.heat.state().clone(),
             faults: self.faults.state().clone(),
+            followed: CHANNELS
+                .into_iter()
+                .zip(&self.probes)
+                .filter_map(|(channel, probe)| Some((channel, probe.followed()?)))
+                .collect(),
             water: self.water.state().clone(),
         }
     }
@@ -215,6 +239,9 @@ impl Station {
         self.bucket_mm = state.bucket_mm;
         self.heat.restore(state.heat);
         self.faults.restore(state.faults);
+        for (channel, probe) in CHANNELS.into_iter().zip(&mut self.probes) {
+            probe.restore(state.followed.get(&channel).copied());
+        }
         self.water.restore(state.water);
     }
 
@@ -251,7 +278,9 @@ impl Station {
         rain_mm: f64,
         out: &mut Vec<Measured>,
     ) -> Outcome {
-        self.bucket_mm += rain_mm * self.variation.rain;
+        let gauge = CHANNELS.iter().position(|channel| channel.quantity == Quantity::Rain);
+        let gauge = gauge.and_then(|index| self.probes.get(index)).map_or(0.0, Probe::gain);
+        self.bucket_mm += rain_mm * self.variation.rain * (1.0 + gauge);
         let tips = (self.bucket_mm / TIP_MM).floor();
         self.bucket_mm -= tips * TIP_MM;
         let mut draw = self.noise.at(number);
@@ -262,7 +291,21 @@ impl Station {
                 Quantity::Rain => tips * TIP_MM,
                 _ => self.truth(index, conditions),
             };
-            let mut value = Sensor::of(quantity).noisy(truth + self.offsets[index], draw.normal());
+            let normal = draw.normal();
+            let mut value = match self.probes.get_mut(index) {
+                None => Sensor::of(quantity).noisy(truth + self.offsets[index], normal),
+                // The bucket's size is its calibration.
+                Some(_) if quantity == Quantity::Rain => truth,
+                Some(probe) => {
+                    let probe_c = match channel.quantity {
+                        Quantity::SoilMoisture | Quantity::SoilTemperature | Quantity::SoilEc => {
+                            self.heat.temperature_c(f64::from(channel.level_cm.unwrap_or(0)) / 100.0)
+                        }
+                        _ => conditions.air_temperature_c + self.variation.air_c,
+                    };
+                    probe.measure(&sensing::Reading { time, truth, probe_c, powered_s: self.powered_s, normal })
+                }
+            };
             if quantity == Quantity::WindSpeed {
                 // In a calm, turbulence is all that there is, and its mean speed is above zero.
                 value = value.abs();
@@ -277,8 +320,13 @@ impl Station {
         };
         self.shown.clear();
         let outcome = self.faults.sample(number, time, &self.offered, &around, &mut self.shown);
+        let probes = &self.probes;
+        let reads = |shown: &Shown| match CHANNELS.iter().position(|channel| *channel == shown.channel) {
+            Some(index) if index < probes.len() => probes[index].reads(shown.value),
+            _ => sent(shown.channel.quantity, shown.value),
+        };
         out.extend(self.shown.iter().map(|shown| Measured {
-            reading: Reading { channel: shown.channel, time, value: sent(shown.channel.quantity, shown.value) },
+            reading: Reading { channel: shown.channel, time, value: reads(shown) },
             fault: shown.fault,
             truth: shown.fault.map(|_| shown.truth),
         }));

@@ -1,0 +1,149 @@
+//! The library of scenarios: each file is read without a mistake, and what it says happens, where it says so and nowhere else.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use node_sim::FarmConfig;
+use node_sim::farm::Farm;
+use node_sim::faults::{Effect, FaultKind};
+use proto::{Channel, Timestamp};
+
+fn library() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/scenarios"))
+}
+
+fn config(name: &str, stations: u32) -> FarmConfig {
+    FarmConfig { scenario: Some(library().join(format!("{name}.toml"))), stations, ..FarmConfig::default() }
+}
+
+/// The scenarios of faults; a file with a farm in it is a configuration.
+fn names() -> Vec<String> {
+    let files = std::fs::read_dir(library()).unwrap().map(|file| file.unwrap().path());
+    let mut names: Vec<String> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .filter(|path| !std::fs::read_to_string(path).unwrap().lines().any(|line| line.starts_with("[farm")))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// What is seen of one channel, or of a station as a whole.
+#[derive(Debug, Default)]
+struct Seen {
+    readings: Vec<(Timestamp, Option<FaultKind>)>,
+    restarts: Vec<Timestamp>,
+}
+
+/// Runs a farm until half a day after the last fault has begun, and looks at every fault.
+fn assert_happens(name: &str) {
+    let mut farm = Farm::new(&config(name, 24)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let faults = farm.faults().to_vec();
+    let needed =
+        |farm: &Farm, id: &str| farm.stations().iter().position(|station| station.id().as_str() == id).unwrap();
+    let stations = faults.iter().map(|fault| needed(&farm, fault.station.as_str()) + 1).max();
+    if let Some(stations) = stations {
+        farm = Farm::new(&config(name, stations.max(18) as u32)).unwrap();
+    }
+    let last = faults.iter().map(|fault| fault.start).max().unwrap_or(farm.now()).plus_secs(12 * 3600);
+    let mut seen: BTreeMap<(String, Option<Channel>), Seen> = BTreeMap::new();
+    farm.advance(last, |sample| {
+        let station = sample.id.to_string();
+        let whole = seen.entry((station.clone(), None)).or_default();
+        whole.readings.push((sample.time, None));
+        if sample.restarted {
+            whole.restarts.push(sample.time);
+        }
+        for measured in sample.readings {
+            let one = seen.entry((station.clone(), Some(measured.reading.channel))).or_default();
+            one.readings.push((sample.time, measured.fault));
+            assert_eq!(measured.fault.is_some(), measured.truth.is_some());
+        }
+    });
+    for fault in &faults {
+        let (kind, span) = (fault.kind(), fault.start..fault.end.min(last));
+        let due = span.end.millis_since(span.start) as f64 / 300_000.0;
+        for channel in fault.channels().into_iter().flatten() {
+            let one = &seen[&(fault.station.to_string(), Some(channel))];
+            let within: Vec<_> = one.readings.iter().filter(|(time, _)| span.contains(time)).collect();
+            let bent = within.iter().filter(|(_, found)| *found == Some(kind)).count();
+            let dry = matches!(fault.effect, Effect::Waterlogged { wet: false, .. });
+            let enough = match kind {
+                FaultKind::Dropout => (within.len() as f64) < 0.75 * due,
+                FaultKind::Spike => bent >= 2 && bent < within.len() / 2,
+                _ => dry || bent == within.len() && bent > 0,
+            };
+            assert!(enough, "{name}: {} {channel} {}: {bent} of {}", fault.station, kind.name(), within.len());
+        }
+        if kind == FaultKind::BrownOut {
+            let whole = &seen[&(fault.station.to_string(), None)];
+            let restarts =
+                whole.restarts.iter().filter(|time| span.start <= **time && **time <= span.end.plus_secs(600));
+            assert!(restarts.count() >= 1, "{name}: {} does not restart", fault.station);
+            let samples = whole.readings.iter().filter(|(time, _)| span.contains(time)).count();
+            assert!((samples as f64) < 0.95 * due, "{name}: {} loses nothing", fault.station);
+        }
+    }
+    // Nothing is wrong elsewhere.
+    for ((station, channel), one) in &seen {
+        for (time, found) in &one.readings {
+            let Some(found) = found else { continue };
+            let told = faults.iter().any(|fault| {
+                fault.station.as_str() == station
+                    && fault.kind() == *found
+                    && fault.is_active(*time)
+                    && (fault.channel.is_none() || channel.is_some_and(|channel| fault.bends(channel)))
+            });
+            assert!(told, "{name}: {station} {channel:?} has a {} at {time}", found.name());
+        }
+    }
+}
+
+#[test]
+fn there_is_one_for_each_kind_and_it_holds_that_kind() {
+    for kind in FaultKind::ALL {
+        let farm = Farm::new(&config(kind.name(), 24)).unwrap_or_else(|error| panic!("{}: {error}", kind.name()));
+        let (faults, clocks) = (farm.faults(), &farm.scenario().clocks);
+        if kind == FaultKind::ClockDrift {
+            assert!(!clocks.is_empty() && faults.is_empty());
+        } else {
+            assert!(!faults.is_empty() && faults.iter().all(|fault| fault.kind() == kind), "{}", kind.name());
+        }
+    }
+}
+
+#[test]
+fn each_kind_happens() {
+    FaultKind::ALL
+        .into_iter()
+        .filter(|kind| *kind != FaultKind::ClockDrift)
+        .for_each(|kind| assert_happens(kind.name()));
+}
+
+#[test]
+fn every_other_file_happens() {
+    let kinds = FaultKind::ALL.map(FaultKind::name);
+    let others: Vec<String> = names().into_iter().filter(|name| !kinds.contains(&name.as_str())).collect();
+    assert!(others.len() >= 9, "{others:?}");
+    others.iter().for_each(|name| assert_happens(name));
+}
+
+#[test]
+fn water_that_does_not_come_leaves_the_soil_dry_and_a_burst_pipe_makes_it_wet() {
+    let water = |config: &FarmConfig| {
+        let mut farm = Farm::new(config).unwrap();
+        let end = config.start.plus_secs(12 * 86_400);
+        farm.advance(end, |_| {});
+        farm.stations().iter().map(|station| station.water().water_content(1)).collect::<Vec<_>>()
+    };
+    // All fields are dry at first, so that each is irrigated.
+    let with = config("irrigation_failure", 3);
+    let mut dry = with.fields();
+    dry.iter_mut().for_each(|field| field.dry = Some(0.7));
+    let with = FarmConfig { fields: dry, ..with };
+    let without = FarmConfig { scenario: None, ..with.clone() };
+    let (with, without) = (water(&with), water(&without));
+    assert!(with[0] < without[0] - 0.02 && with[1] < without[1] - 0.005, "{with:?} {without:?}");
+    assert!(with[2] > without[2] + 0.005, "{with:?} {without:?}");
+}
