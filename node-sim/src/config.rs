@@ -27,6 +27,7 @@ use crate::faults::random::{MOST_PER_YEAR, RandomConfig};
 use crate::faults::{Known, Scenario, read_scenario};
 use crate::field::FieldConfig;
 use crate::node::RING_READINGS;
+use crate::onboard::NodeConfig;
 use crate::replay::{AtEnd, Replay, ReplayConfig};
 use crate::sensing::SensorsConfig;
 use crate::space::FieldSpace;
@@ -404,6 +405,9 @@ pub struct Config {
     /// How many readings a station keeps that are not acknowledged; then the oldest are lost.
     #[serde(default = "default_ring_readings")]
     pub ring_readings: u32,
+    /// What the nodes do with their samples before they report them: nothing, without a table.
+    #[serde(default)]
+    pub node: NodeConfig,
     /// Where the farm's state is kept over a restart. One process at a time.
     pub state_dir: PathBuf,
     /// Where the truth is written: faults and losses, and perhaps all readings.
@@ -443,6 +447,7 @@ impl Config {
             ahead: default_ahead(),
             until: None,
             ring_readings: default_ring_readings(),
+            node: NodeConfig::default(),
             state_dir: state_dir.into(),
             truth_dir: None,
             truth_readings: false,
@@ -489,6 +494,7 @@ impl Config {
             None if self.replay.is_some() => Vec::new(),
             None => self.farm.station_names().into_iter().map(|(id, _)| id).collect(),
         };
+        problems.extend(self.node.problems());
         let mut refuse = |key: &str, problem: String| problems.push(Problem::of(key, problem));
         if self.broker_address().is_none() {
             refuse("broker", format!("{:?} is not host:port", self.broker));

@@ -1,6 +1,7 @@
 //! A node's memory and its patience: the ring of reports that nobody has acknowledged, and what to send when.
 //!
-//! A pure state machine; the connection ([`crate::client`]) and the clock are outside. Its promises:
+//! The ring stands for the flash behind a node's controller; when what goes is the firmware's own [`Delivery`]. A pure state
+//! machine; the connection ([`crate::client`]) and the clock are outside. Its promises:
 //! - A report stays in the ring until an acknowledgement of its boot covers its sequence, or until the ring is full and it
 //!   is the oldest; then it is counted as lost.
 //! - Reports go out in the order in which they were made, at most [`WINDOW`] ahead of the acknowledgement; after a
@@ -10,6 +11,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use firmware::delivery::Delivery;
+pub use firmware::delivery::{Overdue, WINDOW};
+use firmware::ring::Key;
 use proto::Ack;
 
 use crate::chance::Chance;
@@ -17,16 +21,6 @@ use crate::chance::Chance;
 /// The readings that a node keeps when its configuration says nothing: at thirteen channels every five minutes thirty-two
 /// days, which at some six bytes each fill two thirds of a one-megabyte flash. When the ring is full the oldest report goes.
 pub const RING_READINGS: u32 = 120_000;
-/// Reports under way at once. Enough to fill a group commit's time at a gateway, few enough that a resend is cheap, and
-/// well below the MQTT client's own limit of unacknowledged messages, which therefore never holds anything back.
-pub const WINDOW: usize = 16;
-/// How long a node waits for an acknowledgement at first, wall time. A gateway commits within a tenth of a second.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it waits at most; the wait doubles each time that it was in vain.
-const MOST_PATIENCE: Duration = Duration::from_secs(60);
-/// After this many waits in vain the connection itself is doubted.
-const RECONNECT_AFTER: u32 = 2;
-
 /// A report as it waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -38,6 +32,14 @@ pub struct Entry {
     pub readings: u32,
     /// The encoded batch.
     pub payload: Bytes,
+}
+
+impl Entry {
+    /// What it is known by.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key { boot: self.boot, sequence: self.sequence }
+    }
 }
 
 /// Reports that found no room any more.
@@ -53,15 +55,6 @@ pub struct Lost {
     pub readings: u64,
 }
 
-/// What to do when an acknowledgement has not come in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overdue {
-    /// Send everything again, from the oldest.
-    Resend,
-    /// Give the connection up and make a new one.
-    Reconnect,
-}
-
 /// A node's ring. Times are wall time since any fixed moment.
 #[derive(Debug)]
 pub struct Node {
@@ -69,13 +62,7 @@ pub struct Node {
     /// Sum of the readings in the ring.
     readings: u64,
     capacity: u64,
-    /// How many of the oldest are under way on this connection.
-    sent: usize,
-    connected: bool,
-    /// When the wait for an acknowledgement is over; none while nothing is under way.
-    deadline: Option<Duration>,
-    /// How many waits in a row were in vain.
-    in_vain: u32,
+    delivery: Delivery,
     chance: Chance,
     draws: i64,
 }
@@ -88,10 +75,7 @@ impl Node {
             ring: VecDeque::new(),
             readings: 0,
             capacity: u64::from(capacity),
-            sent: 0,
-            connected: false,
-            deadline: None,
-            in_vain: 0,
+            delivery: Delivery::new(),
             chance,
             draws: 0,
         }
@@ -104,6 +88,7 @@ impl Node {
         let mut lost: Vec<Lost> = Vec::new();
         while self.readings > self.capacity && self.ring.len() > 1 {
             let Some(oldest) = self.pop() else { break };
+            self.delivery.gone(1);
             let readings = u64::from(oldest.readings);
             match lost.last_mut() {
                 Some(last) if last.boot == oldest.boot => {
@@ -113,84 +98,63 @@ impl Node {
                 _ => lost.push(Lost { boot: oldest.boot, first: oldest.sequence, last: oldest.sequence, readings }),
             }
         }
-        if self.sent == 0 {
-            self.deadline = None;
-        }
         lost
     }
 
     /// A connection is there: everything goes again.
     pub fn connected(&mut self) {
-        self.connected = true;
-        self.sent = 0;
-        self.deadline = None;
+        self.delivery.connected();
     }
 
     /// The connection is gone.
     pub fn disconnected(&mut self) {
-        self.connected = false;
-        self.sent = 0;
-        self.deadline = None;
+        self.delivery.disconnected();
     }
 
     /// Everything of a boot up to a sequence is on the gateway's disk. Gives back whether that was news.
     pub fn acknowledged(&mut self, ack: &Ack, now: Duration) -> bool {
-        let covered = |entry: &Entry| entry.boot == ack.boot && entry.sequence <= ack.sequence;
+        let up_to = Key { boot: ack.boot, sequence: ack.sequence };
+        let covered = |entry: &Entry| entry.key().is_covered_by(up_to);
         let before = self.ring.len();
+        let under_way = self.ring.iter().take(self.delivery.under_way()).filter(|entry| covered(entry)).count();
         while self.ring.front().is_some_and(covered) {
             self.pop();
         }
         // Behind reports of an earlier boot that are still waiting.
         if self.ring.iter().any(covered) {
-            let under_way = self.ring.iter().take(self.sent).filter(|entry| covered(entry)).count();
-            self.sent -= under_way;
             self.ring.retain(|entry| !covered(entry));
             self.readings = self.ring.iter().map(|entry| u64::from(entry.readings)).sum();
         }
         let news = self.ring.len() < before;
         if news {
-            self.in_vain = 0;
-            self.deadline = if self.sent > 0 { Some(now + self.patience()) } else { None };
+            let (chance, draws) = (&mut self.chance, &mut self.draws);
+            self.delivery.acknowledged(under_way, now, || draw(chance, draws));
         }
         news
     }
 
     /// The next report to send, which from now on is under way; none when there is none, or enough are under way.
     pub fn next_to_send(&mut self, now: Duration) -> Option<Entry> {
-        if !self.connected || self.sent >= WINDOW {
-            return None;
-        }
-        let entry = self.ring.get(self.sent)?.clone();
-        self.sent += 1;
-        if self.deadline.is_none() {
-            self.deadline = Some(now + self.patience());
-        }
+        let entry = self.ring.get(self.delivery.next(self.ring.len())?)?.clone();
+        let (chance, draws) = (&mut self.chance, &mut self.draws);
+        self.delivery.sent(now, || draw(chance, draws));
         Some(entry)
     }
 
     /// The report that [`Node::next_to_send`] gave last could not be handed to the connection.
     pub fn not_sent(&mut self) {
-        self.sent = self.sent.saturating_sub(1);
-        if self.sent == 0 {
-            self.deadline = None;
-        }
+        self.delivery.not_sent();
     }
 
     /// When [`Node::overdue`] wants to be asked.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.deadline
+        self.delivery.deadline()
     }
 
     /// What to do about an acknowledgement that should be there by now; none when it is not yet time.
     pub fn overdue(&mut self, now: Duration) -> Option<Overdue> {
-        if self.deadline.is_none_or(|deadline| now < deadline) {
-            return None;
-        }
-        self.in_vain += 1;
-        self.sent = 0;
-        self.deadline = None;
-        Some(if self.in_vain.is_multiple_of(RECONNECT_AFTER) { Overdue::Reconnect } else { Overdue::Resend })
+        self.delivery.overdue(now)
     }
 
     /// How many reports wait.
@@ -213,22 +177,21 @@ impl Node {
     fn pop(&mut self) -> Option<Entry> {
         let entry = self.ring.pop_front()?;
         self.readings -= u64::from(entry.readings);
-        self.sent = self.sent.saturating_sub(1);
         Some(entry)
     }
+}
 
-    /// The wait doubles with each time in vain, and is up to a quarter longer by chance.
-    fn patience(&mut self) -> Duration {
-        let wait = PATIENCE.saturating_mul(1 << self.in_vain.min(6)).min(MOST_PATIENCE);
-        self.draws += 1;
-        wait.mul_f64(1.0 + 0.25 * self.chance.at(self.draws).uniform())
-    }
+/// The next of a node's chances.
+fn draw(chance: &mut Chance, draws: &mut i64) -> f64 {
+    *draws += 1;
+    chance.at(*draws).uniform()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use firmware::delivery::PATIENCE;
     use proptest::prelude::*;
 
     use super::*;

@@ -23,8 +23,9 @@ use crate::clock::{ClockFault, NodeClock};
 use crate::config::{Config, Pace};
 use crate::farm::Sample;
 use crate::faults::{Fault, RandomFaults, Scenario};
-use crate::feed::Feed;
+use crate::feed::{About, Feed};
 use crate::node::{Entry, Node};
+use crate::onboard::Onboard;
 use crate::station::Measured;
 use crate::store::{Identity, Irrigation, Keep, Record, Store};
 use crate::truth::{Event, Report, TruthLog};
@@ -130,6 +131,8 @@ fn wall() -> Timestamp {
 #[derive(Debug)]
 struct Recorder {
     station: StationId,
+    /// None where samples are reported as they are.
+    onboard: Option<Onboard>,
     open: Vec<Measured>,
     next_sequence: u64,
     /// Samples up to here are in reports.
@@ -197,21 +200,24 @@ impl Engine {
             None => None,
         };
 
-        let ids: Vec<StationId> = farm.stations(config).into_iter().map(|station| station.id).collect();
+        let stations = farm.stations(config);
+        let ids: Vec<StationId> = stations.iter().map(|station| station.id.clone()).collect();
         let clocks: Vec<Vec<ClockFault>> = (0..ids.len()).map(|station| farm.clock_faults(station)).collect();
         let progress = Arc::new(Notify::new());
         let node =
             |id: &StationId| Node::new(config.ring_readings, Chance::new(config.farm.seed, &format!("node/{id}")));
-        let recorder = |station: StationId| {
+        let recorder = |about: About| {
+            let station = about.id;
             let sealed = sealed.get(&station).copied().unwrap_or(Timestamp::MIN);
-            Recorder { station, open: Vec::new(), next_sequence: 1, sealed }
+            let onboard = Onboard::new(&config.node, &about.channels);
+            Recorder { station, onboard, open: Vec::new(), next_sequence: 1, sealed }
         };
         let mut engine = Self {
             boot: ended_boot.checked_add(1).context("the boot numbers are used up")?,
             links: ids.iter().map(|id| Arc::new(Link::new(node(id), progress.clone()))).collect(),
             indexes: ids.iter().cloned().enumerate().map(|(index, id)| (id, index)).collect(),
             clocks: clocks.iter().map(|faults| NodeClock::new(faults.clone())).collect(),
-            recorders: ids.into_iter().map(recorder).collect(),
+            recorders: stations.into_iter().map(recorder).collect(),
             faults: events(&farm.scenario(), clocks.iter().flatten()),
             random: farm.random_faults(),
             off_until: Timestamp::MIN,
@@ -586,8 +592,12 @@ fn record(recorder: &mut Recorder, sample: &Sample<'_>, boot: u32, readings: &mu
     if sample.time <= recorder.sealed {
         return;
     }
-    recorder.open.extend_from_slice(sample.readings);
-    *readings += sample.readings.len() as u64;
+    let before = recorder.open.len();
+    match &mut recorder.onboard {
+        Some(onboard) => recorder.open.extend(sample.readings.iter().filter_map(|measured| onboard.take(*measured))),
+        None => recorder.open.extend_from_slice(sample.readings),
+    }
+    *readings += (recorder.open.len() - before) as u64;
     if sample.reports {
         reports.extend(recorder.seal(boot));
     }

@@ -8,6 +8,7 @@
 
 mod energy;
 mod ground;
+mod firmware;
 mod page;
 mod plot;
 mod radio;
@@ -35,6 +36,7 @@ pub const SECTIONS: &[(&str, Make)] = &[
     ("soil", soil::section),
     ("ground", ground::section),
     ("sensors", sensors::section),
+    ("firmware", firmware::section),
     ("energy", energy::section),
     ("radio", radio::section),
 ];

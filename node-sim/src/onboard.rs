@@ -1,0 +1,209 @@
+//! What a station's firmware does with a sample before it is in a report: spikes are taken out, and only what has changed
+//! is reported. Both are the [`firmware`] crate's; nothing is done unless `[node]` in the configuration says so.
+//!
+//! Like all that is in a node's memory and not in its flash, this is forgotten when it starts anew: the first sample then is
+//! reported whole.
+
+use std::collections::BTreeMap;
+
+use firmware::exception::Band;
+use firmware::node::Rule;
+use proto::{Channel, Quantity};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Problem;
+use crate::station::Measured;
+
+/// The longest time without a reading, s, when the configuration says nothing: four times the usual interval of a report.
+const HEARTBEAT_S: u32 = 3600;
+
+/// What the nodes do on board.
+///
+/// ```toml
+/// [node]
+/// heartbeat_s = 3600
+/// dead_band = { soil_moisture = 0.005, soil_temperature = 0.2 }
+/// filter = { soil_moisture = 0.02 }
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// Report by exception: by quantity the largest difference from the last reading, in its unit, that is not reported. What
+    /// is not named is always reported.
+    pub dead_band: BTreeMap<Quantity, f64>,
+    /// The longest time without a reading of a channel that has a dead band, s.
+    pub heartbeat_s: u32,
+    /// By quantity, the size from which on what sticks out of five values is a spike and is taken out, in its unit. What is
+    /// not named is not filtered.
+    pub filter: BTreeMap<Quantity, f64>,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { dead_band: BTreeMap::new(), heartbeat_s: HEARTBEAT_S, filter: BTreeMap::new() }
+    }
+}
+
+impl NodeConfig {
+    /// Whether samples are reported as they are.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.dead_band.is_empty() && self.filter.is_empty()
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (name, widths) in [("dead_band", &self.dead_band), ("filter", &self.filter)] {
+            for (quantity, width) in widths {
+                let key = format!("node.{name}.{quantity}");
+                let range = quantity.range();
+                let most = range.end() - range.start();
+                if *quantity == Quantity::Rain {
+                    let why =
+                        "cannot be given: each reading is what fell since the one before, and none may be left out";
+                    problems.push(Problem::of(&key, why));
+                } else if !(0.0..=most).contains(width) {
+                    problems.push(Problem::of(&key, format!("{width} is not 0 to {most} {}", quantity.unit())));
+                }
+            }
+        }
+        if !(1..=86_400).contains(&self.heartbeat_s) {
+            problems.push(Problem::of("node.heartbeat_s", format!("{} is not 1 to 86400 s", self.heartbeat_s)));
+        }
+        problems
+    }
+
+    fn rule(&self, quantity: Quantity) -> Rule {
+        let integer = |width: f64| (width * per_unit(quantity)).round() as u32;
+        let heartbeat_ms = self.heartbeat_s.saturating_mul(1000);
+        Rule {
+            filter: self.filter.get(&quantity).map(|size| integer(*size)),
+            band: self.dead_band.get(&quantity).map(|width| Band { width: integer(*width), heartbeat_ms }),
+        }
+    }
+}
+
+/// One station's channels on board.
+#[derive(Debug)]
+pub struct Onboard {
+    channels: BTreeMap<Channel, firmware::node::Channel>,
+}
+
+impl Onboard {
+    /// A station that has just started; none where samples are reported as they are.
+    #[must_use]
+    pub fn new(config: &NodeConfig, channels: &[Channel]) -> Option<Self> {
+        let channel = |channel: &Channel| (*channel, firmware::node::Channel::new(config.rule(channel.quantity)));
+        (!config.is_plain()).then(|| Self { channels: channels.iter().map(channel).collect() })
+    }
+
+    /// What of a reading is reported: the reading, filtered, or nothing.
+    pub fn take(&mut self, mut measured: Measured) -> Option<Measured> {
+        let reading = &mut measured.reading;
+        let Some(channel) = self.channels.get_mut(&reading.channel) else { return Some(measured) };
+        let per_unit = per_unit(reading.channel.quantity);
+        let integer = (reading.value * per_unit).round();
+        // What no node could hold is for the gateway to judge.
+        if integer.is_nan() || integer.abs() > f64::from(i32::MAX) {
+            return Some(measured);
+        }
+        let integer = integer as i32;
+        let filtered = channel.filtered(integer);
+        if filtered != integer {
+            reading.value = f64::from(filtered) / per_unit;
+        }
+        channel.is_due(reading.time.as_millis(), filtered).then_some(measured)
+    }
+}
+
+/// A node's values are integers of the wire's last decimal.
+fn per_unit(quantity: Quantity) -> f64 {
+    10f64.powi(i32::from(quantity.wire_decimals()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{Reading, Timestamp};
+
+    use super::*;
+    use crate::config::FarmConfig;
+    use crate::farm::Farm;
+
+    fn day(config: &NodeConfig) -> (Vec<Measured>, Vec<Measured>) {
+        let mut farm = Farm::new(&FarmConfig { stations: 1, ..FarmConfig::default() }).unwrap();
+        let mut onboard = Onboard::new(config, &crate::station::CHANNELS);
+        let (mut all, mut sent) = (Vec::new(), Vec::new());
+        farm.advance(farm.now().plus_secs(86_400), |sample| {
+            all.extend_from_slice(sample.readings);
+            sent.extend(sample.readings.iter().filter_map(|measured| match &mut onboard {
+                Some(onboard) => onboard.take(*measured),
+                None => Some(*measured),
+            }));
+        });
+        (all, sent)
+    }
+
+    #[test]
+    fn without_a_configuration_nothing_is_changed() {
+        let (all, sent) = day(&NodeConfig::default());
+        assert_eq!(all, sent);
+        let all_but_nothing = NodeConfig { dead_band: [(Quantity::Nitrate, 1.0)].into(), ..NodeConfig::default() };
+        assert!(!all_but_nothing.is_plain());
+        let (all, sent) = day(&all_but_nothing);
+        assert_eq!(all, sent);
+    }
+
+    #[test]
+    fn what_rests_is_left_out_and_what_is_held_is_within_the_band() {
+        let width = 0.3;
+        let config = NodeConfig { dead_band: [(Quantity::SoilTemperature, width)].into(), ..NodeConfig::default() };
+        let (all, sent) = day(&config);
+        let channel = Channel::at(Quantity::SoilTemperature, 30);
+        let of = |list: &[Measured]| -> Vec<Reading> {
+            list.iter().map(|measured| measured.reading).filter(|reading| reading.channel == channel).collect()
+        };
+        let other = |list: &[Measured]| {
+            list.iter().filter(|measured| measured.reading.channel.quantity != Quantity::SoilTemperature).count()
+        };
+        assert_eq!(other(&all), other(&sent));
+        let (all, sent) = (of(&all), of(&sent));
+        assert!(sent.len() * 4 < all.len() && sent.len() >= 24, "{} of {}", sent.len(), all.len());
+        for reading in all {
+            let held = sent.iter().rev().find(|held| held.time <= reading.time).unwrap();
+            assert!((held.value - reading.value).abs() <= width + 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_spike_is_taken_out_and_a_number_that_fits_no_node_is_left() {
+        let channel = Channel::at(Quantity::SoilMoisture, 10);
+        let config = NodeConfig { filter: [(Quantity::SoilMoisture, 0.01)].into(), ..NodeConfig::default() };
+        let mut onboard = Onboard::new(&config, &[channel]).unwrap();
+        let values = [0.2, 0.201, 0.199, 0.2, 0.45, 0.2, 1e9];
+        let taken: Vec<f64> = (0..)
+            .zip(values)
+            .map(|(at, value)| Reading { channel, time: Timestamp::from_secs(300 * at), value })
+            .filter_map(|reading| onboard.take(Measured { reading, fault: None }))
+            .map(|measured| measured.reading.value)
+            .collect();
+        assert_eq!(taken, [0.2, 0.201, 0.199, 0.2, 0.2, 0.2, 1e9]);
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        let config = NodeConfig {
+            dead_band: [(Quantity::Rain, 0.2), (Quantity::SoilMoisture, -1.0)].into(),
+            heartbeat_s: 0,
+            filter: [(Quantity::AirTemperature, f64::NAN)].into(),
+        };
+        let problems: Vec<String> = config.problems().iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems.iter().any(|p| p.starts_with("node.dead_band.rain: cannot be given")), "{problems:?}");
+        assert!(
+            problems.contains(&"node.dead_band.soil_moisture: -1 is not 0 to 0.7 m3/m3".to_owned()),
+            "{problems:?}"
+        );
+        assert!(problems.contains(&"node.heartbeat_s: 0 is not 1 to 86400 s".to_owned()), "{problems:?}");
+    }
+}

@@ -1,0 +1,141 @@
+//! What a node's firmware needs, and what it saves: its memory, and report by exception against the error that it makes.
+
+use std::collections::BTreeMap;
+
+use firmware::model::MAX_BYTES;
+use firmware::node::{FieldNode, MEMORY_BYTES};
+use firmware::ring::Ring;
+use proto::{Channel, Quantity};
+
+use super::{Axis, Check, Form, Plot, Scenario, Section, Series, Table};
+use crate::farm::Farm;
+use crate::onboard::{NodeConfig, Onboard};
+use crate::station::CHANNELS;
+
+/// The farm is looked at at most so long, days.
+const MOST_DAYS: u32 = 14;
+/// The dead bands that are scaled, each in its quantity's unit: what a grower would not act on.
+const BANDS: [(Quantity, f64); 9] = [
+    (Quantity::SoilMoisture, 0.005),
+    (Quantity::SoilTemperature, 0.2),
+    (Quantity::SoilEc, 0.05),
+    (Quantity::AirTemperature, 0.5),
+    (Quantity::RelativeHumidity, 2.0),
+    (Quantity::WindSpeed, 0.5),
+    (Quantity::SolarRadiation, 25.0),
+    (Quantity::Battery, 0.02),
+    (Quantity::Rssi, 2.0),
+];
+const SCALES: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
+
+/// What report by exception does to one channel.
+#[derive(Debug, Clone, Copy, Default)]
+struct Outcome {
+    samples: u32,
+    reported: u32,
+    /// The last reading.
+    held: f64,
+    square_sum: f64,
+    largest: f64,
+}
+
+impl Outcome {
+    fn take(&mut self, value: f64, reported: bool) {
+        self.samples += 1;
+        if reported {
+            self.reported += 1;
+            self.held = value;
+        }
+        let off = (value - self.held).abs();
+        self.square_sum += off * off;
+        self.largest = self.largest.max(off);
+    }
+
+    fn share(&self) -> f64 {
+        f64::from(self.reported) / f64::from(self.samples.max(1))
+    }
+
+    fn root_mean_square(&self) -> f64 {
+        (self.square_sum / f64::from(self.samples.max(1))).sqrt()
+    }
+}
+
+pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
+    let mut memory = Table::new("Memory of a node with 13 channels, bytes", &["part", "bytes"]);
+    memory.row("2,000 readings in up to 192 reports", 0, &[size_of::<Ring<2000, 192>>() as f64]);
+    memory.row("two models", 0, &[2.0 * MAX_BYTES as f64]);
+    memory.row("the whole node", 0, &[size_of::<FieldNode>() as f64]);
+    memory.row("what there is", 0, &[MEMORY_BYTES as f64]);
+
+    let header = ["channel", "dead band", "reported, %", "error, root mean square", "error, largest"];
+    let mut table = Table::new("Report by exception with a heartbeat of an hour", &header);
+    let (mut points, mut worst, mut least_saved) = (Vec::new(), 0.0f64, 0.0);
+    for scale in SCALES {
+        let dead_band: BTreeMap<Quantity, f64> =
+            BANDS.iter().map(|(quantity, width)| (*quantity, width * scale)).collect();
+        let outcomes = outcomes(scenario, &dead_band)?;
+        let (mut share, mut off) = (0.0, 0.0);
+        for (channel, outcome) in &outcomes {
+            let width = dead_band[&channel.quantity];
+            share += outcome.share() / outcomes.len() as f64;
+            off += outcome.root_mean_square() / (width / scale) / outcomes.len() as f64;
+            worst = worst.max(outcome.largest / width);
+            if scale == 1.0 {
+                let numbers = [width, 100.0 * outcome.share(), outcome.root_mean_square(), outcome.largest];
+                table.row(channel.to_string(), 4, &numbers);
+            }
+        }
+        if scale == 1.0 {
+            least_saved = 1.0 - share;
+        }
+        points.push((off, 100.0 * share));
+    }
+    Ok(Section {
+        title: "Firmware of the nodes".to_owned(),
+        text: "A node reports a value when it has left the dead band around the last reading, or after an hour. What a \
+               receiver holds meanwhile is compared with every value that was measured; the plot scales the dead bands of \
+               the table by a quarter to four.\n\nThe memory is counted by the compiler, which refuses a node above 32 KiB."
+            .to_owned(),
+        tables: vec![memory, table],
+        plots: vec![Plot::new(
+            "exception",
+            "Readings against the error of leaving them out, mean of the channels",
+            Axis::numbers("error, root mean square, in dead bands of the table"),
+            Axis::numbers("readings reported, %"),
+            [Series::new("dead bands from a quarter to four times", Form::Line, points)],
+        )],
+        checks: vec![
+            Check::at_most("memory of a node, bytes", size_of::<FieldNode>() as f64, MEMORY_BYTES as f64),
+            // A value's last digit on the wire may be half a digit more.
+            Check::at_most("the largest error, in dead bands", worst, 1.001),
+            Check::at_most("share of the readings that is still reported", 1.0 - least_saved, 0.5),
+        ],
+    })
+}
+
+/// Every channel with a dead band, all stations together.
+fn outcomes(scenario: &Scenario, dead_band: &BTreeMap<Quantity, f64>) -> anyhow::Result<BTreeMap<Channel, Outcome>> {
+    let mut farm = Farm::new(&scenario.farm)?;
+    let config = NodeConfig { dead_band: dead_band.clone(), ..NodeConfig::default() };
+    let mut nodes: Vec<Option<Onboard>> = farm.stations().iter().map(|_| Onboard::new(&config, &CHANNELS)).collect();
+    let mut by_station: Vec<BTreeMap<Channel, Outcome>> = vec![BTreeMap::new(); nodes.len()];
+    farm.advance(scenario.end().min(scenario.start().plus_secs(i64::from(MOST_DAYS) * 86_400)), |sample| {
+        let Some(node) = &mut nodes[sample.station] else { return };
+        for measured in sample.readings {
+            let channel = measured.reading.channel;
+            if dead_band.contains_key(&channel.quantity) {
+                let reported = node.take(*measured).is_some();
+                by_station[sample.station].entry(channel).or_default().take(measured.reading.value, reported);
+            }
+        }
+    });
+    let mut all: BTreeMap<Channel, Outcome> = BTreeMap::new();
+    for (channel, outcome) in by_station.into_iter().flatten() {
+        let sum = all.entry(channel).or_default();
+        sum.samples += outcome.samples;
+        sum.reported += outcome.reported;
+        sum.square_sum += outcome.square_sum;
+        sum.largest = sum.largest.max(outcome.largest);
+    }
+    Ok(all)
+}
