@@ -184,7 +184,7 @@ mod tests {
         let taken: Vec<f64> = (0..)
             .zip(values)
             .map(|(at, value)| Reading { channel, time: Timestamp::from_secs(300 * at), value })
-            .filter_map(|reading| onboard.take(Measured { reading, fault: None }))
+            .filter_map(|reading| onboard.take(Measured { reading, fault: None, truth: None }))
             .map(|measured| measured.reading.value)
             .collect();
         assert_eq!(taken, [0.2, 0.201, 0.199, 0.2, 0.2, 0.2, 1e9]);

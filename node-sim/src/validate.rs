@@ -7,8 +7,8 @@
 //! when or where it was made.
 
 mod energy;
-mod ground;
 mod firmware;
+mod ground;
 mod page;
 mod plot;
 mod radio;
