@@ -128,7 +128,7 @@ impl Link {
     /// What waits.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        self.node().entries().cloned().collect()
+        self.node().entries().collect()
     }
 
     /// The irrigation commands that have come since the last call: number and minutes.

@@ -1,13 +1,14 @@
 //! A node's memory and its patience: the ring of reports that nobody has acknowledged, and what to send when.
 //!
-//! The ring stands for the flash behind a node's controller; when what goes is the firmware's own [`Delivery`]. A pure state
-//! machine; the connection ([`crate::client`]) and the clock are outside. Its promises:
+//! The ring is the flash behind a node's controller, or the controller's own memory, the firmware's
+//! [`Ring`](firmware::ring::Ring); when what goes is the firmware's own [`Delivery`]. A pure state machine; the connection ([`crate::client`]) and the clock are outside. Its promises:
 //! - A report stays in the ring until an acknowledgement of its boot covers its sequence, or until the ring is full and it
 //!   is the oldest; then it is counted as lost.
 //! - Reports go out in the order in which they were made, at most [`WINDOW`] ahead of the acknowledgement; after a
 //!   reconnect, and when the acknowledgement does not come in time, from the oldest again.
 
-use std::collections::VecDeque;
+mod memory;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ pub use firmware::delivery::{Overdue, WINDOW};
 use firmware::ring::Key;
 use proto::Ack;
 
+use self::memory::{Flash, Memory};
 use crate::chance::Chance;
 
 /// The readings that a node keeps when its configuration says nothing: at thirteen channels every five minutes thirty-two
@@ -58,47 +60,34 @@ pub struct Lost {
 /// A node's ring. Times are wall time since any fixed moment.
 #[derive(Debug)]
 pub struct Node {
-    ring: VecDeque<Entry>,
-    /// Sum of the readings in the ring.
-    readings: u64,
-    capacity: u64,
+    memory: Memory,
     delivery: Delivery,
     chance: Chance,
     draws: i64,
 }
 
 impl Node {
-    /// An empty ring for so many readings. The chance makes the waits of many nodes differ.
+    /// A node whose flash holds so many readings. The chance makes the waits of many nodes differ.
     #[must_use]
     pub fn new(capacity: u32, chance: Chance) -> Self {
-        Self {
-            ring: VecDeque::new(),
-            readings: 0,
-            capacity: u64::from(capacity),
-            delivery: Delivery::new(),
-            chance,
-            draws: 0,
-        }
+        Self::with(Memory::Flash(Flash::new(capacity)), chance)
     }
 
-    /// Keeps a report. What is given back had to go for it; a report larger than the whole ring stays alone.
+    /// A node without flash: it holds the 2,000 readings, in up to 192 reports, that its controller has room for.
+    #[must_use]
+    pub fn without_flash(chance: Chance) -> Self {
+        Self::with(Memory::Ram(Box::default()), chance)
+    }
+
+    fn with(memory: Memory, chance: Chance) -> Self {
+        Self { memory, delivery: Delivery::new(), chance, draws: 0 }
+    }
+
+    /// Keeps a report. What is given back had to go for it; in a flash, a report larger than all of it stays alone.
     pub fn push(&mut self, entry: Entry) -> Vec<Lost> {
-        self.readings += u64::from(entry.readings);
-        self.ring.push_back(entry);
-        let mut lost: Vec<Lost> = Vec::new();
-        while self.readings > self.capacity && self.ring.len() > 1 {
-            let Some(oldest) = self.pop() else { break };
-            self.delivery.gone(1);
-            let readings = u64::from(oldest.readings);
-            match lost.last_mut() {
-                Some(last) if last.boot == oldest.boot => {
-                    last.last = oldest.sequence;
-                    last.readings += readings;
-                }
-                _ => lost.push(Lost { boot: oldest.boot, first: oldest.sequence, last: oldest.sequence, readings }),
-            }
-        }
-        lost
+        let overflow = self.memory.push(entry);
+        self.delivery.gone(overflow.reports);
+        overflow.lost
     }
 
     /// A connection is there: everything goes again.
@@ -114,28 +103,18 @@ impl Node {
     /// Everything of a boot up to a sequence is on the gateway's disk. Gives back whether that was news.
     pub fn acknowledged(&mut self, ack: &Ack, now: Duration) -> bool {
         let up_to = Key { boot: ack.boot, sequence: ack.sequence };
-        let covered = |entry: &Entry| entry.key().is_covered_by(up_to);
-        let before = self.ring.len();
-        let under_way = self.ring.iter().take(self.delivery.under_way()).filter(|entry| covered(entry)).count();
-        while self.ring.front().is_some_and(covered) {
-            self.pop();
-        }
-        // Behind reports of an earlier boot that are still waiting.
-        if self.ring.iter().any(covered) {
-            self.ring.retain(|entry| !covered(entry));
-            self.readings = self.ring.iter().map(|entry| u64::from(entry.readings)).sum();
-        }
-        let news = self.ring.len() < before;
+        let freed = self.memory.acknowledge(up_to, self.delivery.under_way());
+        let news = freed.reports > 0;
         if news {
             let (chance, draws) = (&mut self.chance, &mut self.draws);
-            self.delivery.acknowledged(under_way, now, || draw(chance, draws));
+            self.delivery.acknowledged(freed.under_way, now, || draw(chance, draws));
         }
         news
     }
 
     /// The next report to send, which from now on is under way; none when there is none, or enough are under way.
     pub fn next_to_send(&mut self, now: Duration) -> Option<Entry> {
-        let entry = self.ring.get(self.delivery.next(self.ring.len())?)?.clone();
+        let entry = self.memory.entry(self.delivery.next(self.memory.len())?)?;
         let (chance, draws) = (&mut self.chance, &mut self.draws);
         self.delivery.sent(now, || draw(chance, draws));
         Some(entry)
@@ -160,24 +139,18 @@ impl Node {
     /// How many reports wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ring.len()
+        self.memory.len()
     }
 
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ring.is_empty()
+        self.memory.len() == 0
     }
 
     /// What waits, the oldest first.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.ring.iter()
-    }
-
-    fn pop(&mut self) -> Option<Entry> {
-        let entry = self.ring.pop_front()?;
-        self.readings -= u64::from(entry.readings);
-        Some(entry)
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        (0..self.memory.len()).filter_map(|index| self.memory.entry(index))
     }
 }
 
@@ -267,6 +240,52 @@ mod tests {
         let large = Entry { readings: 100, ..entry(2, 1) };
         assert_eq!(node.push(large), [Lost { boot: 1, first: 2, last: 4, readings: 30 }]);
         assert_eq!(node.len(), 1);
+    }
+
+    /// Two days' reports of a station, each of thirteen channels three times.
+    fn reports() -> Vec<Entry> {
+        let mut farm =
+            crate::farm::Farm::new(&crate::FarmConfig { stations: 1, ..crate::FarmConfig::default() }).unwrap();
+        let (mut entries, mut open) = (Vec::new(), Vec::new());
+        farm.advance(farm.now().plus_secs(2 * 86_400), |sample| {
+            open.extend(sample.readings.iter().map(|measured| measured.reading));
+            if sample.reports {
+                let sequence = entries.len() as u64 + 1;
+                let batch = proto::Batch { boot: 3, sequence, readings: std::mem::take(&mut open) };
+                let payload = Bytes::from(batch.encode().unwrap());
+                entries.push(Entry { boot: 3, sequence, readings: batch.readings.len() as u32, payload });
+            }
+        });
+        entries
+    }
+
+    #[test]
+    fn without_flash_the_same_bytes_are_sent_and_two_thousand_readings_stay() {
+        let reports = reports();
+        let chance = || Chance::new(1, "test");
+        let (mut flash, mut ram) = (Node::new(100_000, chance()), Node::without_flash(chance()));
+        let mut lost = 0;
+        for report in &reports {
+            assert!(flash.push(report.clone()).is_empty());
+            for gone in ram.push(report.clone()) {
+                lost += gone.readings;
+                assert!(gone.last < report.sequence, "the oldest go first");
+            }
+        }
+        let kept: u32 = ram.entries().map(|entry| entry.readings).sum();
+        assert!((1961..=2000).contains(&kept), "{kept}");
+        let made: u32 = reports.iter().map(|entry| entry.readings).sum();
+        assert_eq!(u64::from(made), u64::from(kept) + lost);
+        let both: Vec<Entry> = flash.entries().skip(flash.len() - ram.len()).collect();
+        assert!(both == ram.entries().collect::<Vec<_>>());
+        ram.connected();
+        let ack = Ack { boot: 3, sequence: both[4].sequence };
+        assert_eq!(send_all(&mut ram, Duration::ZERO)[0], (3, both[0].sequence));
+        assert!(ram.acknowledged(&ack, Duration::ZERO));
+        assert_eq!(send_all(&mut ram, Duration::ZERO)[0], (3, both[16].sequence));
+        let large = Entry { boot: 4, sequence: 1, ..reports[0].clone() };
+        assert_eq!(ram.push(large.clone()), []);
+        assert_eq!(ram.entries().last().map(|entry| entry.key()), Some(large.key()));
     }
 
     #[derive(Debug, Clone)]

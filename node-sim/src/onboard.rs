@@ -24,6 +24,7 @@ const HEARTBEAT_S: u32 = 3600;
 /// heartbeat_s = 3600
 /// dead_band = { soil_moisture = 0.005, soil_temperature = 0.2 }
 /// filter = { soil_moisture = 0.02 }
+/// memory = "ram"
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -36,11 +37,24 @@ pub struct NodeConfig {
     /// By quantity, the size from which on what sticks out of five values is a spike and is taken out, in its unit. What is
     /// not named is not filtered.
     pub filter: BTreeMap<Quantity, f64>,
+    /// What holds the readings until they are acknowledged.
+    pub memory: Memory,
+}
+
+/// What holds a node's readings until they are acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Memory {
+    /// A flash for `ring_readings`.
+    #[default]
+    Flash,
+    /// The controller's own memory: 2,000 readings.
+    Ram,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { dead_band: BTreeMap::new(), heartbeat_s: HEARTBEAT_S, filter: BTreeMap::new() }
+        Self { dead_band: BTreeMap::new(), heartbeat_s: HEARTBEAT_S, filter: BTreeMap::new(), memory: Memory::Flash }
     }
 }
 
@@ -196,6 +210,7 @@ mod tests {
             dead_band: [(Quantity::Rain, 0.2), (Quantity::SoilMoisture, -1.0)].into(),
             heartbeat_s: 0,
             filter: [(Quantity::AirTemperature, f64::NAN)].into(),
+            memory: Memory::Ram,
         };
         let problems: Vec<String> = config.problems().iter().map(ToString::to_string).collect();
         assert_eq!(problems.len(), 4, "{problems:?}");

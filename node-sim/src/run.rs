@@ -25,7 +25,7 @@ use crate::farm::Sample;
 use crate::faults::{Fault, RandomFaults, Scenario};
 use crate::feed::{About, Feed};
 use crate::node::{Entry, Node};
-use crate::onboard::Onboard;
+use crate::onboard::{Memory, Onboard};
 use crate::station::Measured;
 use crate::store::{Identity, Irrigation, Keep, Record, Store};
 use crate::truth::{Event, Report, TruthLog};
@@ -204,8 +204,13 @@ impl Engine {
         let ids: Vec<StationId> = stations.iter().map(|station| station.id.clone()).collect();
         let clocks: Vec<Vec<ClockFault>> = (0..ids.len()).map(|station| farm.clock_faults(station)).collect();
         let progress = Arc::new(Notify::new());
-        let node =
-            |id: &StationId| Node::new(config.ring_readings, Chance::new(config.farm.seed, &format!("node/{id}")));
+        let node = |id: &StationId| {
+            let chance = Chance::new(config.farm.seed, &format!("node/{id}"));
+            match config.node.memory {
+                Memory::Flash => Node::new(config.ring_readings, chance),
+                Memory::Ram => Node::without_flash(chance),
+            }
+        };
         let recorder = |about: About| {
             let station = about.id;
             let sealed = sealed.get(&station).copied().unwrap_or(Timestamp::MIN);

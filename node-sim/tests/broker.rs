@@ -10,6 +10,7 @@ use std::process::{Child, Command as Process, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use node_sim::onboard::Memory;
 use node_sim::truth::{Event, TruthReading, read_events, read_readings};
 use node_sim::{Config, FarmConfig, Pace, simulate};
 use proto::{
@@ -340,14 +341,25 @@ async fn a_farm_that_was_off_has_a_gap_and_still_sends_what_it_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_finds_no_room_is_in_the_truth_log() {
+    overflow(Memory::Flash, 2500).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_no_room_in_a_node_without_flash_is_in_the_truth_log() {
+    overflow(Memory::Ram, 3500).await;
+}
+
+/// So many readings a station while the broker is away, which are more than its memory holds.
+async fn overflow(memory: Memory, readings: usize) {
     let mut broker = Broker::start("").await;
     broker.process.kill().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(&broker, dir.path(), 1);
     config.farm.stations = 3;
     config.ring_readings = 1000;
+    config.node.memory = memory;
     (config.pace, config.until, config.time) = (Pace::Scale, None, clock(config.farm.start, 20_000.0));
-    run_alone(&config, 3 * 2500).await;
+    run_alone(&config, 3 * readings).await;
 
     broker.kill_and_restart().await;
     let gateway = Gateway::start(broker.port);
