@@ -16,7 +16,7 @@ use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, LastWill, MqttOptions, Packet, Publish, QoS,
     SubscribeFilter, Transport,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -80,10 +80,19 @@ pub struct Link {
     commands: Mutex<Commands>,
     /// The time that the gateway has last told, and when that was.
     told: Mutex<Option<(Timestamp, std::time::Instant)>>,
+    /// The node itself: its boot, and whether it reaches the gateway.
+    radio: watch::Sender<Radio>,
     /// There is something to send.
     wake: Notify,
     /// Something was acknowledged or commanded; shared by all links, and the farm waits for it.
     progress: Arc<Notify>,
+}
+
+/// What a node's power and its radio make of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Radio {
+    boot: u32,
+    reaches: bool,
 }
 
 /// Irrigation commands of a station.
@@ -100,16 +109,36 @@ struct Commands {
 }
 
 impl Link {
-    /// A link to a node.
+    /// A link to a node of this boot, which reaches the gateway.
     #[must_use]
-    pub fn new(node: Node, progress: Arc<Notify>) -> Self {
+    pub fn new(node: Node, boot: u32, progress: Arc<Notify>) -> Self {
         Self {
             node: Mutex::new(node),
             commands: Mutex::default(),
             told: Mutex::default(),
+            radio: watch::Sender::new(Radio { boot, reaches: true }),
             wake: Notify::new(),
             progress,
         }
+    }
+
+    /// The node is of this boot now. Of another than before it connects anew, and says so in its birth.
+    pub fn restarted(&self, boot: u32) {
+        self.radio.send_if_modified(|radio| std::mem::replace(&mut radio.boot, boot) != boot);
+    }
+
+    /// Whether the node reaches the gateway: when it does not, its connection is dropped and not made again.
+    pub fn reaches(&self, reaches: bool) {
+        let changed = self.radio.send_if_modified(|radio| std::mem::replace(&mut radio.reaches, reaches) != reaches);
+        if changed {
+            self.progress.notify_one();
+        }
+    }
+
+    /// What [`Link::reaches`] was last told.
+    #[must_use]
+    pub fn is_reaching(&self) -> bool {
+        self.radio.borrow().reaches
     }
 
     /// Gives the node a report to keep and to send.
@@ -175,13 +204,23 @@ pub async fn serve(identity: Identity, link: Arc<Link>, seed: u64, finish: Cance
     let mut chance = Chance::new(seed, &format!("client/{}", identity.station));
     let mut station = Connection { identity, link, begun: Instant::now(), last: [0; 2], connected: false };
     let mut failures: u32 = 0;
+    let mut radio = station.link.radio.subscribe();
     for attempt in 0.. {
+        tokio::select! {
+            () = finish.cancelled() => return,
+            reached = radio.wait_for(|radio| radio.reaches) => match reached {
+                Ok(now) => station.identity.birth.boot = now.boot,
+                // The link is held by the station itself.
+                Err(_) => return,
+            }
+        }
         let lived = Instant::now();
-        let end = station.live(&finish).await;
+        let end = station.live(&finish, &mut radio).await;
         station.connected = false;
         station.link.node().disconnected();
         match end {
             End::Finished => return,
+            End::Lost => continue,
             End::Overdue => {
                 tracing::warn!(station = %station.identity.station, "nothing is acknowledged, connecting anew")
             }
@@ -219,6 +258,8 @@ fn log_failure(identity: &Identity, error: &ConnectionError, failures: u32) {
 
 enum End {
     Finished,
+    /// The node's power or its radio is away, or was.
+    Lost,
     Overdue,
     Failed(ConnectionError),
 }
@@ -234,7 +275,7 @@ struct Connection {
 
 impl Connection {
     /// One connection, from connect to its end.
-    async fn live(&mut self, finish: &CancellationToken) -> End {
+    async fn live(&mut self, finish: &CancellationToken, radio: &mut watch::Receiver<Radio>) -> End {
         let (client, mut eventloop) = AsyncClient::new(self.options(), REQUESTS);
         let mut network = eventloop.network_options();
         network.set_connection_timeout(CONNECT_TIMEOUT_S);
@@ -267,6 +308,8 @@ impl Connection {
                         None => {}
                     }
                 }
+                // Without a word, as it is with radios; the broker publishes the will.
+                Ok(()) = radio.changed() => return End::Lost,
                 () = finish.cancelled() => break,
             }
             self.send(&client);

@@ -23,11 +23,13 @@ use std::path::{Path, PathBuf};
 use proto::{FarmId, FieldId, StationId, TimeScale, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::energy::EnergyConfig;
 use crate::faults::random::{MOST_PER_YEAR, RandomConfig};
 use crate::faults::{Known, Scenario, read_scenario};
 use crate::field::FieldConfig;
 use crate::node::RING_READINGS;
 use crate::onboard::NodeConfig;
+use crate::radio::RadioConfig;
 use crate::replay::{AtEnd, Replay, ReplayConfig};
 use crate::sensing::SensorsConfig;
 use crate::space::FieldSpace;
@@ -134,6 +136,12 @@ pub struct FarmConfig {
     pub faults: RandomConfig,
     /// The probes. See [`crate::sensing`].
     pub sensors: SensorsConfig,
+    /// What the stations are powered by; without it a battery that never ends. See [`crate::energy`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy: Option<EnergyConfig>,
+    /// How the stations reach the gateway; without it each always does. See [`crate::radio`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub radio: Option<RadioConfig>,
     /// The fields. None given: north (alfalfa on loam), east (maize on sandy loam) and creek (pasture on clay loam).
     pub fields: Vec<FieldConfig>,
 }
@@ -157,6 +165,8 @@ impl Default for FarmConfig {
             scenario: None,
             faults: RandomConfig::default(),
             sensors: SensorsConfig::default(),
+            energy: None,
+            radio: None,
             fields: Vec::new(),
         }
     }
@@ -286,6 +296,12 @@ impl FarmConfig {
         }
         let powered_s = self.sensors.powered_s;
         check("sensors.powered_s", (0.05..=3600.0).contains(&powered_s), &powered_s, "0.05 to 3600 s");
+        for (key, value, allowed) in self.energy.iter().flat_map(EnergyConfig::problems) {
+            check(&format!("energy.{key}"), false, &value, allowed);
+        }
+        for (key, value, allowed) in self.radio.iter().flat_map(RadioConfig::problems) {
+            check(&format!("radio.{key}"), false, &value, allowed);
+        }
         for (kind, rate) in &self.faults.rates {
             let key = format!("faults.rates.{}", kind.name());
             let allowed = format!("0 to {MOST_PER_YEAR} per station and year");
@@ -479,8 +495,11 @@ impl Config {
     /// # Errors
     /// Everything that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let mut problems = self.farm.open().map_or_else(|error| error.problems, |_| Vec::new());
-        let replayed = self.replay.as_ref().map(|replay| Replay::open(replay, self.farm.report_s));
+        // With a replay the scenario is of its stations.
+        let simulated =
+            FarmConfig { scenario: self.farm.scenario.clone().filter(|_| self.replay.is_none()), ..self.farm.clone() };
+        let mut problems = simulated.open().map_or_else(|error| error.problems, |_| Vec::new());
+        let replayed = self.replay.as_ref().map(|replay| Replay::open(replay, &self.farm));
         let replayed = match replayed.transpose() {
             Ok(replayed) => replayed,
             Err(wrong) => {

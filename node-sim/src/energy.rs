@@ -7,6 +7,7 @@
 pub mod battery;
 pub mod course;
 pub mod load;
+pub mod node;
 pub mod panel;
 pub mod plan;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use battery::{Battery, BatteryState, Chemistry};
 pub use load::Load;
+pub use node::EnergyConfig;
 pub use panel::{Panel, Soiling};
 
 use crate::sun::Place;

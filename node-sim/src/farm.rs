@@ -56,6 +56,8 @@ pub struct Sample<'a> {
     pub reports: bool,
     /// Whether the station has restarted since the sample before: its power was away.
     pub restarted: bool,
+    /// Whether the station reaches its gateway now.
+    pub reaches: bool,
     /// The readings, in the order of [`crate::station::CHANNELS`]; those that dropped out are not there.
     pub readings: &'a [Measured],
 }
@@ -112,6 +114,9 @@ impl Farm {
                         .and_then(Iterator::next)
                         .map(|site| (site.latitude, site.longitude)),
                     sensors: &config.sensors,
+                    energy: config.energy.as_ref(),
+                    radio: config.radio.as_ref(),
+                    every_s: (config.sample_s, config.report_s),
                 };
                 Station::new(id, &site, begin, faults)
             })
@@ -289,7 +294,9 @@ impl Farm {
                 self.readings.clear();
                 let outcome = station.sample(number, time, &conditions, rain_mm, &mut self.readings);
                 self.next[index] = number + 1;
-                if outcome.lost {
+                let reaches = station.reaches(time, &conditions);
+                // Who has no power is out of reach, and that is told.
+                if outcome.lost && reaches {
                     continue;
                 }
                 on_sample(&Sample {
@@ -298,6 +305,7 @@ impl Farm {
                     time,
                     reports: rhythm.reports_after(number),
                     restarted: outcome.restarted,
+                    reaches,
                     readings: &self.readings,
                 });
             }

@@ -33,7 +33,7 @@ impl Feed {
     /// The feed at its beginning.
     pub fn open(config: &Config) -> Result<Self, ConfigError> {
         let Some(replay) = &config.replay else { return Ok(Self::Simulated(Box::new(Farm::new(&config.farm)?))) };
-        let replay = Replay::open(replay, config.farm.report_s).map_err(|problems| ConfigError { problems })?;
+        let replay = Replay::open(replay, &config.farm).map_err(|problems| ConfigError { problems })?;
         for bad in &replay.skipped().first {
             tracing::warn!("{bad}");
         }
@@ -127,7 +127,7 @@ impl Feed {
     pub fn scenario(&self) -> Scenario {
         match self {
             Self::Simulated(farm) => farm.scenario().clone(),
-            Self::Replayed(_) => Scenario::default(),
+            Self::Replayed(replay) => replay.scenario().clone(),
         }
     }
 
@@ -135,7 +135,10 @@ impl Feed {
     pub fn clock_faults(&self, station: usize) -> Vec<ClockFault> {
         match self {
             Self::Simulated(farm) => farm.clock_faults(station),
-            Self::Replayed(_) => Vec::new(),
+            Self::Replayed(replay) => {
+                let id = &replay.stations()[station].id;
+                replay.scenario().clocks.iter().filter(|fault| fault.station == *id).cloned().collect()
+            }
         }
     }
 
@@ -143,7 +146,7 @@ impl Feed {
     pub fn random_faults(&self) -> Vec<RandomFaults> {
         match self {
             Self::Simulated(farm) => farm.stations().iter().filter_map(|station| station.faults().random()).collect(),
-            Self::Replayed(_) => Vec::new(),
+            Self::Replayed(replay) => replay.random().collect(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod backhaul;
 pub mod lora;
+pub mod node;
 pub mod outage;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::weather::Conditions;
 
 pub use lora::Lora;
+pub use node::RadioConfig;
 
 /// Thermal noise at 290 K, dBm in 1 Hz.
 const THERMAL_DBM_HZ: f64 = -174.0;

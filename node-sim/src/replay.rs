@@ -32,8 +32,10 @@ use proto::native::MAX_READINGS;
 use proto::{Channel, FieldId, Reading, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Problem;
+use crate::config::{FarmConfig, Problem};
 use crate::farm::Sample;
+use crate::faults::injector::{Injector, Shown};
+use crate::faults::{Fault, Known, RandomFaults, Scenario, StationFaults, read_scenario};
 use crate::station::Measured;
 use file::Rows;
 
@@ -228,6 +230,13 @@ pub struct Replay {
     rows: Rows,
     /// Whether the station reports after a row.
     reports: Vec<bool>,
+    /// The number of a row among those of its station, and how many each station has.
+    numbers: (Vec<u32>, Vec<u32>),
+    scenario: Scenario,
+    /// What bends the readings, at the beginning and at the moment.
+    healthy: Injector,
+    injector: Injector,
+    shown: Vec<Shown>,
     skipped: Skipped,
     /// How much later than measured the first pass is played, ms.
     shift_ms: i64,
@@ -240,11 +249,12 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Reads the files; stations report every `report_s`.
+    /// Reads the files; stations report, and probes fail, as the farm says.
     ///
     /// # Errors
-    /// Everything that is wrong with the configuration or, when `on_error` says so, with the data.
-    pub fn open(config: &ReplayConfig, report_s: u32) -> Result<Self, Vec<Problem>> {
+    /// Everything that is wrong with the configuration, with the scenario or, when `on_error` says so, with the data.
+    pub fn open(config: &ReplayConfig, farm: &FarmConfig) -> Result<Self, Vec<Problem>> {
+        let report_s = farm.report_s;
         let mut problems = Vec::new();
         if config.files.is_empty() {
             problems.push(Problem::of("replay.file", "is missing; a replay has [[replay.file]] tables"));
@@ -285,12 +295,20 @@ impl Replay {
             );
             return Err(vec![Problem::of("farm.report_s", problem)]);
         }
+        let begin = first.plus_millis(shift_ms);
+        let scenario = scenario(farm, begin, &stations)?;
+        let injector = injector(farm, begin, &stations, &scenario);
         let interval_ms = stations.iter().map(|station| i64::from(station.interval_s) * 1000).min().unwrap_or(1000);
         let span_ms = rows.time(rows.len() - 1).millis_since(first) + interval_ms;
         let period_ms = if span_ms < DAY_MS { span_ms } else { (span_ms + DAY_MS - 1) / DAY_MS * DAY_MS };
         Ok(Self {
             reports,
-            now: first.plus_millis(shift_ms - 1),
+            now: begin.plus_millis(-1),
+            numbers: rows.numbers(),
+            healthy: injector.clone(),
+            injector,
+            scenario,
+            shown: Vec::new(),
             period_ms: (config.at_end == AtEnd::Loop).then_some(period_ms),
             next: (0, 0),
             readings: Vec::new(),
@@ -326,8 +344,28 @@ impl Replay {
         (row < self.rows.len()).then(|| self.time(pass, row))
     }
 
-    /// Puts it at a moment: what is played then is all after it.
+    /// What goes wrong by scenario.
+    #[must_use]
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// The stations' faults out of chance, from the beginning.
+    pub fn random(&self) -> impl Iterator<Item = RandomFaults> + '_ {
+        self.stations.iter().filter_map(|station| self.healthy.random(&station.id))
+    }
+
+    /// Puts it at a moment: what is played then is all after it. Where something goes wrong it is played up to there unseen, for a fault
+    /// may remember what came before.
     pub fn restore(&mut self, now: Timestamp) {
+        self.injector = self.healthy.clone();
+        if !self.injector.is_empty() {
+            self.next = (0, 0);
+            self.now = self.time(0, 0).plus_millis(-1);
+            self.advance(now, |_| {});
+            self.now = now;
+            return;
+        }
         self.now = now;
         let begun = self.rows.time(0).plus_millis(self.shift_ms);
         let pass = self.period_ms.map_or(0, |period| now.millis_since(begun).div_euclid(period).max(0));
@@ -341,16 +379,23 @@ impl Replay {
         while let Some(time) = self.next_sample().filter(|time| *time <= to) {
             let row = self.next.1;
             let station = self.rows.station(row);
+            let number = self.next.0 * i64::from(self.numbers.1[station]) + i64::from(self.numbers.0[row]);
+            self.shown.clear();
+            let id = &self.stations[station].id;
+            let outcome = self.injector.sample(id, number, time, self.rows.values(row), &mut self.shown);
             self.readings.clear();
-            let measured =
-                |(channel, value)| Measured { reading: Reading { channel, time, value }, fault: None, truth: None };
-            self.readings.extend(self.rows.values(row).iter().copied().map(measured));
+            self.readings.extend(self.shown.iter().map(|shown| Measured {
+                reading: Reading { channel: shown.channel, time, value: shown.channel.quantity.quantise(shown.value) },
+                fault: shown.fault,
+                truth: shown.fault.map(|_| shown.truth),
+            }));
             on_sample(&Sample {
                 station,
                 id: &self.stations[station].id,
                 time,
                 reports: self.reports[row],
-                restarted: false,
+                restarted: outcome.restarted,
+                reaches: !outcome.lost,
                 readings: &self.readings,
             });
             self.next.1 += 1;
@@ -369,6 +414,31 @@ impl Replay {
     fn time(&self, pass: i64, row: usize) -> Timestamp {
         self.rows.time(row).plus_millis(self.shift_ms + pass * self.period_ms.unwrap_or(0))
     }
+}
+
+/// The farm's scenario, for the stations that are played.
+fn scenario(farm: &FarmConfig, begin: Timestamp, stations: &[Played]) -> Result<Scenario, Vec<Problem>> {
+    let Some(path) = &farm.scenario else { return Ok(Scenario::default()) };
+    let ids: Vec<StationId> = stations.iter().map(|station| station.id.clone()).collect();
+    let mut channels: Vec<Channel> = stations.iter().flat_map(|station| station.channels.clone()).collect();
+    channels.sort_unstable();
+    channels.dedup();
+    let fields: Vec<FieldId> = stations.iter().filter_map(|station| station.field.clone()).collect();
+    read_scenario(path, begin, &Known { stations: &ids, channels: &channels, fields: &fields })
+}
+
+/// What bends the readings: the scenario's faults, and those out of chance.
+fn injector(farm: &FarmConfig, begin: Timestamp, stations: &[Played], scenario: &Scenario) -> Injector {
+    let mut injector = Injector::default();
+    for Played { id, channels, .. } in stations {
+        let own: Vec<Fault> = scenario.faults.iter().filter(|fault| fault.station == *id).cloned().collect();
+        let random = RandomFaults::new(&farm.faults, farm.seed, id, channels, begin, &own);
+        let faults = StationFaults::new(own, random, farm.seed);
+        if !faults.is_empty() {
+            injector.insert(id.clone(), faults);
+        }
+    }
+    injector
 }
 
 impl ReplayFile {
@@ -400,6 +470,10 @@ mod tests {
         ReplayConfig { on_error: OnError::Skip, at_end: AtEnd::Stop, begin: None, files }
     }
 
+    fn farm() -> FarmConfig {
+        FarmConfig::default()
+    }
+
     fn played(replay: &mut Replay, to: &str) -> Vec<String> {
         let mut samples = Vec::new();
         replay.advance(to.parse().unwrap(), |sample| {
@@ -420,7 +494,7 @@ mod tests {
             station: Some("b1".parse().unwrap()),
             ..file(dir.path(), "b.csv", "vwc,air,t\n5,-40,2026-01-01T00:05:00Z\n")
         };
-        let mut replay = Replay::open(&config(vec![file(dir.path(), "a.csv", THREE), other]), 900).unwrap();
+        let mut replay = Replay::open(&config(vec![file(dir.path(), "a.csv", THREE), other]), &farm()).unwrap();
         assert_eq!(replay.stations().iter().map(|station| station.interval_s).collect::<Vec<_>>(), [3000, 3600]);
         let all = [
             "a1 2026-01-01T00:00:00Z air_temperature_200cm=0 soil_moisture_20cm=0.1 |",
@@ -451,7 +525,7 @@ mod tests {
             let samples = played(replay, to);
             samples.iter().map(|sample| sample.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
         };
-        let mut replay = Replay::open(&loops, 900).unwrap();
+        let mut replay = Replay::open(&loops, &farm()).unwrap();
         // An hour of data, and 50 minutes as the usual interval.
         let expected = ["00:00", "00:10", "01:00", "01:50", "02:00", "02:50", "03:40"];
         let expected = expected.map(|time| format!("2026-06-01T{time}:00Z"));
@@ -462,7 +536,7 @@ mod tests {
 
         let days = "t,air,vwc\n2026-01-01T06:00:00Z,32,10\n2026-01-02T06:00:00Z,32,10\n2026-01-03T03:00:00Z,32,10\n";
         loops.files = vec![file(dir.path(), "a.csv", days)];
-        let mut replay = Replay::open(&loops, 900).unwrap();
+        let mut replay = Replay::open(&loops, &farm()).unwrap();
         assert_eq!(times(&mut replay, "2026-06-04T00:00:00Z")[3], "2026-06-04T00:00:00Z");
     }
 
@@ -472,7 +546,7 @@ mod tests {
         let text = "t,air,vwc\n2026-01-01T00:00:00Z,n/a,10\nsoon,32,10\n2026-01-01T00:20:00Z,32\n\
                     2026-01-01T00:30:00Z,inf,20\n2026-01-01T00:30:00Z,50,21\n";
         let mut told = config(vec![file(dir.path(), "a.csv", text)]);
-        let mut replay = Replay::open(&told, 900).unwrap();
+        let mut replay = Replay::open(&told, &farm()).unwrap();
         assert_eq!((replay.skipped().rows, replay.skipped().values), (2, 3));
         assert_eq!(
             played(&mut replay, "2027-01-01T00:00:00Z"),
@@ -482,7 +556,7 @@ mod tests {
             ]
         );
         told.on_error = OnError::Stop;
-        let problems = Replay::open(&told, 900).unwrap_err();
+        let problems = Replay::open(&told, &farm()).unwrap_err();
         let expected = [
             "line 2, column air: \"n/a\" is not a number",
             "line 3, column t: time \"soon\" is not RFC 3339, like 2026-07-14T06:00:00Z",
@@ -495,9 +569,12 @@ mod tests {
         assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
         // Other ends of lines change nothing.
         std::fs::write(&path, text.replace('\n', "\r\n")).unwrap();
-        assert_eq!(Replay::open(&told, 900).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            Replay::open(&told, &farm()).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            expected
+        );
         told.files[0].missing = vec!["n/a".to_owned()];
-        assert_eq!(Replay::open(&told, 900).unwrap_err().len(), 4);
+        assert_eq!(Replay::open(&told, &farm()).unwrap_err().len(), 4);
     }
 
     #[test]
@@ -515,7 +592,7 @@ mod tests {
             first_line: Some(4),
             ..file(dir.path(), "a.csv", text)
         };
-        let mut replay = Replay::open(&config(vec![one.clone()]), 900).unwrap();
+        let mut replay = Replay::open(&config(vec![one.clone()]), &farm()).unwrap();
         let all = [
             "b 2026-01-01T00:00:00Z air_temperature_200cm=100 soil_moisture_20cm=0.205 |",
             "north-field 2026-01-01T00:00:00Z air_temperature_200cm=0.5 soil_moisture_20cm=0.1 |",
@@ -523,8 +600,29 @@ mod tests {
         assert_eq!(played(&mut replay, "2027-01-01T00:00:00Z"), all);
         assert_eq!(replay.skipped(), &Skipped::default());
         one.stations.insert("B".to_owned(), "pump-1".parse().unwrap());
-        let mut replay = Replay::open(&config(vec![one]), 900).unwrap();
+        let mut replay = Replay::open(&config(vec![one]), &farm()).unwrap();
         assert_eq!(played(&mut replay, "2027-01-01T00:00:00Z"), [all[0].replacen('b', "pump-1", 1)]);
+    }
+
+    #[test]
+    fn probes_fail_as_the_scenario_says_and_as_they_would_have_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scenario.toml");
+        let stuck = "[[fault]]\nstation = \"a1\"\nchannel = \"soil_moisture_20cm\"\nkind = \"stuck\"\nstart = \"5m\"\nend = \"2h\"\n";
+        std::fs::write(&path, stuck).unwrap();
+        let text = THREE.to_owned() + "2026-01-01T02:00:00Z,32,40,\n";
+        let told = config(vec![file(dir.path(), "a.csv", &text)]);
+        let faulty = FarmConfig { scenario: Some(path.clone()), ..farm() };
+        let mut replay = Replay::open(&told, &faulty).unwrap();
+        let moisture = |replay: &mut Replay, to: &str| {
+            let samples = played(replay, to);
+            samples.iter().map(|sample| sample.split("20cm=").nth(1).unwrap().replace(" |", "")).collect::<Vec<_>>()
+        };
+        assert_eq!(moisture(&mut replay, "2027-01-01T00:00:00Z"), ["0.1", "0.2", "0.2", "0.4"]);
+        replay.restore("2026-01-01T00:30:00Z".parse().unwrap());
+        assert_eq!(moisture(&mut replay, "2027-01-01T00:00:00Z"), ["0.2", "0.4"]);
+        std::fs::write(&path, stuck.replace("a1", "z9").replace("20cm", "30cm")).unwrap();
+        assert_eq!(Replay::open(&told, &faulty).unwrap_err().len(), 2);
     }
 
     #[test]
@@ -538,15 +636,15 @@ mod tests {
         let mut missing = file(dir.path(), "b.csv", "time,air\n");
         missing.columns.truncate(1);
         let gone = ReplayFile { path: dir.path().join("gone.csv"), ..missing.clone() };
-        let problems = Replay::open(&config(vec![wrong, missing, gone]), 900).unwrap_err();
+        let problems = Replay::open(&config(vec![wrong, missing, gone]), &farm()).unwrap_err();
         let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
         let of_first =
             ["time_zone", "station", "columns[0].unit", "columns[1]"].map(|key| format!("replay.file[0].{key}"));
         assert_eq!(keys[..4], of_first);
         assert_eq!(keys[4..], ["replay.file[1].time", "replay.file[2].path"]);
         assert!(problems[4].problem.contains("\"t\" is not a column of") && problems[4].problem.ends_with("time, air"));
-        assert_eq!(Replay::open(&config(Vec::new()), 900).unwrap_err()[0].key, "replay.file");
-        let all_day = Replay::open(&config(vec![file(dir.path(), "c.csv", "t,air,vwc\n")]), 900).unwrap_err();
+        assert_eq!(Replay::open(&config(Vec::new()), &farm()).unwrap_err()[0].key, "replay.file");
+        let all_day = Replay::open(&config(vec![file(dir.path(), "c.csv", "t,air,vwc\n")]), &farm()).unwrap_err();
         assert_eq!(all_day[0].problem, "there is no row that can be played");
     }
 }

@@ -133,6 +133,8 @@ struct Recorder {
     station: StationId,
     /// None where samples are reported as they are.
     onboard: Option<Onboard>,
+    /// The node's boot: one more than any before it at the program's start, and again each time its power was away.
+    boot: u32,
     open: Vec<Measured>,
     next_sequence: u64,
     /// Samples up to here are in reports.
@@ -141,11 +143,12 @@ struct Recorder {
 
 impl Recorder {
     /// Puts what is open in a report; none when nothing is.
-    fn seal(&mut self, boot: u32) -> Option<Report> {
+    fn seal(&mut self) -> Option<Report> {
         let last = self.open.last()?;
         self.sealed = last.reading.time;
         let sequence = self.next_sequence;
         self.next_sequence += 1;
+        let boot = self.boot;
         Some(Report { station: self.station.clone(), boot, sequence, readings: std::mem::take(&mut self.open) })
     }
 }
@@ -184,13 +187,16 @@ impl Engine {
         let mut farm = Feed::open(config)?;
         let identity = Identity { farm: config.farm.id.clone(), seed: config.farm.seed, start: config.farm.start };
         let (store, kept) = Store::open(&config.state_dir, identity)?;
-        let (ended_boot, truth_length, sealed, records) = match kept {
+        let (kept_boot, truth_length, sealed, records) = match kept {
             None => (0, None, BTreeMap::new(), Vec::new()),
             Some(kept) => {
                 farm.restore(kept.farm);
                 (kept.boot, kept.truth_length, kept.sealed, kept.records)
             }
         };
+        // A node whose power was away has begun boots of its own since then.
+        let ended_boot = records.iter().filter_map(Record::made).map(|report| report.boot).fold(kept_boot, u32::max);
+        let boot = ended_boot.checked_add(1).context("the boot numbers are used up")?;
         let made = records.iter().filter_map(Record::made);
         let truth = match &config.truth_dir {
             Some(dir) => Some(
@@ -215,11 +221,11 @@ impl Engine {
             let station = about.id;
             let sealed = sealed.get(&station).copied().unwrap_or(Timestamp::MIN);
             let onboard = Onboard::new(&config.node, &about.channels);
-            Recorder { station, onboard, open: Vec::new(), next_sequence: 1, sealed }
+            Recorder { station, onboard, boot, open: Vec::new(), next_sequence: 1, sealed }
         };
         let mut engine = Self {
-            boot: ended_boot.checked_add(1).context("the boot numbers are used up")?,
-            links: ids.iter().map(|id| Arc::new(Link::new(node(id), progress.clone()))).collect(),
+            boot,
+            links: ids.iter().map(|id| Arc::new(Link::new(node(id), boot, progress.clone()))).collect(),
             indexes: ids.iter().cloned().enumerate().map(|(index, id)| (id, index)).collect(),
             clocks: clocks.iter().map(|faults| NodeClock::new(faults.clone())).collect(),
             recorders: stations.into_iter().map(recorder).collect(),
@@ -347,9 +353,10 @@ impl Engine {
             self.go_on(target)?;
         }
         if self.at_end() {
-            let boot = self.boot;
-            let rest = self.recorders.iter_mut().filter_map(|recorder| recorder.seal(boot)).collect();
+            let rest = self.recorders.iter_mut().filter_map(Recorder::seal).collect();
             self.hand_over(rest)?;
+            // Time stands still now: who is out of reach would stay so.
+            self.links.iter().for_each(|link| link.reaches(true));
             while self.waiting() > 0 && !stop.is_cancelled() {
                 self.wait(LONGEST_SLEEP, stop, handle);
             }
@@ -397,7 +404,8 @@ impl Engine {
             }
             Pace::Acknowledged => {
                 let most = self.config.ahead as usize;
-                while !stop.is_cancelled() && self.links.iter().any(|link| link.waiting() >= most) {
+                while !stop.is_cancelled() && self.links.iter().any(|link| link.is_reaching() && link.waiting() >= most)
+                {
                     self.wait(LONGEST_SLEEP, stop, handle);
                 }
                 now.plus_secs(i64::from(self.config.farm.sample_s))
@@ -458,11 +466,14 @@ impl Engine {
         loop {
             let command = self.replay.front().filter(|command| command.at <= target).cloned();
             let to = command.as_ref().map_or(target, |command| command.at);
-            let (recorders, boot, off_until, readings) =
-                (&mut self.recorders, self.boot, self.off_until, &mut self.readings);
+            let (recorders, links, off_until, readings) =
+                (&mut self.recorders, &self.links, self.off_until, &mut self.readings);
             self.farm.advance(to, |sample| {
                 if sample.time > off_until {
-                    record(&mut recorders[sample.station], sample, boot, readings, &mut reports);
+                    let recorder = &mut recorders[sample.station];
+                    record(recorder, sample, readings, &mut reports);
+                    links[sample.station].restarted(recorder.boot);
+                    links[sample.station].reaches(sample.reaches);
                 }
             });
             let Some(command) = command else { break };
@@ -553,12 +564,17 @@ impl Engine {
             records.extend(link.last_irrigated().map(|id| Record::Irrigated(station.clone(), id)));
             if !recorder.open.is_empty() {
                 let readings = recorder.open.clone();
-                records.push(Record::Open(Report { station: station.clone(), boot: self.boot, sequence: 0, readings }));
+                records.push(Record::Open(Report {
+                    station: station.clone(),
+                    boot: recorder.boot,
+                    sequence: 0,
+                    readings,
+                }));
             }
         }
         records.extend(self.replay.iter().cloned().map(Record::Irrigation));
         self.store.keep(Keep {
-            boot: self.boot,
+            boot: self.recorders.iter().map(|recorder| recorder.boot).fold(self.boot, u32::max),
             truth_length: self.truth.as_ref().and_then(TruthLog::length),
             sealed: self.recorders.iter().map(|recorder| (recorder.station.clone(), recorder.sealed)).collect(),
             farm: self.farm.state(),
@@ -593,9 +609,15 @@ fn events<'a>(
 
 /// Takes a sample, unless it is in a report already (the farm has gone back to where it was kept), and makes the report
 /// that is due after it.
-fn record(recorder: &mut Recorder, sample: &Sample<'_>, boot: u32, readings: &mut u64, reports: &mut Vec<Report>) {
+fn record(recorder: &mut Recorder, sample: &Sample<'_>, readings: &mut u64, reports: &mut Vec<Report>) {
     if sample.time <= recorder.sealed {
         return;
+    }
+    if sample.restarted {
+        // What it had in its memory before is of the boot before.
+        reports.extend(recorder.seal());
+        recorder.boot = recorder.boot.saturating_add(1);
+        recorder.next_sequence = 1;
     }
     let before = recorder.open.len();
     match &mut recorder.onboard {
@@ -603,8 +625,9 @@ fn record(recorder: &mut Recorder, sample: &Sample<'_>, boot: u32, readings: &mu
         None => recorder.open.extend_from_slice(sample.readings),
     }
     *readings += (recorder.open.len() - before) as u64;
-    if sample.reports {
-        reports.extend(recorder.seal(boot));
+    // A node without power reports nothing.
+    if sample.reports && !sample.readings.is_empty() {
+        reports.extend(recorder.seal());
     }
 }
 

@@ -9,9 +9,13 @@ use proto::{Channel, FieldId, Quantity, Reading, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chance::{Chance, hash};
+use crate::energy::EnergyConfig;
+use crate::energy::node::{Power, PowerState, Wake};
 use crate::faults::injector::FaultState;
 use crate::faults::{FaultKind, Offered, Outcome, Shown, StationFaults, Surroundings};
 use crate::field::{CropFacts, FieldConfig, demand};
+use crate::radio::RadioConfig;
+use crate::radio::node::Radio;
 use crate::sensing::{self, Detail, Followed, Probe, SensorsConfig, model};
 use crate::sensor::{MOST_HUMIDITY_PCT, Sensor, TIP_MM, sent};
 use crate::soil::heat::{DIFFUSIVITY_M2_S, HeatState, surface_c};
@@ -78,6 +82,12 @@ pub struct Site<'a> {
     pub position: Option<(f64, f64)>,
     /// Which probes it has.
     pub sensors: &'a SensorsConfig,
+    /// What it is powered by, where that is simulated.
+    pub energy: Option<&'a EnergyConfig>,
+    /// How it reaches the gateway, where that is simulated.
+    pub radio: Option<&'a RadioConfig>,
+    /// How often it samples and reports, s.
+    pub every_s: (u32, u32),
 }
 
 /// A station as it is simulated.
@@ -98,8 +108,10 @@ pub struct Station {
     faults: StationFaults,
     water: WaterColumn,
     heat: HeatColumn,
-    /// Charge of the battery, 0 to 1.
+    /// Charge of the battery, 0 to 1, where its power is not simulated.
     charge: f64,
+    power: Option<Power>,
+    radio: Option<Radio>,
     /// Rain in the gauge's bucket that has not tipped yet, mm.
     bucket_mm: f64,
     /// Readings of the sample at hand, before and behind its faults.
@@ -118,6 +130,8 @@ pub struct StationState {
     faults: FaultState,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     followed: BTreeMap<Channel, Followed>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    power: Option<PowerState>,
     water: WaterState,
 }
 
@@ -125,7 +139,7 @@ impl Station {
     /// A station at field capacity and with the year's heat in its soil at `start`. `faults` are its own.
     #[must_use]
     pub fn new(id: StationId, site: &Site<'_>, start: Timestamp, faults: StationFaults) -> Self {
-        let Site { field, config, gateway, seed, annual, position, sensors } = *site;
+        let Site { field, config, gateway, seed, annual, position, sensors, energy, radio, every_s } = *site;
         let mut draw = Chance::new(seed, &format!("station/{id}/variation")).at(0);
         // The soil's contents vary by 4 %, its conductivity by a third, within a field.
         let soil = config
@@ -148,6 +162,9 @@ impl Station {
             // Log-distance path loss with an exponent of 2.7, as measured over crops; -50 dBm at ten metres.
             signal_dbm: -50.0 - 27.0 * (metres / 10.0).log10() + 2.0 * draw.normal(),
         };
+        let (sample_s, report_s) = every_s;
+        let power = energy.map(|energy| Power::new(energy, *gateway, variation.panel, sample_s, report_s));
+        let radio = radio.map(|radio| Radio::new(radio, metres, seed, id.as_str()));
         let mut draw = Chance::new(seed, &format!("station/{id}/probes")).at(0);
         let offsets = CHANNELS.map(|channel| Sensor::of(channel.quantity).offset * draw.normal().clamp(-2.5, 2.5));
         let noise = Chance::new(seed, &format!("station/{id}/noise"));
@@ -162,6 +179,8 @@ impl Station {
             water: WaterColumn::new(soil, soil.field_capacity),
             heat: HeatColumn::new(diffusivity, annual, start),
             charge: 0.85,
+            power,
+            radio,
             bucket_mm: 0.0,
             offered: Vec::with_capacity(CHANNELS.len()),
             shown: Vec::with_capacity(CHANNELS.len()),
@@ -229,6 +248,7 @@ impl Station {
                 .zip(&self.probes)
                 .filter_map(|(channel, probe)| Some((channel, probe.followed()?)))
                 .collect(),
+            power: self.power.as_ref().map(Power::state),
             water: self.water.state().clone(),
         }
     }
@@ -241,6 +261,9 @@ impl Station {
         self.faults.restore(state.faults);
         for (channel, probe) in CHANNELS.into_iter().zip(&mut self.probes) {
             probe.restore(state.followed.get(&channel).copied());
+        }
+        if let Some((power, state)) = self.power.as_mut().zip(state.power) {
+            power.restore(state);
         }
         self.water.restore(state.water);
     }
@@ -264,6 +287,9 @@ impl Station {
         self.water.step(hours, &demand(crop, self.variation.cover, conditions, supply));
         let surface = surface_c(conditions.air_temperature_c, conditions.solar_radiation_w_m2, self.variation.cover);
         self.heat.step(hours * 3600.0, surface, start);
+        if let Some(power) = &mut self.power {
+            power.step(start, hours, conditions);
+        }
         // A full sun charges 3 % an hour, less as the battery fills; the node takes 3 % a day.
         let charging = 0.03 * conditions.solar_radiation_w_m2 / 1000.0 * self.variation.panel * (1.0 - self.charge);
         self.charge = (self.charge + hours * (charging - 0.03 / 24.0)).clamp(0.0, 1.0);
@@ -283,12 +309,18 @@ impl Station {
         self.bucket_mm += rain_mm * self.variation.rain * (1.0 + gauge);
         let tips = (self.bucket_mm / TIP_MM).floor();
         self.bucket_mm -= tips * TIP_MM;
+        let wake = self.power.as_mut().map_or(Wake::Takes, Power::wake);
+        if wake == Wake::Off {
+            return Outcome { lost: true, restarted: false };
+        }
+        let received_dbm = self.radio.as_mut().map(|radio| radio.received_dbm(time, conditions));
         let mut draw = self.noise.at(number);
         self.offered.clear();
         for (index, channel) in CHANNELS.into_iter().enumerate() {
             let quantity = channel.quantity;
             let truth = match quantity {
                 Quantity::Rain => tips * TIP_MM,
+                Quantity::Rssi if received_dbm.is_some() => received_dbm.unwrap_or_default(),
                 _ => self.truth(index, conditions),
             };
             let normal = draw.normal();
@@ -330,7 +362,19 @@ impl Station {
             fault: shown.fault,
             truth: shown.fault.map(|_| shown.truth),
         }));
-        outcome
+        Outcome { restarted: outcome.restarted || wake == Wake::Boots, ..outcome }
+    }
+
+    /// Whether its reports reach the gateway.
+    pub fn reaches(&mut self, time: Timestamp, conditions: &Conditions) -> bool {
+        let powered = self.power.as_ref().is_none_or(|power| power.supply().is_on());
+        powered && self.radio.as_mut().is_none_or(|radio| radio.is_up(time, conditions))
+    }
+
+    /// Its power, where that is simulated.
+    #[must_use]
+    pub fn power(&self) -> Option<&Power> {
+        self.power.as_ref()
     }
 
     /// The value that the channel with this index would have without noise and offset.
@@ -346,6 +390,9 @@ impl Station {
             Quantity::RelativeHumidity => conditions.relative_humidity_pct.min(MOST_HUMIDITY_PCT),
             Quantity::WindSpeed => conditions.wind_speed_m_s * self.variation.wind,
             Quantity::SolarRadiation => conditions.solar_radiation_w_m2,
+            Quantity::Battery if self.power.is_some() => {
+                self.power.as_ref().map_or(0.0, |power| power.supply().voltage_v())
+            }
             // A lithium cell by its charge, a little higher while it is charged, lower in the cold.
             Quantity::Battery => {
                 3.45 + 0.65 * self.charge + 0.04 * conditions.solar_radiation_w_m2 / 1000.0

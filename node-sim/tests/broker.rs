@@ -10,7 +10,9 @@ use std::process::{Child, Command as Process, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use node_sim::energy::EnergyConfig;
 use node_sim::onboard::Memory;
+use node_sim::radio::RadioConfig;
 use node_sim::truth::{Event, TruthReading, read_events, read_readings};
 use node_sim::{Config, FarmConfig, Pace, simulate};
 use proto::{
@@ -99,6 +101,8 @@ struct Received {
     whole: HashMap<(StationId, u32), u64>,
     births: Vec<(StationId, Birth)>,
     statuses: Vec<(StationId, Status)>,
+    /// Acknowledge the highest sequence, as the gateway does, though reports below it may have been lost at the station.
+    highest: bool,
     /// The broker has confirmed the subscription.
     listening: bool,
 }
@@ -189,7 +193,8 @@ fn take(received: &mut Received, topic: &Topic, payload: &[u8]) -> Option<Ack> {
             while received.reports.contains_key(&(station.clone(), batch.boot, *whole + 1)) {
                 *whole += 1;
             }
-            Some(Ack { boot: batch.boot, sequence: *whole })
+            let sequence = if received.highest { batch.sequence } else { *whole };
+            Some(Ack { boot: batch.boot, sequence })
         }
         TopicKind::Birth => {
             received.births.push((station, Birth::decode(payload).unwrap()));
@@ -583,6 +588,82 @@ async fn a_measured_year_is_replayed_exactly_while_the_simulator_is_killed() {
         assert!(received.births.iter().map(|(_, birth)| birth.boot).max() == Some(3));
         true
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stations_whose_battery_is_empty_are_off_and_come_back_in_a_boot_of_their_own() {
+    let broker = Broker::start("").await;
+    let gateway = Gateway::start(broker.port);
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&broker, dir.path(), 5);
+    // A battery that does not last a night.
+    let energy = EnergyConfig { battery_wh: 0.1, sleep_w: 0.02, ..EnergyConfig::default() };
+    config.farm.energy = Some(energy);
+    let file = dir.path().join("node-sim.toml");
+    std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
+    let start = || {
+        Process::new(env!("CARGO_BIN_EXE_node-sim")).arg("--config").arg(&file).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut process = start();
+    until("reports", || gateway.reports() > 400).await;
+    process.kill().unwrap();
+    process.wait().unwrap();
+    process = start();
+    let mut status = None;
+    until("the end", || {
+        status = process.try_wait().unwrap();
+        status.is_some()
+    })
+    .await;
+    assert!(status.unwrap().success());
+    assert_nothing_is_lost_or_doubled(&config, &gateway);
+    for station in ["n1", "e1", "c1"] {
+        let own: Vec<TruthReading> = truth(&config).into_iter().filter(|r| r.station.as_str() == station).collect();
+        let boots: std::collections::BTreeSet<u32> = own.iter().map(|reading| reading.boot).collect();
+        // Two starts, and four or five mornings.
+        assert!((6..=8).contains(&boots.len()), "{station}: {boots:?}");
+        let mut times: Vec<Timestamp> = own.iter().map(|reading| reading.time).collect();
+        times.sort();
+        let gaps = times.windows(2).filter(|pair| pair[1].millis_since(pair[0]) > 3_600_000).count();
+        assert!((4..=5).contains(&gaps), "{station}: {gaps} nights");
+        // Each boot had a birth.
+        let received = gateway.received.lock().unwrap();
+        let births = received.births.iter().filter(|(id, _)| id.as_str() == station);
+        let born: std::collections::BTreeSet<u32> = births.map(|(_, birth)| birth.boot).collect();
+        assert!(born.len() + 2 >= boots.len(), "{station}: {born:?} of {boots:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_radio_that_is_out_drops_the_connection_and_loses_only_what_the_ring_cannot_hold() {
+    let broker = Broker::start("").await;
+    let gateway = Gateway::start(broker.port);
+    gateway.received.lock().unwrap().highest = true;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&broker, dir.path(), 6);
+    config.farm.stations = 3;
+    config.ring_readings = 2000;
+    // At the edge of what reaches: out for hours.
+    config.farm.radio = Some(RadioConfig { exponent: 4.2, shadowing_db: 10.0, ..RadioConfig::default() });
+    let farm = node_sim::run(config.clone(), CancellationToken::new());
+    tokio::time::timeout(PATIENCE, farm).await.unwrap().unwrap();
+
+    let made: std::collections::BTreeSet<Key> =
+        truth(&config).into_iter().map(|r| (r.station, r.boot, r.sequence)).collect();
+    let events = read_events(config.truth_dir.as_ref().unwrap()).unwrap();
+    let mut lost = std::collections::BTreeSet::new();
+    for event in &events {
+        if let Event::Lost { station, boot, first, last, .. } = event {
+            lost.extend((*first..=*last).map(|sequence| (station.clone(), *boot, sequence)));
+        }
+    }
+    let arrived: std::collections::BTreeSet<Key> = gateway.received.lock().unwrap().reports.keys().cloned().collect();
+    let missing: std::collections::BTreeSet<Key> = made.difference(&arrived).cloned().collect();
+    assert!(missing.is_subset(&lost), "{:?}", missing.difference(&lost).collect::<Vec<_>>());
+    assert!(!missing.is_empty(), "the radio was never out for long");
+    assert!(arrived.len() > made.len() / 4, "{} of {}", arrived.len(), made.len());
+    let wills = gateway.received.lock().unwrap().statuses.iter().filter(|(_, status)| !status.online).count();
+    assert!(wills > 3, "{wills}");
 }
 
 /// A certificate authority that writes what it issues to a folder.

@@ -315,6 +315,18 @@ impl Injector {
         self.stations.insert(station, faults);
     }
 
+    /// Whether nothing is ever wrong.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.stations.is_empty()
+    }
+
+    /// A station's faults out of chance, from the beginning.
+    #[must_use]
+    pub fn random(&self, station: &StationId) -> Option<RandomFaults> {
+        self.stations.get(station)?.random()
+    }
+
     /// Bends a station's sample: values of several channels at one time, which are taken for the truth; a file's row, for
     /// example. `number` is the sample's, one more than of the sample before (a spike is never in two in a row). Values
     /// come out within their quantity's range.

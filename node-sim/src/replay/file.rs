@@ -168,6 +168,17 @@ impl Rows {
         largest
     }
 
+    /// The number of each row among those of its station, and how many each station has.
+    pub fn numbers(&self) -> (Vec<u32>, Vec<u32>) {
+        let mut counts = vec![0; self.names.len()];
+        let mut numbers = Vec::with_capacity(self.rows.len());
+        for row in &self.rows {
+            numbers.push(counts[row.station]);
+            counts[row.station] += 1;
+        }
+        (numbers, counts)
+    }
+
     fn name(&mut self, id: StationId) -> usize {
         self.names.iter().position(|known| *known == id).unwrap_or_else(|| {
             self.names.push(id);
