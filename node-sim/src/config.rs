@@ -27,6 +27,7 @@ use crate::energy::EnergyConfig;
 use crate::faults::random::{MOST_PER_YEAR, RandomConfig};
 use crate::faults::{Known, Scenario, read_scenario};
 use crate::field::FieldConfig;
+use crate::irrigation::System;
 use crate::node::RING_READINGS;
 use crate::onboard::NodeConfig;
 use crate::radio::RadioConfig;
@@ -360,6 +361,23 @@ impl FarmConfig {
                 &format!("{} places", field.places.len()),
                 "allowed without a boundary",
             );
+            for (name, value, low, high) in [
+                ("irrigation.price_per_m3", irrigation.price_per_m3, 0.0, 100.0),
+                ("irrigation.water_ec_ds_m", irrigation.water_ec_ds_m, 0.0, 20.0),
+                ("irrigation.nitrate_mg_l", irrigation.nitrate_mg_l, 0.0, 100.0),
+                ("area_ha", field.area_ha.unwrap_or(1.0), 0.001, 10_000.0),
+            ] {
+                check(&key(name), (low..=high).contains(&value), &value, &format!("{low} to {high}"));
+            }
+            for (name, value, allowed) in irrigation.system.iter().flat_map(System::problems) {
+                check(&key(&format!("irrigation.system.{name}")), false, &value, allowed);
+            }
+            for (number, event) in field.fertiliser.iter().enumerate() {
+                for (name, value) in [("n", event.n_kg_ha), ("p", event.p_kg_ha), ("k", event.k_kg_ha)] {
+                    let name = format!("fertiliser[{number}].{name}_kg_ha");
+                    check(&key(&name), (0.0..=2000.0).contains(&value), &value, "0 to 2000 kg/ha");
+                }
+            }
             let dry = field.dry.unwrap_or_default();
             check(&key("dry"), (0.0..=1.0).contains(&dry), &dry, "0 to 1");
         }

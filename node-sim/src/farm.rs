@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::ClockFault;
 use crate::config::{ConfigError, FarmConfig};
-use crate::faults::{Fault, RandomFaults, Scenario, StationFaults};
-use crate::field::{Field, FieldState};
+use crate::crop::stand::days_before;
+use crate::faults::{Fault, IrrigationFault, RandomFaults, Scenario, StationFaults};
+use crate::field::{Field, FieldState, FieldStep, Season};
 use crate::space;
 use crate::station::{CHANNELS, Measured, Rhythm, Site, Station, StationState};
 use crate::weather::Weather;
@@ -86,10 +87,12 @@ impl Farm {
     /// # Errors
     /// Everything that is wrong with the configuration and the files that it names.
     pub fn new(config: &FarmConfig) -> Result<Self, ConfigError> {
-        let inputs = config.open()?;
+        let mut inputs = config.open()?;
         let begin = config.start.plus_secs(-SPIN_UP_S).floor_to(STEP_S as u32);
         let fields = config.fields();
         let place = config.place();
+        let before = days_before(&mut inputs.weather, &place, begin);
+        let annual = inputs.weather.annual();
         let names = config.station_names();
         let mut sites: Vec<Option<std::vec::IntoIter<space::Site>>> = fields.iter().map(|_| None).collect();
         for (field, space) in &inputs.spaces {
@@ -108,11 +111,8 @@ impl Farm {
                     config: &fields[field],
                     gateway: &place,
                     seed: config.seed,
-                    annual: inputs.weather.annual(),
-                    position: sites[field]
-                        .as_mut()
-                        .and_then(Iterator::next)
-                        .map(|site| (site.latitude, site.longitude)),
+                    annual,
+                    ground: sites[field].as_mut().and_then(Iterator::next),
                     sensors: &config.sensors,
                     energy: config.energy.as_ref(),
                     radio: config.radio.as_ref(),
@@ -123,11 +123,19 @@ impl Farm {
             .collect();
         let rhythms: Vec<Rhythm> =
             stations.iter().map(|station| Rhythm::new(station.id(), config.sample_s, config.report_s)).collect();
+        let area_m2 = |index: usize| {
+            inputs.spaces.iter().find(|(of, _)| *of == index).map(|(_, space)| space.boundary().area_m2())
+        };
+        let grown = fields
+            .iter()
+            .enumerate()
+            .map(|(index, field)| Field::new(field, area_m2(index), &place, annual, &before, begin))
+            .collect();
         let mut farm = Self {
             weather: inputs.weather,
             start: config.start,
             scenario: inputs.scenario,
-            fields: fields.iter().map(Field::new).collect(),
+            fields: grown,
             field_ids: fields.iter().map(|field| field.id.clone()).collect(),
             next: Vec::new(),
             stations,
@@ -139,12 +147,11 @@ impl Farm {
         while farm.step_end(farm.step) <= config.start {
             farm.step_soil();
         }
-        let dry: Vec<Option<f64>> = fields.iter().map(|field| field.dry).collect();
-        for (field, share) in farm.fields.iter_mut().zip(&dry) {
-            share.iter().for_each(|share| field.dry(*share));
+        for (field, of) in farm.fields.iter_mut().zip(&fields) {
+            field.begin(config.start, of.dry);
         }
         for station in &mut farm.stations {
-            dry[station.field()].iter().for_each(|share| station.dry(*share));
+            station.begin(fields[station.field()].dry);
         }
         farm.now = config.start;
         farm.schedule();
@@ -188,6 +195,18 @@ impl Farm {
         let random: Vec<ClockFault> = random.into_iter().filter(free).collect();
         faults.extend(random);
         faults
+    }
+
+    /// What each field had, used and gave since the farm's start.
+    #[must_use]
+    pub fn seasons(&self) -> Vec<Season> {
+        self.field_ids.iter().cloned().zip(&self.fields).map(|(id, field)| field.season(id, self.now)).collect()
+    }
+
+    /// The fields, in the order of the configuration.
+    #[must_use]
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
     }
 
     /// When the next sample of any station is due.
@@ -261,24 +280,19 @@ impl Farm {
         let start = Timestamp::from_millis(self.step * STEP_S * 1000);
         let conditions = self.weather.at(start.plus_millis(STEP_S * 500));
         let place = *self.weather.place();
-        let irrigation: Vec<f64> =
-            self.fields.iter_mut().map(|field| field.step(start, HOURS, &conditions, &place)).collect();
-        let comes: Vec<f64> = self
+        let scenario = &self.scenario;
+        let steps: Vec<FieldStep> = self
             .field_ids
             .iter()
-            .zip(irrigation)
-            .map(|(field, mm_h)| {
-                let wrong = self
-                    .scenario
-                    .irrigations
-                    .iter()
-                    .find(|fault| fault.field == *field && fault.start <= start && start < fault.end);
-                wrong.map_or(mm_h, |fault| mm_h * fault.share)
+            .zip(&mut self.fields)
+            .map(|(id, field)| {
+                let active = |fault: &&IrrigationFault| fault.field == *id && fault.start <= start && start < fault.end;
+                let comes = scenario.irrigations.iter().find(active).map_or(1.0, |fault| fault.share);
+                field.step(start, HOURS, &conditions, &place, comes)
             })
             .collect();
         for station in &mut self.stations {
-            let field = &self.fields[station.field()];
-            station.step(start, HOURS, &conditions, field.crop(), comes[station.field()]);
+            station.step(start, HOURS, &conditions, &steps[station.field()]);
         }
         self.step += 1;
     }

@@ -6,6 +6,7 @@ use crate::clock::ClockFault;
 use crate::config::{Config, ConfigError};
 use crate::farm::{Farm, FarmState, Sample};
 use crate::faults::{RandomFaults, Scenario};
+use crate::field::Season;
 use crate::replay::Replay;
 use crate::station::CHANNELS;
 
@@ -106,6 +107,14 @@ impl Feed {
     pub fn irrigate(&mut self, station: usize, minutes: u32) {
         if let Self::Simulated(farm) = self {
             farm.irrigate(station, minutes);
+        }
+    }
+
+    /// What the simulated fields had, used and gave; none of what was measured.
+    pub fn seasons(&self) -> Option<Vec<Season>> {
+        match self {
+            Self::Simulated(farm) => Some(farm.seasons()),
+            Self::Replayed(_) => None,
         }
     }
 

@@ -7,64 +7,16 @@
 use proto::{FieldId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::soil::water::{Demand, LAYERS, WaterState};
-use crate::soil::{Texture, WaterColumn};
+pub use crate::crop::Crop;
+use crate::crop::growth::{Day, Stage};
+use crate::crop::stand::{self, Harvest, Stand};
+use crate::ground::{self, Brought, Column, Cover, Soil};
+use crate::irrigation::{Application, Equipment, Meter, System};
+use crate::soil::Texture;
+use crate::soil::pedotransfer::Characteristics;
 use crate::space::{Boundary, BoundaryConfig, FieldSpace, Site, Variability};
 use crate::sun::Place;
-use crate::weather::Conditions;
-
-/// What grows. Each crop is simulated at its full size all the year; its stages are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Crop {
-    /// Alfalfa for hay, averaged over its cuttings.
-    Alfalfa,
-    /// Grain maize in mid-season.
-    Maize,
-    /// Grazed pasture.
-    Pasture,
-    /// Potato in mid-season.
-    Potato,
-}
-
-/// What of a crop the soil feels.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CropFacts {
-    /// Basal crop coefficient.
-    pub kcb: f64,
-    /// Share of the ground that the crop shades.
-    pub cover: f64,
-    /// Share of the available water that it takes without stress, p.
-    pub depletion_fraction: f64,
-    /// Share of its roots in each layer.
-    pub roots: [f64; LAYERS],
-}
-
-impl Crop {
-    /// FAO-56: Kcb from table 17 in mid-season (alfalfa: table 12's mean over cuttings, less what evaporates), p from
-    /// table 22. The roots' shares follow the 40, 30, 20, 10 % rule over the crop's rooting depth.
-    #[must_use]
-    pub const fn facts(self) -> CropFacts {
-        let (kcb, cover, depletion_fraction, roots) = match self {
-            Self::Alfalfa => (0.90, 0.85, 0.55, [0.30, 0.25, 0.28, 0.17]),
-            Self::Maize => (1.15, 0.80, 0.55, [0.35, 0.27, 0.26, 0.12]),
-            Self::Pasture => (0.85, 0.90, 0.60, [0.42, 0.30, 0.22, 0.06]),
-            Self::Potato => (1.10, 0.75, 0.35, [0.45, 0.32, 0.20, 0.03]),
-        };
-        CropFacts { kcb, cover, depletion_fraction, roots }
-    }
-
-    /// Its name, as people write it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Alfalfa => "alfalfa",
-            Self::Maize => "maize",
-            Self::Pasture => "pasture",
-            Self::Potato => "potato",
-        }
-    }
-}
+use crate::weather::{AnnualTemperature, Conditions};
 
 /// How a field is irrigated.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -77,10 +29,65 @@ pub struct Irrigation {
     pub rate_mm_h: f64,
     /// The hour of the solar day at which it may begin, 0 to 24.
     pub start_hour: f64,
+    /// How the water is brought; unless given, evenly at `rate_mm_h`, and all of it arrives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<System>,
+    /// What a cubic metre at the pump costs, in any currency; 0 to 100.
+    #[serde(default = "usual_price")]
+    pub price_per_m3: f64,
+    /// Electrical conductivity of the water, dS/m; 0 to 20.
+    #[serde(default = "usual_ec")]
+    pub water_ec_ds_m: f64,
+    /// Nitrate nitrogen in it, mg/l; 0 to 100.
+    #[serde(default)]
+    pub nitrate_mg_l: f64,
 }
 
 fn yes() -> bool {
     true
+}
+
+/// An assumption: some five cents, of which most is the pump's energy.
+fn usual_price() -> f64 {
+    0.05
+}
+
+/// Water without restriction (FAO-29, Ayers and Westcot 1985, table 1: below 0.7 dS/m).
+fn usual_ec() -> f64 {
+    0.5
+}
+
+impl Irrigation {
+    /// An even irrigation of good water, by a schedule of the field's own.
+    #[must_use]
+    pub fn even(rate_mm_h: f64, start_hour: f64) -> Self {
+        Self {
+            scheduled: true,
+            rate_mm_h,
+            start_hour,
+            system: None,
+            price_per_m3: usual_price(),
+            water_ec_ds_m: usual_ec(),
+            nitrate_mg_l: 0.0,
+        }
+    }
+}
+
+/// Fertiliser that is spread and worked in.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fertiliser {
+    /// When.
+    pub at: Timestamp,
+    /// Nitrogen, kg/ha; it counts as nitrate.
+    #[serde(default)]
+    pub n_kg_ha: f64,
+    /// Phosphorus, kg/ha.
+    #[serde(default)]
+    pub p_kg_ha: f64,
+    /// Potassium, kg/ha.
+    #[serde(default)]
+    pub k_kg_ha: f64,
 }
 
 /// A field of the farm.
@@ -103,8 +110,14 @@ pub struct FieldConfig {
     pub latitude: f64,
     /// Degrees east of the field's middle.
     pub longitude: f64,
-    /// Electrical conductivity of the soil's water, dS/m; 0.1 to 20.
+    /// Electrical conductivity of the soil's water at first, dS/m; 0.1 to 20.
     pub water_ec_ds_m: f64,
+    /// Its area, ha, for the water's bill; 0.001 to 10000. Unless given, its boundary's, or [`SQUARE_M2`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub area_ha: Option<f64>,
+    /// Its fertiliser.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fertiliser: Vec<Fertiliser>,
     /// Share of the available water that is missing when the farm begins, 0 (at field capacity) to 1 (at the wilting point), at every
     /// depth; unless given, what the weeks before have left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,22 +134,27 @@ pub struct FieldConfig {
 }
 
 impl FieldConfig {
+    fn characteristics(&self) -> Characteristics {
+        self.soil.composition().characteristics()
+    }
+
     /// Water content at field capacity, m3/m3.
     #[must_use]
     pub fn field_capacity(&self) -> f64 {
-        self.soil.hydraulics().field_capacity
+        self.characteristics().field_capacity
     }
 
     /// Water content at the wilting point, m3/m3.
     #[must_use]
     pub fn wilting_point(&self) -> f64 {
-        self.soil.hydraulics().wilting_point
+        self.characteristics().wilting_point
     }
 
     /// Water content at which the crop begins to suffer and irrigation is due, m3/m3 (FAO-56 eq. 83: RAW = p TAW).
     #[must_use]
     pub fn refill_point(&self) -> f64 {
-        self.field_capacity() - self.crop.facts().depletion_fraction * (self.field_capacity() - self.wilting_point())
+        let soil = self.characteristics();
+        soil.field_capacity - self.crop.parameters().depletion_fraction * (soil.field_capacity - soil.wilting_point)
     }
 
     /// The ground that the field covers: within its boundary, or else a square of [`SQUARE_M2`] around its middle.
@@ -183,10 +201,12 @@ impl FieldConfig {
                 prefix: id[..1].to_owned(),
                 crop,
                 soil,
-                irrigation: Irrigation { scheduled: true, rate_mm_h, start_hour },
+                irrigation: Irrigation::even(rate_mm_h, start_hour),
                 latitude: place.latitude + north,
                 longitude: place.longitude + east,
                 water_ec_ds_m,
+                area_ha: None,
+                fertiliser: Vec::new(),
                 dry: None,
                 boundary: None,
                 places: Vec::new(),
@@ -205,109 +225,287 @@ pub const SQUARE_M2: f64 = 120_000.0;
 
 /// Irrigation begins when this share of what the crop takes without stress is gone.
 const START_SHARE: f64 = 0.9;
-/// The most that one irrigation gives, mm.
+/// The most that one irrigation gives, mm on the soil.
 const MOST_MM: f64 = 40.0;
+/// The depth whose water decides on the field's own irrigation: the roots', within these, mm.
+const WATCHED_MM: std::ops::RangeInclusive<f64> = 300.0..=600.0;
+/// Rain that wets all the ground again after an irrigation that did not, mm (FAO-56 chapter 7, on fw).
+const WETTING_RAIN_MM: f64 = 3.0;
 
-/// A field as it is simulated: the reference column, and the schedule that looks at it.
+/// A field as it is simulated: its crop, the reference column, its irrigation, and the schedule that looks at them.
 #[derive(Debug, Clone)]
 pub struct Field {
-    crop: CropFacts,
     irrigation: Irrigation,
-    reference: WaterColumn,
+    equipment: Equipment,
+    area_ha: f64,
+    fertiliser: Vec<Fertiliser>,
+    stand: Stand,
+    reference: Column,
+    control: Control,
+}
+
+/// What changes in a field beside its crop and its ground.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Control {
     irrigating_until: Timestamp,
     /// Irrigation by command that is still to come, h.
     commanded_h: f64,
+    /// Where a pivot's arm stands, degrees clockwise from north.
+    arm_degrees: f64,
+    meter: Meter,
+    /// Share of the ground that the last water wetted, and the rain since an irrigation, mm.
+    wetted: f64,
+    rain_since_mm: f64,
+    /// Up to when fertiliser was given, and the meter's and the nutrients' count begins.
+    fertilised: Timestamp,
+    counted_from: Timestamp,
 }
 
 /// What changes in a field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FieldState {
-    irrigating_until: Timestamp,
-    commanded_h: f64,
-    reference: WaterState,
+    control: Control,
+    stand: stand::State,
+    reference: ground::State,
+}
+
+/// What a field's step brings to the places in it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FieldStep {
+    /// The irrigation.
+    pub irrigation: Application,
+    /// What is in the irrigation's water: conductivity, dS/m, and nitrate nitrogen, mg/l.
+    pub water: (f64, f64),
+    /// Nitrogen, phosphorus and potassium that were spread at its beginning, kg/ha.
+    pub fertiliser: Option<[f64; 3]>,
+    /// What grows.
+    pub cover: Cover,
+}
+
+impl FieldStep {
+    /// What comes to a place in this direction from the field's middle, degrees clockwise from north, with these shares of rain and
+    /// irrigation.
+    #[must_use]
+    pub fn brought(&self, direction_degrees: f64, rain_mm_h: f64, irrigation_share: f64) -> Brought {
+        Brought {
+            rain_mm_h,
+            irrigation_mm_h: self.irrigation.at_mm_h(direction_degrees) * irrigation_share,
+            water_ec_ds_m: self.water.0,
+            nitrate_mg_l: self.water.1,
+        }
+    }
+}
+
+/// What a field had, used and gave since the farm's start, by its reference column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Season {
+    /// The field.
+    pub field: FieldId,
+    /// What grows.
+    pub crop: Crop,
+    /// From when to when.
+    pub from: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+    /// Its area, ha.
+    pub area_ha: f64,
+    /// Water that was pumped, m3.
+    pub pumped_m3: f64,
+    /// What it cost, in the currency of the price.
+    pub bill: f64,
+    /// Irrigation that reached the soil, mm.
+    pub irrigation_mm: f64,
+    /// Rain, mm.
+    pub rain_mm: f64,
+    /// Evaporation, mm.
+    pub evaporation_mm: f64,
+    /// Transpiration, mm.
+    pub transpiration_mm: f64,
+    /// Run-off, mm.
+    pub runoff_mm: f64,
+    /// Drainage below two metres, mm.
+    pub drainage_mm: f64,
+    /// Nitrate nitrogen in it, kg/ha.
+    pub nitrate_leached_kg_ha: f64,
+    /// Nitrogen that the crop took up, kg/ha.
+    pub nitrogen_taken_kg_ha: f64,
+    /// Days on which the crop could not transpire as it would have.
+    pub stress_days: u32,
+    /// What was harvested.
+    pub harvests: Vec<Harvest>,
+    /// The share of the potential yield that is left to what stands on the field.
+    pub standing_relative_yield: f64,
 }
 
 impl Field {
-    /// A field at field capacity.
+    /// A field at field capacity, with the crop that the days before have grown; `boundary_m2` is the area of its boundary, where it
+    /// has one.
     #[must_use]
-    pub fn new(config: &FieldConfig) -> Self {
-        let soil = config.soil.hydraulics();
+    pub fn new(
+        config: &FieldConfig,
+        boundary_m2: Option<f64>,
+        place: &Place,
+        annual: AnnualTemperature,
+        before: &[Day],
+        time: Timestamp,
+    ) -> Self {
+        let soil = Soil { composition: config.soil.composition(), contents: 1.0, conductivity: 1.0, slope: 0.0 };
+        let irrigation = config.irrigation;
         Self {
-            crop: config.crop.facts(),
-            irrigation: config.irrigation,
-            reference: WaterColumn::new(soil, soil.field_capacity),
-            irrigating_until: Timestamp::from_secs(0),
-            commanded_h: 0.0,
+            equipment: Equipment::new(irrigation.system.as_ref(), irrigation.rate_mm_h),
+            irrigation,
+            area_ha: config.area_ha.unwrap_or(boundary_m2.unwrap_or(SQUARE_M2) / 10_000.0),
+            fertiliser: config.fertiliser.clone(),
+            stand: Stand::new(config.crop, place, before),
+            reference: Column::new(&soil, annual, config.water_ec_ds_m, time),
+            control: Control {
+                irrigating_until: Timestamp::from_secs(0),
+                commanded_h: 0.0,
+                arm_degrees: 0.0,
+                meter: Meter::default(),
+                wetted: 1.0,
+                rain_since_mm: 0.0,
+                fertilised: time,
+                counted_from: time,
+            },
         }
     }
 
     /// What changes, to keep.
     #[must_use]
     pub fn state(&self) -> FieldState {
-        FieldState {
-            irrigating_until: self.irrigating_until,
-            commanded_h: self.commanded_h,
-            reference: self.reference.state().clone(),
-        }
+        FieldState { control: self.control, stand: self.stand.state().clone(), reference: self.reference.state() }
     }
 
     /// Puts back what was kept.
     pub fn restore(&mut self, state: FieldState) {
-        self.irrigating_until = state.irrigating_until;
-        self.commanded_h = state.commanded_h;
+        self.control = state.control;
+        self.stand.restore(state.stand);
         self.reference.restore(state.reference);
     }
 
-    /// What grows.
+    /// What grows, and how it stands.
     #[must_use]
-    pub fn crop(&self) -> &CropFacts {
-        &self.crop
+    pub fn stand(&self) -> &Stand {
+        &self.stand
     }
 
-    /// Takes this share of the available water from the soil.
-    pub(crate) fn dry(&mut self, share: f64) {
-        self.reference.dry(share);
-        (self.irrigating_until, self.commanded_h) = (Timestamp::from_secs(0), 0.0);
+    /// The farm begins at a time: everything is counted from here. A share of the available water may be taken from the soil, and
+    /// irrigation that runs is then called off.
+    pub(crate) fn begin(&mut self, time: Timestamp, dry: Option<f64>) {
+        if let Some(share) = dry {
+            self.reference.dry(share);
+            (self.control.irrigating_until, self.control.commanded_h) = (Timestamp::from_secs(0), 0.0);
+        }
+        self.reference.forget();
+        self.stand.forget();
+        (self.control.meter, self.control.counted_from) = (Meter::default(), time);
     }
 
     /// Irrigates the field for a time, after what was commanded before; at most a day altogether.
     pub fn irrigate(&mut self, minutes: u32) {
-        self.commanded_h = (self.commanded_h + f64::from(minutes) / 60.0).min(24.0);
+        self.control.commanded_h = (self.control.commanded_h + f64::from(minutes) / 60.0).min(24.0);
     }
 
-    /// Goes on by a step that begins at `start`, and gives the irrigation during it, mm/h.
-    pub fn step(&mut self, start: Timestamp, hours: f64, conditions: &Conditions, place: &Place) -> f64 {
-        if self.irrigation.scheduled && start >= self.irrigating_until {
-            let (_, hour) = place.solar_day(start);
-            let due = (hour - self.irrigation.start_hour).rem_euclid(24.0) < hours;
-            let depletion_mm = self.reference.depletion_mm();
-            if due && depletion_mm >= START_SHARE * self.crop.depletion_fraction * self.reference.total_available_mm() {
-                let duration_h = depletion_mm.min(MOST_MM) / self.irrigation.rate_mm_h;
-                self.irrigating_until = start.plus_millis((duration_h * 3_600_000.0) as i64);
-            }
+    /// Goes on by a step that begins at `start`, and says what it brings to the places in the field. Of the irrigation this share
+    /// `comes`, because a pump or a pipe is not as it should be.
+    pub fn step(
+        &mut self,
+        start: Timestamp,
+        hours: f64,
+        conditions: &Conditions,
+        place: &Place,
+        comes: f64,
+    ) -> FieldStep {
+        self.stand.begin(place, start);
+        self.decide(start, hours, place);
+        let control = &mut self.control;
+        let commanded_h = control.commanded_h.min(hours);
+        control.commanded_h -= commanded_h;
+        let running = if start < control.irrigating_until { 1.0 } else { commanded_h / hours };
+        let irrigation = self.equipment.application(hours, running, control.arm_degrees).reduced(comes);
+        control.arm_degrees = (control.arm_degrees + irrigation.turned).rem_euclid(360.0);
+        control.meter.count(self.equipment.rate_mm_h * hours * running * comes, self.area_ha);
+        if running > 0.0 {
+            (control.wetted, control.rain_since_mm) = (self.equipment.wetted, 0.0);
         }
-        let commanded_h = self.commanded_h.min(hours);
-        self.commanded_h -= commanded_h;
-        let share = if start < self.irrigating_until { 1.0 } else { commanded_h / hours };
-        let irrigation_mm_h = self.irrigation.rate_mm_h * share;
-        self.reference
-            .step(hours, &demand(&self.crop, self.crop.cover, conditions, conditions.rain_mm_h + irrigation_mm_h));
-        irrigation_mm_h
+        control.rain_since_mm += conditions.rain_mm_h * hours;
+        if control.rain_since_mm >= WETTING_RAIN_MM {
+            control.wetted = 1.0;
+        }
+        let fertiliser = self.fertiliser_until(start);
+        let step = FieldStep {
+            irrigation,
+            water: (self.irrigation.water_ec_ds_m, self.irrigation.nitrate_mg_l),
+            fertiliser,
+            cover: Cover { wetted: self.control.wetted, ..*self.stand.cover() },
+        };
+        if let Some(kg_ha) = fertiliser {
+            self.reference.fertilise(kg_ha);
+        }
+        // The reference stands for the field: it gets what the field gets on the mean.
+        let brought = Brought { irrigation_mm_h: irrigation.mean_mm_h, ..step.brought(0.0, conditions.rain_mm_h, 0.0) };
+        let used = self.reference.step(start, hours, conditions, &brought, &step.cover);
+        self.stand.end(hours, conditions, &used);
+        step
     }
-}
 
-/// What the weather and the crop, covering this share of the ground, ask of the soil.
-///
-/// FAO-56 eq. 69 and 71 with a constant Kcb: the crop transpires Kcb ET0; wet soil between it evaporates at up to 1.1 ET0.
-#[must_use]
-pub fn demand(crop: &CropFacts, cover: f64, conditions: &Conditions, supply_mm_h: f64) -> Demand {
-    Demand {
-        supply_mm_h,
-        evaporation_mm_h: 1.1 * (1.0 - cover) * conditions.et0_mm_h,
-        transpiration_mm_h: crop.kcb * conditions.et0_mm_h,
-        roots: crop.roots,
-        depletion_fraction: crop.depletion_fraction,
+    /// The field's own schedule: at its hour, when the crop has used up what it takes without stress.
+    fn decide(&mut self, start: Timestamp, hours: f64, place: &Place) {
+        let (_, hour) = place.solar_day(start);
+        let due = (hour - self.irrigation.start_hour).rem_euclid(24.0) < hours;
+        if !self.irrigation.scheduled || !due || start < self.control.irrigating_until {
+            return;
+        }
+        let canopy = self.stand.canopy();
+        let watched_mm = (1000.0 * canopy.root_depth_m).clamp(*WATCHED_MM.start(), *WATCHED_MM.end());
+        let (missing_mm, total_mm) = self.reference.depletion_mm(watched_mm);
+        if canopy.stage == Stage::Bare || missing_mm < START_SHARE * self.stand.cover().depletion_fraction * total_mm {
+            return;
+        }
+        let mut runs_h = missing_mm.min(MOST_MM) / (self.equipment.rate_mm_h * self.equipment.efficiency);
+        if let Some((rotation_h, _)) = self.equipment.pivot {
+            runs_h = (runs_h / rotation_h).round().max(1.0) * rotation_h;
+        }
+        self.control.irrigating_until = start.plus_millis((runs_h * 3_600_000.0) as i64);
+    }
+
+    /// What was to be spread since the last step and up to this time.
+    fn fertiliser_until(&mut self, time: Timestamp) -> Option<[f64; 3]> {
+        let since = std::mem::replace(&mut self.control.fertilised, time);
+        let due = self.fertiliser.iter().filter(|event| since < event.at && event.at <= time);
+        due.map(|event| [event.n_kg_ha, event.p_kg_ha, event.k_kg_ha])
+            .reduce(|a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]])
+    }
+
+    /// What the field had, used and gave since the farm's start.
+    #[must_use]
+    pub fn season(&self, field: FieldId, until: Timestamp) -> Season {
+        let sums = self.reference.sums();
+        let pumped_m3 = self.control.meter.pumped_m3;
+        Season {
+            field,
+            crop: self.stand.crop(),
+            from: self.control.counted_from,
+            until,
+            area_ha: self.area_ha,
+            pumped_m3,
+            bill: pumped_m3 * self.irrigation.price_per_m3,
+            irrigation_mm: sums.irrigation_mm,
+            rain_mm: sums.rain_mm,
+            evaporation_mm: sums.evaporation_mm,
+            transpiration_mm: sums.transpiration_mm,
+            runoff_mm: sums.runoff_mm,
+            drainage_mm: sums.drainage_mm,
+            nitrate_leached_kg_ha: sums.nitrate_leached_kg_ha,
+            nitrogen_taken_kg_ha: sums.nitrogen_taken_kg_ha,
+            stress_days: self.stand.stress_days(),
+            harvests: self.stand.harvests().to_vec(),
+            standing_relative_yield: self.stand.relative_yield(),
+        }
     }
 }
 
@@ -316,10 +514,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roots_sum_to_one_and_the_refill_point_lies_between() {
+    fn the_refill_point_lies_between_wilting_and_capacity() {
         let place = Place { latitude: 39.0, longitude: -119.0, elevation_m: 1200.0 };
         for field in FieldConfig::defaults(&place) {
-            assert!((field.crop.facts().roots.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{}", field.id);
             assert!(field.wilting_point() < field.refill_point() && field.refill_point() < field.field_capacity());
         }
     }

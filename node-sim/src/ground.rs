@@ -254,7 +254,7 @@ impl Column {
     fn begin(&mut self, content: impl Fn(f64) -> f64) {
         let middles = middles_mm();
         self.flow.set_water_mm(std::array::from_fn(|layer| content(middles[layer]) * THICKNESS_MM[layer]));
-        self.state.sums = Sums { initial_mm: self.flow.stored_mm(), ..Sums::default() };
+        self.forget();
         self.state.exposed_mm = self.depletion_mm(EVAPORABLE_MM).0;
     }
 
@@ -268,6 +268,11 @@ impl Column {
         }
         (self.state.surface, self.state.entering, self.state.moved_h) = ([0.0; SOLUTES], [0.0; SOLUTES], 0.0);
         (self.state.down_mm, self.state.uptake_mm) = ([0.0; LAYERS], [0.0; LAYERS]);
+    }
+
+    /// Begins to count anew what comes and goes.
+    pub fn forget(&mut self) {
+        self.state.sums = Sums { initial_mm: self.flow.stored_mm(), ..Sums::default() };
     }
 
     /// What changes, to keep.

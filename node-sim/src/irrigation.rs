@@ -133,6 +133,12 @@ pub struct Application {
 }
 
 impl Application {
+    /// The same with only a share of its water.
+    #[must_use]
+    pub fn reduced(self, share: f64) -> Self {
+        Self { mean_mm_h: self.mean_mm_h * share, ..self }
+    }
+
     /// At a place in this direction from the field's middle, degrees clockwise from north; mm/h.
     #[must_use]
     pub fn at_mm_h(&self, direction_degrees: f64) -> f64 {

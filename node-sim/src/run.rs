@@ -28,7 +28,7 @@ use crate::node::{Entry, Node};
 use crate::onboard::{Memory, Onboard};
 use crate::station::Measured;
 use crate::store::{Identity, Irrigation, Keep, Record, Store};
-use crate::truth::{Event, Report, TruthLog};
+use crate::truth::{Event, Report, TruthLog, write_seasons};
 
 /// How often the farm's state is kept, ms of farm time: a restart simulates at most this long to be where it was.
 const KEEP_MS: i64 = 86_400_000;
@@ -581,7 +581,10 @@ impl Engine {
             records,
         })?;
         self.kept = self.farm.now();
-        Ok(())
+        match (&self.config.truth_dir, self.farm.seasons()) {
+            (Some(dir), Some(seasons)) => write_seasons(dir, &seasons).context("season report"),
+            _ => Ok(()),
+        }
     }
 
     /// Keeps the farm for the last time.

@@ -1,17 +1,15 @@
-//! The soil under a station: what it is made of, its water ([`water`]), its heat ([`heat`]) and its salt.
+//! Soil: what it is made of and what follows from it ([`pedotransfer`], [`curve`]), how water moves in it ([`richards`]), heat
+//! ([`thermal`]) and what is dissolved ([`solute`]). [`crate::ground`] puts them together.
 
 pub mod curve;
-pub mod heat;
 pub mod pedotransfer;
 pub mod richards;
 pub mod solute;
 pub mod thermal;
-pub mod water;
 
 use serde::{Deserialize, Serialize};
 
-pub use heat::HeatColumn;
-pub use water::{Demand, WaterColumn};
+use pedotransfer::Composition;
 
 /// How many layers a station's soil has.
 pub const LAYERS: usize = 16;
@@ -39,18 +37,8 @@ pub enum Texture {
     SiltyClayLoam,
 }
 
-/// How a soil holds and conducts water.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hydraulics {
-    /// Water content at -1500 kPa, m3/m3.
-    pub wilting_point: f64,
-    /// Water content at -33 kPa, m3/m3.
-    pub field_capacity: f64,
-    /// Water content when all pores are full, m3/m3.
-    pub saturation: f64,
-    /// Conductivity when saturated, mm/h.
-    pub saturated_conductivity_mm_h: f64,
-}
+/// Organic matter of the fields' soils, %.
+const ORGANIC_MATTER_PCT: f64 = 2.5;
 
 impl Texture {
     /// Every class.
@@ -64,22 +52,7 @@ impl Texture {
         Self::SiltyClayLoam,
     ];
 
-    /// Saxton and Rawls (2006), table 3: soils with 2.5 % organic matter, no salinity, gravel or compaction.
-    #[must_use]
-    pub const fn hydraulics(self) -> Hydraulics {
-        let (wilting_point, field_capacity, saturation, saturated_conductivity_mm_h) = match self {
-            Self::LoamySand => (0.05, 0.12, 0.46, 96.7),
-            Self::SandyLoam => (0.08, 0.18, 0.45, 50.3),
-            Self::Loam => (0.14, 0.28, 0.46, 15.5),
-            Self::SiltLoam => (0.11, 0.31, 0.48, 16.1),
-            Self::SandyClayLoam => (0.17, 0.27, 0.43, 11.3),
-            Self::ClayLoam => (0.22, 0.36, 0.48, 4.3),
-            Self::SiltyClayLoam => (0.22, 0.38, 0.51, 5.7),
-        };
-        Hydraulics { wilting_point, field_capacity, saturation, saturated_conductivity_mm_h }
-    }
-
-    /// Sand and clay, % by weight: those of the soils of table 3.
+    /// Sand and clay in the middle of the class as Saxton and Rawls (2006) table 3 has it, % by weight.
     #[must_use]
     pub const fn sand_clay_pct(self) -> (f64, f64) {
         match self {
@@ -91,6 +64,13 @@ impl Texture {
             Self::ClayLoam => (30.0, 35.0),
             Self::SiltyClayLoam => (10.0, 35.0),
         }
+    }
+
+    /// What such a soil is made of, with 2.5 % organic matter.
+    #[must_use]
+    pub const fn composition(self) -> Composition {
+        let (sand_pct, clay_pct) = self.sand_clay_pct();
+        Composition { sand_pct, clay_pct, organic_matter_pct: ORGANIC_MATTER_PCT }
     }
 
     /// Its name, as people write it: `sandy loam`.
@@ -108,29 +88,10 @@ impl Texture {
     }
 }
 
-impl Hydraulics {
-    /// The slope of the retention curve between -33 and -1500 kPa on logarithmic scales. Saxton and Rawls (2006) eq. 15.
-    fn slope(&self) -> f64 {
-        (1500f64.ln() - 33f64.ln()) / (self.field_capacity.ln() - self.wilting_point.ln())
-    }
-
-    /// A soil a little different: all water contents times `contents`, conductivity times `conductivity`.
-    #[must_use]
-    pub fn scaled(&self, contents: f64, conductivity: f64) -> Self {
-        Self {
-            wilting_point: self.wilting_point * contents,
-            field_capacity: self.field_capacity * contents,
-            saturation: (self.saturation * contents).min(0.6),
-            saturated_conductivity_mm_h: self.saturated_conductivity_mm_h * conductivity,
-        }
-    }
-}
-
 /// Bulk electrical conductivity of soil at 25 Cel, dS/m, from its water content and the conductivity of that water.
 ///
 /// Rhoades et al. (1976): the water's conductivity, times the water content, times a transmission that grows with it (here
-/// 1.382 w - 0.093, theirs for a fine sandy loam), plus 0.18 dS/m of the particles' surfaces. Salt is held constant in the
-/// water: what evaporates and what washes out is not simulated.
+/// 1.382 w - 0.093, theirs for a fine sandy loam), plus 0.18 dS/m of the particles' surfaces.
 #[must_use]
 pub fn bulk_ec_ds_m(water_content: f64, water_ec_ds_m: f64) -> f64 {
     let transmission = (1.382 * water_content - 0.093).max(0.0);
@@ -145,13 +106,5 @@ mod tests {
     fn salt_conducts_more_in_wet_soil() {
         assert!(bulk_ec_ds_m(0.3, 2.0) > bulk_ec_ds_m(0.2, 2.0));
         assert_eq!(bulk_ec_ds_m(0.05, 2.0), 0.18);
-    }
-
-    #[test]
-    fn textures_hold_more_from_wilting_to_saturation() {
-        for texture in Texture::ALL {
-            let h = texture.hydraulics();
-            assert!(h.wilting_point < h.field_capacity && h.field_capacity < h.saturation, "{texture:?}");
-        }
     }
 }

@@ -13,14 +13,14 @@ use crate::energy::EnergyConfig;
 use crate::energy::node::{Power, PowerState, Wake};
 use crate::faults::injector::FaultState;
 use crate::faults::{FaultKind, Offered, Outcome, Shown, StationFaults, Surroundings};
-use crate::field::{CropFacts, FieldConfig, demand};
+use crate::field::{FieldConfig, FieldStep};
+use crate::ground::{self, Column, Cover, Solute};
 use crate::radio::RadioConfig;
 use crate::radio::node::Radio;
 use crate::sensing::{self, Detail, Followed, Probe, SensorsConfig, model};
 use crate::sensor::{MOST_HUMIDITY_PCT, Sensor, TIP_MM, sent};
-use crate::soil::heat::{DIFFUSIVITY_M2_S, HeatState, surface_c};
-use crate::soil::water::{PROBED, WaterState};
-use crate::soil::{HeatColumn, WaterColumn, bulk_ec_ds_m};
+use crate::soil::pedotransfer::Composition;
+use crate::space;
 use crate::sun::Place;
 use crate::weather::{AnnualTemperature, Conditions};
 
@@ -41,6 +41,9 @@ pub const CHANNELS: [Channel; 13] = [
     Channel::of(Quantity::Rssi),
 ];
 
+/// The depth of a probe in the soil whose channel says none, cm.
+const USUAL_DEPTH_CM: u16 = 20;
+
 /// A reading, and the fault that is in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
@@ -60,7 +63,6 @@ struct Variation {
     wind: f64,
     air_c: f64,
     cover: f64,
-    water_ec: f64,
     panel: f64,
     signal_dbm: f64,
 }
@@ -78,8 +80,8 @@ pub struct Site<'a> {
     pub seed: u64,
     /// The year's course of the air temperature.
     pub annual: AnnualTemperature,
-    /// Degrees north and east, when it is known; else it is drawn around the field's middle.
-    pub position: Option<(f64, f64)>,
+    /// The ground there, where the field's is known: its place and its texture.
+    pub ground: Option<space::Site>,
     /// Which probes it has.
     pub sensors: &'a SensorsConfig,
     /// What it is powered by, where that is simulated.
@@ -98,7 +100,8 @@ pub struct Station {
     field_id: FieldId,
     latitude: f64,
     longitude: f64,
-    water_ec_ds_m: f64,
+    /// From the field's middle, degrees clockwise from north.
+    direction_degrees: f64,
     variation: Variation,
     offsets: [f64; CHANNELS.len()],
     noise: Chance,
@@ -106,8 +109,7 @@ pub struct Station {
     probes: Vec<Probe>,
     powered_s: f64,
     faults: StationFaults,
-    water: WaterColumn,
-    heat: HeatColumn,
+    ground: Column,
     /// Charge of the battery, 0 to 1, where its power is not simulated.
     charge: f64,
     power: Option<Power>,
@@ -125,39 +127,43 @@ pub struct Station {
 pub struct StationState {
     charge: f64,
     bucket_mm: f64,
-    heat: HeatState,
     #[serde(default)]
     faults: FaultState,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     followed: BTreeMap<Channel, Followed>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     power: Option<PowerState>,
-    water: WaterState,
+    ground: ground::State,
 }
 
 impl Station {
     /// A station at field capacity and with the year's heat in its soil at `start`. `faults` are its own.
     #[must_use]
     pub fn new(id: StationId, site: &Site<'_>, start: Timestamp, faults: StationFaults) -> Self {
-        let Site { field, config, gateway, seed, annual, position, sensors, energy, radio, every_s } = *site;
+        let Site { field, config, gateway, seed, annual, ground, sensors, energy, radio, every_s } = *site;
         let mut draw = Chance::new(seed, &format!("station/{id}/variation")).at(0);
-        // The soil's contents vary by 4 %, its conductivity by a third, within a field.
-        let soil = config
-            .soil
-            .hydraulics()
-            .scaled((1.0 + 0.04 * draw.normal()).clamp(0.88, 1.12), (0.3 * draw.normal()).exp().clamp(0.5, 2.0));
-        let diffusivity = DIFFUSIVITY_M2_S * (1.0 + 0.08 * draw.normal()).clamp(0.8, 1.2);
+        // Within a field the soil's contents vary by 4 % and its conductivity by a third; by 1 % where its texture varies anyway.
+        let soil = ground::Soil {
+            composition: ground.map_or(config.soil.composition(), |site| Composition {
+                sand_pct: site.sand_pct,
+                clay_pct: site.clay_pct,
+                ..config.soil.composition()
+            }),
+            contents: (1.0 + if ground.is_some() { 0.01 } else { 0.04 } * draw.normal()).clamp(0.88, 1.12),
+            conductivity: (0.3 * draw.normal()).exp().clamp(0.5, 2.0),
+            slope: ground.map_or(0.0, |site| site.slope),
+        };
         let latitude = config.latitude + 0.0032 * (draw.uniform() - 0.5);
         let longitude = config.longitude + 0.0040 * (draw.uniform() - 0.5);
-        let (latitude, longitude) = position.unwrap_or((latitude, longitude));
+        let (latitude, longitude) = ground.map_or((latitude, longitude), |site| (site.latitude, site.longitude));
         let metres = distance_m(latitude, longitude, gateway).max(10.0);
+        let water_ec = (0.12 * draw.normal()).exp();
         let variation = Variation {
             rain: (1.0 + 0.03 * draw.normal()).clamp(0.9, 1.1),
             irrigation: (1.0 + 0.06 * draw.normal()).clamp(0.8, 1.2),
             wind: (1.0 + 0.06 * draw.normal()).clamp(0.8, 1.2),
             air_c: 0.2 * draw.normal(),
-            cover: (config.crop.facts().cover + 0.04 * draw.normal()).clamp(0.3, 0.97),
-            water_ec: (0.12 * draw.normal()).exp(),
+            cover: (1.0 + 0.05 * draw.normal()).clamp(0.8, 1.1),
             panel: (1.0 + 0.1 * draw.normal()).clamp(0.7, 1.3),
             // Log-distance path loss with an exponent of 2.7, as measured over crops; -50 dBm at ten metres.
             signal_dbm: -50.0 - 27.0 * (metres / 10.0).log10() + 2.0 * draw.normal(),
@@ -176,15 +182,14 @@ impl Station {
             Detail::DataSheet => CHANNELS.map(probe).to_vec(),
         };
         Self {
-            water: WaterColumn::new(soil, soil.field_capacity),
-            heat: HeatColumn::new(diffusivity, annual, start),
+            ground: Column::new(&soil, annual, config.water_ec_ds_m * water_ec, start),
             charge: 0.85,
             power,
             radio,
             bucket_mm: 0.0,
             offered: Vec::with_capacity(CHANNELS.len()),
             shown: Vec::with_capacity(CHANNELS.len()),
-            water_ec_ds_m: config.water_ec_ds_m,
+            direction_degrees: direction_degrees(latitude, longitude, config),
             field_id: config.id.clone(),
             id,
             field,
@@ -223,10 +228,10 @@ impl Station {
         (self.latitude, self.longitude)
     }
 
-    /// The water under it.
+    /// The ground under it.
     #[must_use]
-    pub fn water(&self) -> &WaterColumn {
-        &self.water
+    pub fn ground(&self) -> &Column {
+        &self.ground
     }
 
     /// Its faults.
@@ -241,7 +246,7 @@ impl Station {
         StationState {
             charge: self.charge,
             bucket_mm: self.bucket_mm,
-            heat: self.heat.state().clone(),
+            ground: self.ground.state(),
             faults: self.faults.state().clone(),
             followed: CHANNELS
                 .into_iter()
@@ -249,7 +254,6 @@ impl Station {
                 .filter_map(|(channel, probe)| Some((channel, probe.followed()?)))
                 .collect(),
             power: self.power.as_ref().map(Power::state),
-            water: self.water.state().clone(),
         }
     }
 
@@ -257,7 +261,7 @@ impl Station {
     pub fn restore(&mut self, state: StationState) {
         self.charge = state.charge;
         self.bucket_mm = state.bucket_mm;
-        self.heat.restore(state.heat);
+        self.ground.restore(state.ground);
         self.faults.restore(state.faults);
         for (channel, probe) in CHANNELS.into_iter().zip(&mut self.probes) {
             probe.restore(state.followed.get(&channel).copied());
@@ -265,28 +269,24 @@ impl Station {
         if let Some((power, state)) = self.power.as_mut().zip(state.power) {
             power.restore(state);
         }
-        self.water.restore(state.water);
     }
 
-    /// Takes this share of the available water from its soil.
-    pub(crate) fn dry(&mut self, share: f64) {
-        self.water.dry(share);
+    /// The farm begins, with this share of the available water missing where one is given: everything is counted from here.
+    pub(crate) fn begin(&mut self, dry: Option<f64>) {
+        dry.iter().for_each(|share| self.ground.dry(*share));
+        self.ground.forget();
     }
 
-    /// Goes on by a step that begins at `start`, with its field's irrigation.
-    pub fn step(
-        &mut self,
-        start: Timestamp,
-        hours: f64,
-        conditions: &Conditions,
-        crop: &CropFacts,
-        irrigation_mm_h: f64,
-    ) {
-        let irrigation = irrigation_mm_h * self.variation.irrigation;
-        let supply = conditions.rain_mm_h * self.variation.rain + irrigation;
-        self.water.step(hours, &demand(crop, self.variation.cover, conditions, supply));
-        let surface = surface_c(conditions.air_temperature_c, conditions.solar_radiation_w_m2, self.variation.cover);
-        self.heat.step(hours * 3600.0, surface, start);
+    /// Goes on by a step that begins at `start`, with what its field has.
+    pub fn step(&mut self, start: Timestamp, hours: f64, conditions: &Conditions, field: &FieldStep) {
+        if let Some(kg_ha) = field.fertiliser {
+            self.ground.fertilise(kg_ha);
+        }
+        let rain_mm_h = conditions.rain_mm_h * self.variation.rain;
+        let brought = field.brought(self.direction_degrees, rain_mm_h, self.variation.irrigation);
+        let mut cover: Cover = field.cover;
+        cover.coefficients.cover = (cover.coefficients.cover * self.variation.cover).min(0.99);
+        self.ground.step(start, hours, conditions, &brought, &cover);
         if let Some(power) = &mut self.power {
             power.step(start, hours, conditions);
         }
@@ -331,7 +331,7 @@ impl Station {
                 Some(probe) => {
                     let probe_c = match channel.quantity {
                         Quantity::SoilMoisture | Quantity::SoilTemperature | Quantity::SoilEc => {
-                            self.heat.temperature_c(f64::from(channel.level_cm.unwrap_or(0)) / 100.0)
+                            self.ground.temperature_c(10.0 * f64::from(channel.level_cm.unwrap_or(0)))
                         }
                         _ => conditions.air_temperature_c + self.variation.air_c,
                     };
@@ -380,12 +380,14 @@ impl Station {
     /// The value that the channel with this index would have without noise and offset.
     fn truth(&self, index: usize, conditions: &Conditions) -> f64 {
         let channel = CHANNELS[index];
+        let depth_mm = 10.0 * f64::from(channel.level_cm.unwrap_or(USUAL_DEPTH_CM));
         match channel.quantity {
-            Quantity::SoilMoisture => self.water.water_content(PROBED[index]),
-            Quantity::SoilTemperature => self.heat.temperature_c(f64::from(channel.level_cm.unwrap_or(0)) / 100.0),
-            Quantity::SoilEc => {
-                bulk_ec_ds_m(self.water.water_content(PROBED[1]), self.water_ec_ds_m * self.variation.water_ec)
-            }
+            Quantity::SoilMoisture => self.ground.water_content(depth_mm),
+            Quantity::SoilTemperature => self.ground.temperature_c(depth_mm),
+            Quantity::SoilEc => self.ground.bulk_ec_ds_m(depth_mm),
+            Quantity::Nitrate => self.ground.nutrient_mg_kg(Solute::Nitrate, depth_mm),
+            Quantity::Phosphorus => self.ground.nutrient_mg_kg(Solute::Phosphorus, depth_mm),
+            Quantity::Potassium => self.ground.nutrient_mg_kg(Solute::Potassium, depth_mm),
             Quantity::AirTemperature => conditions.air_temperature_c + self.variation.air_c,
             Quantity::RelativeHumidity => conditions.relative_humidity_pct.min(MOST_HUMIDITY_PCT),
             Quantity::WindSpeed => conditions.wind_speed_m_s * self.variation.wind,
@@ -447,6 +449,12 @@ impl Rhythm {
     pub fn reports_after(&self, number: i64) -> bool {
         (number + self.report_phase).rem_euclid(self.per_report) == self.per_report - 1
     }
+}
+
+/// Where a place lies from a field's middle, degrees clockwise from north.
+fn direction_degrees(latitude: f64, longitude: f64, field: &FieldConfig) -> f64 {
+    let east = (longitude - field.longitude) * field.latitude.to_radians().cos();
+    east.atan2(latitude - field.latitude).to_degrees().rem_euclid(360.0)
 }
 
 /// Distance on the ground; good for a farm.

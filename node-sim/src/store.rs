@@ -24,7 +24,7 @@ use crate::node::Entry;
 use crate::truth::{Report, put_station, take, take_station};
 
 /// The version of the folder's format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const STATE: &str = "state.toml";
 
 /// Why the kept state cannot be used.
@@ -384,7 +384,10 @@ fn read_state(dir: &Path) -> Result<Option<StateFile>, StoreError> {
     let format = |problem: String| StoreError::Format { path: path.clone(), problem };
     let version: VersionOnly = toml::from_str(&text).map_err(|error| format(error.message().to_owned()))?;
     if version.version != VERSION {
-        return Err(format(format!("is of version {}, this program reads version {VERSION}", version.version)));
+        return Err(format(format!(
+            "is of version {}, this program reads version {VERSION}; begin the farm anew in another state_dir",
+            version.version
+        )));
     }
     toml::from_str(&text).map(Some).map_err(|error| format(error.message().to_owned()))
 }
@@ -466,9 +469,9 @@ mod tests {
         let error = Store::open(dir.path(), identity(2)).unwrap_err().to_string();
         assert!(error.ends_with("holds a farm with seed = 1, the configuration says 2"), "{error}");
         let path = dir.path().join(STATE);
-        let text = std::fs::read_to_string(&path).unwrap().replacen("version = 1", "version = 7", 1);
+        let text = std::fs::read_to_string(&path).unwrap().replacen("version = 2", "version = 1", 1);
         std::fs::write(&path, text).unwrap();
         let error = Store::open(dir.path(), identity(1)).unwrap_err().to_string();
-        assert!(error.ends_with("is of version 7, this program reads version 1"), "{error}");
+        assert!(error.contains("is of version 1, this program reads version 2; begin"), "{error}");
     }
 }

@@ -5,6 +5,9 @@
 //! `readings.bin` has, when asked for, every reading that was made, exactly as it was sent, and, where a fault is in it,
 //! which, and what was true. A report is in the log before it is published.
 //!
+//! `season.json` says what each simulated field had, used and gave since the farm's start ([`Season`]): water and its bill,
+//! harvests, stress, drainage. It is written anew with each day of farm time.
+//!
 //! The format of `readings.bin`, all numbers little-endian: eight bytes `TILTHTR1`, then a record for each report: its
 //! length after this number (u32); the length of the station's name (u8) and the name; boot (u32); sequence (u64); number
 //! of readings (u32); and for each reading channel code (u32, as on the wire), fault (u8), time (i64, ms since 1970), value
@@ -21,12 +24,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::ClockFault;
 use crate::faults::{Fault, FaultKind, IrrigationFault, Parameters};
+use crate::field::Season;
 use crate::node::Lost;
 use crate::station::Measured;
 
 const MAGIC: &[u8; 8] = b"TILTHTR1";
 const EVENTS: &str = "faults.jsonl";
 const READINGS: &str = "readings.bin";
+const SEASON: &str = "season.json";
 /// The longest record that is believed, bytes: far above a report's, so that a damaged length does not ask for all memory.
 const MAX_RECORD: usize = 16 << 20;
 /// The least that a reading has.
@@ -309,6 +314,23 @@ impl TruthLog {
         self.events.sync_data()?;
         self.readings.as_ref().map_or(Ok(()), File::sync_data)
     }
+}
+
+/// Writes the season's report, whole or not at all.
+pub(crate) fn write_seasons(dir: &Path, seasons: &[Season]) -> io::Result<()> {
+    let new = dir.join("season.json.new");
+    std::fs::write(&new, serde_json::to_vec_pretty(seasons)?)?;
+    std::fs::rename(new, dir.join(SEASON))
+}
+
+/// The report on the season in a truth log's folder.
+///
+/// # Errors
+/// When the file cannot be read, or holds something else.
+pub fn read_seasons(dir: &Path) -> Result<Vec<Season>, TruthError> {
+    let file = dir.join(SEASON);
+    let text = std::fs::read_to_string(&file).map_err(|source| TruthError::Io { file: file.clone(), source })?;
+    serde_json::from_str(&text).map_err(|error| TruthError::Format { file, offset: 0, problem: error.to_string() })
 }
 
 /// Why a truth log cannot be read.

@@ -126,7 +126,7 @@ fn a_commanded_irrigation_wets_the_field_and_no_other() {
             farm.irrigate(1, 300);
         }
         farm.advance(config.start.plus_secs(DAY_S), |_| {});
-        farm.stations().iter().map(|station| station.water().water_content(0)).collect::<Vec<_>>()
+        farm.stations().iter().map(|station| station.ground().water_content(100.0)).collect::<Vec<_>>()
     };
     let (without, with) = (mean_of(false), mean_of(true));
     for (index, (without, with)) in without.iter().zip(&with).enumerate() {

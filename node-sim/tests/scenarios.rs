@@ -135,7 +135,7 @@ fn water_that_does_not_come_leaves_the_soil_dry_and_a_burst_pipe_makes_it_wet() 
         let mut farm = Farm::new(config).unwrap();
         let end = config.start.plus_secs(12 * 86_400);
         farm.advance(end, |_| {});
-        farm.stations().iter().map(|station| station.water().water_content(1)).collect::<Vec<_>>()
+        farm.stations().iter().map(|station| station.ground().water_content(200.0)).collect::<Vec<_>>()
     };
     // All fields are dry at first, so that each is irrigated.
     let with = config("irrigation_failure", 3);

@@ -289,7 +289,7 @@ pub fn left_to_the_gateway(farm: FarmConfig) -> FarmConfig {
     let mut fields = farm.fields();
     for field in &mut fields {
         field.irrigation.scheduled = false;
-        field.dry = Some(field.crop.facts().depletion_fraction);
+        field.dry = Some(field.crop.parameters().depletion_fraction);
     }
     FarmConfig { fields, ..farm }
 }
@@ -317,7 +317,7 @@ fn irrigated(farm: &FarmConfig) -> Vec<FieldConfig> {
     let of = |index: usize| names.iter().filter(move |(_, field)| *field == index).map(|(station, _)| station.clone());
     let field = |(index, field): (usize, node_sim::field::FieldConfig)| FieldConfig {
         root_depth_m: Some(PROBED_M),
-        depletion_fraction: Some(field.crop.facts().depletion_fraction),
+        depletion_fraction: Some(field.crop.parameters().depletion_fraction),
         field_capacity: Some(field.field_capacity()),
         wilting_point: Some(field.wilting_point()),
         valves: of(index).take(1).collect(),

@@ -13,14 +13,14 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
     let mut table = Table::new("Water since the farm began, mm", &header);
     let mut worst = 0.0f64;
     for station in farm.stations() {
-        let water = station.water();
+        let water = station.ground();
         let sums = water.sums();
         let out = [sums.evaporation_mm, sums.transpiration_mm, sums.drainage_mm, sums.runoff_mm];
-        let mut row = vec![station.id().to_string(), format!("{:.1}", sums.supply_mm)];
+        let mut row = vec![station.id().to_string(), format!("{:.1}", sums.rain_mm + sums.irrigation_mm)];
         row.extend(out.map(|mm| format!("{mm:.1}")));
         row.push(format!("{:.1e}", water.imbalance_mm()));
         table.rows.push(row);
-        worst = worst.max(water.imbalance_mm().abs() / sums.supply_mm.max(1.0));
+        worst = worst.max(water.imbalance_mm().abs() / (sums.rain_mm + sums.irrigation_mm).max(1.0));
     }
     Ok(Section {
         title: "Water in the soil".to_owned(),
