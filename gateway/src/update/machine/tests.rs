@@ -253,7 +253,9 @@ proptest! {
             }
             let activated = actions.iter().any(|action| matches!(action, Action::Activate { .. }));
             if activated {
-                prop_assert_eq!(state.previous.clone(), before.active.map(|a| a.version).filter(|v| *v != active.version).or(state.base.clone()));
+                let before = before.active.map(|a| a.version).filter(|v| *v != active.version).or(state.base.clone());
+                // A version that was fallen back to meanwhile is activated again, and may be the base.
+                prop_assert_eq!(state.previous.clone(), before.filter(|v| *v != active.version));
             }
             // The journal's text is the state.
             let text = serde_json::to_string(&state).unwrap();
