@@ -21,7 +21,7 @@ mod raw;
 pub const MAX_RECORDS: usize = 1_000;
 /// The most bytes of records in one batch, before compression.
 pub const MAX_BYTES: usize = 2 << 20;
-/// How many of the oldest records are dropped at once when the spool is full.
+/// How many of the oldest records are dropped in one transaction when the spool is full.
 const DROP_AT_ONCE: u32 = 500;
 /// How long a window may wait and still be live, in milliseconds of farm time.
 const LIVE_MS: i64 = 3_600_000;
@@ -286,9 +286,21 @@ impl Spool {
         }
         let bytes: i64 =
             self.connection().query_row("SELECT coalesce(sum(length(body)), 0) FROM spool", [], |row| row.get(0))?;
-        if bytes.cast_unsigned() <= most {
-            return Ok(0);
+        let mut excess = bytes - most.cast_signed();
+        let mut dropped = 0;
+        // In turns, so that a commit is not held up for long.
+        while excess > 0 {
+            let (windows, bytes) = self.drop_oldest(excess)?;
+            if windows == 0 {
+                break;
+            }
+            (dropped, excess) = (dropped + windows, excess - bytes);
         }
+        Ok(dropped)
+    }
+
+    /// Drops the oldest windows, `excess` bytes of them but at most [`DROP_AT_ONCE`]; gives how many went, and their bytes.
+    fn drop_oldest(&mut self, excess: i64) -> Result<(u64, i64), StoreError> {
         let transaction = self.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
         // What is under way stays: of the live lane, and of the back-fill when it sends windows.
         let mut under_ways = [0..=0, 0..=0];
@@ -303,17 +315,27 @@ impl Spool {
             }
         }
         let [live, late] = under_ways;
-        let dropped = transaction.execute(
-            "DELETE FROM spool WHERE id IN (SELECT id FROM spool WHERE lane = ?1
-                AND id NOT BETWEEN ?2 AND ?3 AND id NOT BETWEEN ?4 AND ?5 ORDER BY id LIMIT ?6)",
-            params![Lane::Aggregates as i64, live.start(), live.end(), late.start(), late.end(), DROP_AT_ONCE],
-        )?;
+        let (mut windows, mut bytes) = (0_i64, 0);
+        {
+            let mut statement = transaction.prepare_cached(
+                "DELETE FROM spool WHERE id IN (SELECT id FROM
+                    (SELECT id, sum(length(body)) OVER (ORDER BY id) - length(body) AS before
+                        FROM (SELECT id, body FROM spool WHERE lane = ?1
+                            AND id NOT BETWEEN ?2 AND ?3 AND id NOT BETWEEN ?4 AND ?5 ORDER BY id LIMIT ?6))
+                    WHERE before < ?7) RETURNING length(body)",
+            )?;
+            let (lane, at_once) = (Lane::Aggregates as i64, DROP_AT_ONCE);
+            let which = params![lane, live.start(), live.end(), late.start(), late.end(), at_once, excess];
+            for length in statement.query_map(which, |row| row.get::<_, i64>(0))? {
+                (windows, bytes) = (windows + 1, bytes + length?);
+            }
+        }
         transaction.execute(
             "INSERT INTO counter VALUES ('spool_dropped', ?1) ON CONFLICT DO UPDATE SET value = value + excluded.value",
-            [dropped as i64],
+            [windows],
         )?;
         transaction.commit()?;
-        Ok(dropped as u64)
+        Ok((windows.cast_unsigned(), bytes))
     }
 }
 
@@ -456,13 +478,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut all = spool(dir.path(), 1_200);
         let sending = all.next(Lane::Aggregates, most(3), now()).unwrap().unwrap();
+        let bytes = |all: &mut Spool| -> i64 {
+            all.connection().query_row("SELECT sum(length(body)) FROM spool", [], |row| row.get(0)).unwrap()
+        };
         assert_eq!(all.trim(1 << 30).unwrap(), 0);
-        assert_eq!(all.trim(1).unwrap(), u64::from(DROP_AT_ONCE));
-        assert_eq!(all.store.counters().unwrap()["spool_dropped"], u64::from(DROP_AT_ONCE));
+        // It is within its limit at once, however far it was beyond it, and no further than it must.
+        let limit = bytes(&mut all) / 10;
+        let dropped = all.trim(limit.cast_unsigned()).unwrap();
+        assert!(dropped > 2 * u64::from(DROP_AT_ONCE) && (limit - 100..=limit).contains(&bytes(&mut all)));
+        assert_eq!(all.store.counters().unwrap()["spool_dropped"], dropped);
         assert_eq!(all.next(Lane::Aggregates, most(3), now()).unwrap().unwrap(), sending);
         all.acknowledged(Lane::Aggregates, &sending, 3).unwrap();
         let next = all.next(Lane::Aggregates, most(1), now()).unwrap().unwrap();
-        assert_eq!((next.first, &next.records[0].1), (4, &window(3 + i64::from(DROP_AT_ONCE))), "no gap");
+        assert_eq!((next.first, &next.records[0].1), (4, &window(3 + dropped.cast_signed())), "no gap");
     }
 
     #[test]
