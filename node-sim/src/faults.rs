@@ -98,15 +98,7 @@ impl FaultKind {
     #[must_use]
     pub const fn befalls(self, quantity: Quantity) -> bool {
         match self {
-            Self::PulledOut => matches!(
-                quantity,
-                Quantity::SoilMoisture
-                    | Quantity::SoilTemperature
-                    | Quantity::SoilEc
-                    | Quantity::Nitrate
-                    | Quantity::Phosphorus
-                    | Quantity::Potassium
-            ),
+            Self::PulledOut => quantity.is_in_soil(),
             Self::Waterlogged => !matches!(quantity, Quantity::Rain | Quantity::Rssi | Quantity::Battery),
             Self::ClockDrift | Self::BrownOut => false,
             _ => true,

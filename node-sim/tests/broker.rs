@@ -259,6 +259,28 @@ async fn every_report_arrives_while_the_broker_is_killed_and_started_again() {
     assert_eq!(truth(&config).len(), 6 * 13 * 3 * 288);
 }
 
+/// Runs the program to its end, and kills it whenever so many reports have come.
+async fn goes_on_after_kills(config: &Path, gateway: &Gateway, after: &[usize]) {
+    let start = || {
+        let mut program = Process::new(env!("CARGO_BIN_EXE_node-sim"));
+        program.arg("--config").arg(config).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut process = start();
+    for reports in after {
+        until("reports", || gateway.reports() > *reports).await;
+        process.kill().unwrap();
+        process.wait().unwrap();
+        process = start();
+    }
+    let mut status = None;
+    until("the end", || {
+        status = process.try_wait().unwrap();
+        status.is_some()
+    })
+    .await;
+    assert!(status.unwrap().success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_simulator_goes_on_where_it_was() {
     let broker = Broker::start("").await;
@@ -271,23 +293,7 @@ async fn a_killed_simulator_goes_on_where_it_was() {
     config.farm.scenario = Some(scenario);
     let file = dir.path().join("node-sim.toml");
     std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
-    let start = || {
-        Process::new(env!("CARGO_BIN_EXE_node-sim")).arg("--config").arg(&file).stderr(Stdio::null()).spawn().unwrap()
-    };
-    let mut process = start();
-    for reports in [50, 333, 1111] {
-        until("reports", || gateway.reports() > reports).await;
-        process.kill().unwrap();
-        process.wait().unwrap();
-        process = start();
-    }
-    let mut status = None;
-    until("the end", || {
-        status = process.try_wait().unwrap();
-        status.is_some()
-    })
-    .await;
-    assert!(status.unwrap().success());
+    goes_on_after_kills(&file, &gateway, &[50, 333, 1111]).await;
     assert_nothing_is_lost_or_doubled(&config, &gateway);
     let boots: std::collections::BTreeSet<u32> = truth(&config).iter().map(|reading| reading.boot).collect();
     assert!(boots.len() > 1 && boots.iter().all(|boot| (1..=4).contains(boot)), "{boots:?}");
@@ -551,23 +557,7 @@ async fn a_measured_year_is_replayed_exactly_while_the_simulator_is_killed() {
     );
     let file = dir.path().join("node-sim.toml");
     std::fs::write(&file, text).unwrap();
-    let start = || {
-        Process::new(env!("CARGO_BIN_EXE_node-sim")).arg("--config").arg(&file).stderr(Stdio::null()).spawn().unwrap()
-    };
-    let mut process = start();
-    for reports in [30, 200] {
-        until("reports", || gateway.reports() > reports).await;
-        process.kill().unwrap();
-        process.wait().unwrap();
-        process = start();
-    }
-    let mut status = None;
-    until("the end", || {
-        status = process.try_wait().unwrap();
-        status.is_some()
-    })
-    .await;
-    assert!(status.unwrap().success());
+    goes_on_after_kills(&file, &gateway, &[30, 200]).await;
 
     let mut expected: Vec<(String, Timestamp, u64)> = Vec::new();
     for row in csv::Reader::from_path(path).unwrap().deserialize::<BTreeMap<String, String>>() {

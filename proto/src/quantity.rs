@@ -140,6 +140,20 @@ impl Quantity {
         self.facts().unit
     }
 
+    /// Whether its probes stand in the soil, at a depth.
+    #[must_use]
+    pub const fn is_in_soil(self) -> bool {
+        matches!(
+            self,
+            Self::SoilMoisture
+                | Self::SoilTemperature
+                | Self::SoilEc
+                | Self::Nitrate
+                | Self::Phosphorus
+                | Self::Potassium
+        )
+    }
+
     /// Its unit as people write it: `m³/m³`, `°C`.
     #[must_use]
     pub fn symbol(self) -> &'static str {

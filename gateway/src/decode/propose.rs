@@ -86,16 +86,7 @@ fn level(words: &[String], quantity: Quantity) -> Option<u16> {
             _ => {}
         }
     }
-    let in_soil = matches!(
-        quantity,
-        Quantity::SoilMoisture
-            | Quantity::SoilTemperature
-            | Quantity::SoilEc
-            | Quantity::Nitrate
-            | Quantity::Phosphorus
-            | Quantity::Potassium
-    );
-    if in_soil { words.iter().filter_map(number).find(|cm| BARE_DEPTH_CM.contains(cm)) } else { None }
+    if quantity.is_in_soil() { words.iter().filter_map(number).find(|cm| BARE_DEPTH_CM.contains(cm)) } else { None }
 }
 
 /// The words of a name, in small letters: cut at everything that is neither letter nor digit, between letters and digits,

@@ -236,8 +236,12 @@ proptest! {
                     Step::Back(file) => {
                         updater.back(files[*file].0, index);
                     }
-                    // The history is not kept, so the first samples after a restart are not judged: as many for both.
-                    Step::Judge(value, times) => judge(updater, std::iter::once(f64::NAN).chain(std::iter::repeat_n(*value, *times))),
+                    // The history is not kept, so the first samples after a restart are not judged: as many for both, as
+                    // a channel that says nothing breaks the history.
+                    Step::Judge(value, times) => {
+                        updater.judge(|_| None, index);
+                        judge(updater, std::iter::repeat_n(*value, *times));
+                    }
                     Step::Reset => updater.watchdog_reset(index),
                 }
             }
