@@ -520,6 +520,14 @@ pub struct Cursor {
     pub messages: u32,
 }
 
+impl Cursor {
+    /// All of a commit is gone through.
+    #[must_use]
+    pub fn after(commit: u64) -> Self {
+        Self { commit, messages: u32::MAX }
+    }
+}
+
 /// What the analysis remembers of closed windows, in one transaction.
 #[derive(Debug, Default)]
 pub struct Emission {

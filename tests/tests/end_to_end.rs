@@ -76,7 +76,8 @@ async fn every_reading_is_in_exactly_one_aggregate() {
 async fn a_gateway_that_is_killed_ten_times_loses_and_doubles_nothing() {
     let seed = 20_260_601;
     let mut chance = ChaCha8Rng::seed_from_u64(seed);
-    let mut farm = Farm::start(Setup { scenario: Some(FAULTS.to_owned()), ..Setup::new(6, 8) }).await;
+    // Long enough that a fast machine is not at the end before the last kill: it simulates four days a second.
+    let mut farm = Farm::start(Setup { scenario: Some(FAULTS.to_owned()), ..Setup::new(6, 24) }).await;
     for kill in 1..=10 {
         let before = farm.readings_in_tables().await;
         wait_until(&format!("progress before kill {kill}"), async || farm.readings_in_tables().await > before).await;

@@ -134,7 +134,7 @@ impl Analysis {
         let detector = detector(&mut store, models, config.rules.clone(), &mut barrier)?;
         let decisions = Decisions::new(&config.fields, store.field_states()?, valves(&config.sources));
         // Stores that were made before the analysis noted how far it was had gone through all they held.
-        let done = store.cursor()?.unwrap_or(Cursor { commit: shared.newest(), messages: u32::MAX });
+        let done = store.cursor()?.unwrap_or(Cursor::after(shared.newest()));
         let mut recent = Recent::default();
         store.replay(|commit, index, message| {
             let Some((Item { station, content }, known)) = replay::item(&message) else { return };
@@ -210,8 +210,7 @@ impl Analysis {
                 std::thread::sleep(DISK_WAIT);
                 true
             } else {
-                let behind = self.done.commit < self.shared.newest();
-                let patience = if behind { Duration::ZERO } else { TICK.saturating_sub(tick.elapsed()) };
+                let patience = if self.is_behind() { Duration::ZERO } else { TICK.saturating_sub(tick.elapsed()) };
                 match self.handed_over.recv_timeout(patience) {
                     Ok(stored) => {
                         self.take(stored)?;
@@ -262,8 +261,8 @@ impl Analysis {
     }
 
     /// Goes through a commit that was handed over, unless others come before it or it was found in the raw store.
-    fn take(&mut self, stored: Stored) -> Result<(), StoreError> {
-        if stored.commit == self.done.commit + 1 {
+    pub(super) fn take(&mut self, stored: Stored) -> Result<(), StoreError> {
+        if self.done == Cursor::after(stored.commit - 1) {
             if stored.commit > self.shared.newest() {
                 // The disk refuses it: what was found before must not wait with it, for it lets old readings go.
                 self.emit();
@@ -277,13 +276,19 @@ impl Analysis {
         Ok(())
     }
 
+    /// Whether something is stored that is not gone through: a commit, or the rest of one in whose middle an emission was the
+    /// last before a restart.
+    fn is_behind(&self) -> bool {
+        self.done < Cursor::after(self.shared.newest())
+    }
+
     /// Goes through the commits that were not handed over.
     pub(super) fn catch_up(&mut self) -> Result<(), StoreError> {
         self.catch_up_until(None)
     }
 
     fn catch_up_until(&mut self, until: Option<Instant>) -> Result<(), StoreError> {
-        while self.done.commit < self.shared.newest()
+        while self.is_behind()
             && until.is_none_or(|until| Instant::now() < until)
             && self.waiting.iter().map(Emission::len).sum::<usize>() < WAITING_MOST
         {
@@ -338,7 +343,7 @@ impl Analysis {
 
     /// A commit is gone through.
     fn pass(&mut self, commit: u64) -> Result<(), StoreError> {
-        self.done = Cursor { commit, messages: u32::MAX };
+        self.done = Cursor::after(commit);
         if self.is_urgent() || self.noted.elapsed() >= if self.found() > 0 { self.emit_wait } else { NOTE } {
             self.emit();
             self.write()?;
@@ -419,7 +424,7 @@ impl Analysis {
             self.emit();
         }
         // Only what is not just behind here: carrying costs a write.
-        if self.done.commit == self.shared.newest() {
+        if !self.is_behind() {
             self.carried = self.windows.carry(now, least_ms, CARRY_AT_ONCE);
             self.moved.extend(self.carried.iter().map(|(station, _)| station.clone()));
         }

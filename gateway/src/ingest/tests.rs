@@ -121,20 +121,42 @@ fn fill(dir: &Path) -> u64 {
     newest
 }
 
+/// A commit as the intake hands it over.
+fn hand_over(dir: &Path, commit: u64) -> Stored {
+    let before = crate::store::Cursor::after(commit - 1);
+    let (commit, messages) = Store::open(dir).unwrap().commit_after(before).unwrap().unwrap();
+    let items = messages.iter().map(|message| super::replay::item(message).unwrap().0).collect();
+    Stored { commit, at: Timestamp::from_millis(messages[0].at_ms), items }
+}
+
 /// Lets the analysis go through all commits, killed at each of these; gives what it spooled, by lane, in order.
 fn run(kills: &[(u64, usize)]) -> BTreeMap<i64, Vec<Vec<u8>>> {
     let dir = TempDir::new().unwrap();
     let newest = fill(dir.path());
     let now = quarter(200);
     let open = || super::open(&config(dir.path()), vec![(model(), None)], now).unwrap().1;
-    for (commit, chunk) in kills {
+    // As a gateway begins: at the end of what was stored, and with the next commit as it comes from the intake.
+    let begin = |stored: u64, chunk: usize| {
         let mut analysis = open();
-        analysis.emit_at_once = *chunk;
-        analysis.shared.newest.store(*commit.min(&newest), Ordering::Release);
+        analysis.emit_at_once = chunk;
+        analysis.shared.newest.store(stored, Ordering::Release);
+        analysis.catch_up().unwrap();
+        if stored < newest {
+            analysis.shared.newest.store(stored + 1, Ordering::Release);
+            analysis.take(hand_over(dir.path(), stored + 1)).unwrap();
+        }
+        analysis
+    };
+    let mut stored = 0;
+    for (commit, chunk) in kills {
+        let mut analysis = begin(stored, *chunk);
+        stored = (*commit).clamp((stored + 1).min(newest), newest);
+        analysis.shared.newest.store(stored, Ordering::Release);
         analysis.catch_up().unwrap();
         // Dropped with all that is not on disk, like a process that is killed.
     }
-    let mut analysis = open();
+    let mut analysis = begin(stored, usize::MAX);
+    analysis.shared.newest.store(newest, Ordering::Release);
     analysis.catch_up().unwrap();
     analysis.emit();
     analysis.write().unwrap();
@@ -168,7 +190,9 @@ fn killed_at_many_commits_the_analysis_says_what_it_says_without_a_kill() {
     let kills: Vec<(u64, usize)> = (1..60).map(|n| (n * 3, [1, 2, 500][n as usize % 3])).collect();
     let killed = run(&kills);
     for lane in [Lane::Alerts, Lane::Aggregates] {
-        assert_eq!(killed[&(lane as i64)], never[&(lane as i64)], "{}", lane.name());
+        let (killed, never) = (&killed[&(lane as i64)], &never[&(lane as i64)]);
+        let differs = killed.iter().zip(never).position(|(one, other)| one != other);
+        assert_eq!((killed.len(), differs), (never.len(), None), "{}", lane.name());
     }
 }
 
@@ -181,7 +205,7 @@ proptest! {
         mut kills in proptest::collection::vec((1..180u64, prop_oneof![Just(1usize), Just(3), Just(500)]), 0..12),
     ) {
         kills.sort_unstable();
-        prop_assert_eq!(run(&kills), run(&[]));
+        prop_assert!(run(&kills) == run(&[]));
     }
 }
 
@@ -189,10 +213,10 @@ proptest! {
 fn stored(dir: &Path) -> Vec<(String, bytes::Bytes)> {
     let mut store = Store::open(dir).unwrap();
     let mut all = Vec::new();
-    let mut cursor = crate::store::Cursor { commit: 0, messages: u32::MAX };
+    let mut cursor = crate::store::Cursor::after(0);
     while let Some((commit, messages)) = store.commit_after(cursor).unwrap() {
         all.extend(messages.into_iter().map(|message| (message.station, message.payload)));
-        cursor = crate::store::Cursor { commit, messages: u32::MAX };
+        cursor = crate::store::Cursor::after(commit);
     }
     all
 }
