@@ -59,7 +59,8 @@ pub use config::Config;
 
 /// How often it is counted what waits for the cloud.
 const BACKLOG: Duration = Duration::from_secs(1);
-/// After weeks without a cloud it is much: for each moment of counting as many pass without it.
+/// After weeks without a cloud it is much: for each moment of counting as many pass without it. What dropping takes is not
+/// counted: the longer the rest, the more there is to drop.
 const BACKLOG_REST: u32 = 200;
 
 /// How long the gateway rests before it starts again after damage.
@@ -273,12 +274,15 @@ async fn watch_backlog(
     let mut backlog = proto::Lane::ALL.map(|lane| (lane, Backlog::default()));
     loop {
         let began = Instant::now();
-        let (looked, returned) =
-            tokio::task::spawn_blocking(move || (spool.trim(limit).and_then(|_| spool.backlog()), spool)).await?;
+        let looking = move || (spool.trim(limit).and_then(|(_, dropping)| Ok((spool.backlog()?, dropping))), spool);
+        let (looked, returned) = tokio::task::spawn_blocking(looking).await?;
         spool = returned;
-        let rest = BACKLOG.max(began.elapsed() * BACKLOG_REST);
+        let mut counting = began.elapsed();
         match looked {
-            Ok(now) => backlog = now,
+            Ok((now, dropping)) => {
+                backlog = now;
+                counting = counting.saturating_sub(dropping);
+            }
             Err(error) if error.passes() => tracing::warn!(%error, "the spool could not be looked at"),
             Err(error) => return Err(error.into()),
         }
@@ -299,7 +303,7 @@ async fn watch_backlog(
         status.send_replace(now);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(rest) => {}
+            () = tokio::time::sleep(BACKLOG.max(counting * BACKLOG_REST)) => {}
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use proto::{Lane, Record, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
@@ -275,17 +276,18 @@ impl Spool {
     }
 
     /// Holds the spool within `most` bytes: beyond it the oldest windows go, which the raw readings outlive. Gives how
-    /// many went.
+    /// many went, and how long it took to drop them.
     ///
     /// # Errors
     /// When SQLite refuses.
-    pub fn trim(&mut self, most: u64) -> Result<u64, StoreError> {
+    pub fn trim(&mut self, most: u64) -> Result<(u64, Duration), StoreError> {
         // To add the spool up means to read it; where the whole file is smaller it need not be.
         if self.store.used_bytes()? <= most {
-            return Ok(0);
+            return Ok((0, Duration::ZERO));
         }
         let bytes: i64 =
             self.connection().query_row("SELECT coalesce(sum(length(body)), 0) FROM spool", [], |row| row.get(0))?;
+        let began = Instant::now();
         let mut excess = bytes - most.cast_signed();
         let mut dropped = 0;
         // In turns, so that a commit is not held up for long.
@@ -296,7 +298,7 @@ impl Spool {
             }
             (dropped, excess) = (dropped + windows, excess - bytes);
         }
-        Ok(dropped)
+        Ok((dropped, began.elapsed()))
     }
 
     /// Drops the oldest windows, `excess` bytes of them but at most [`DROP_AT_ONCE`]; gives how many went, and their bytes.
@@ -481,10 +483,11 @@ mod tests {
         let bytes = |all: &mut Spool| -> i64 {
             all.connection().query_row("SELECT sum(length(body)) FROM spool", [], |row| row.get(0)).unwrap()
         };
-        assert_eq!(all.trim(1 << 30).unwrap(), 0);
+        assert_eq!(all.trim(1 << 30).unwrap(), (0, Duration::ZERO));
         // It is within its limit at once, however far it was beyond it, and no further than it must.
         let limit = bytes(&mut all) / 10;
-        let dropped = all.trim(limit.cast_unsigned()).unwrap();
+        let (dropped, took) = all.trim(limit.cast_unsigned()).unwrap();
+        assert!(took > Duration::ZERO);
         assert!(dropped > 2 * u64::from(DROP_AT_ONCE) && (limit - 100..=limit).contains(&bytes(&mut all)));
         assert_eq!(all.store.counters().unwrap()["spool_dropped"], dropped);
         assert_eq!(all.next(Lane::Aggregates, most(3), now()).unwrap().unwrap(), sending);
@@ -539,7 +542,7 @@ mod tests {
         drop(all);
         let mut all = Spool::open(dir.path()).unwrap();
         assert_eq!(all.next(Lane::Backfill, most(1), later).unwrap().unwrap(), late);
-        assert_eq!(all.trim(1).unwrap(), 6, "all but what is under way");
+        assert_eq!(all.trim(1).unwrap().0, 6, "all but what is under way");
         assert_eq!(all.next(Lane::Backfill, most(1), later).unwrap().unwrap(), late);
         all.acknowledged(Lane::Backfill, &late, 4).unwrap();
         assert_eq!(all.next(Lane::Backfill, most(9), later).unwrap(), None);
