@@ -19,6 +19,7 @@ mod report;
 mod runner;
 mod self_test;
 pub(crate) mod structure;
+mod widen;
 mod wiring;
 pub mod worker;
 

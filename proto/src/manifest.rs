@@ -55,6 +55,7 @@ impl Statistic {
 
     /// That number of `stats`.
     #[must_use]
+    #[inline]
     pub fn of(self, stats: &Stats) -> f64 {
         match self {
             Self::Min => stats.min,

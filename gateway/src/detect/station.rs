@@ -62,6 +62,7 @@ pub struct Known<'a> {
 
 impl Known<'_> {
     /// The accepted readings of the window that starts at `start`.
+    #[inline]
     pub fn stats(&self, start: Timestamp) -> Option<Stats> {
         let spoiled = self.spoiled.iter().any(|s| s.from <= start && start < s.until);
         if spoiled { None } else { self.column.stats(start) }

@@ -15,6 +15,7 @@ use tract_onnx::prelude::{
 
 use super::error::{ModelError, failed_allocation};
 use super::limits::Limit;
+use super::widen::widen;
 
 /// Most samples in one run; more are run in several. A larger batch gains nothing, and its tensors (a hundred steps of a dozen
 /// features each) no longer fit a core's cache: 256 took 20 % more time and 13 MiB more memory.
@@ -163,7 +164,10 @@ impl Graph {
 }
 
 fn plan(model: InferenceModel, shape: [usize; 3]) -> TractResult<Arc<TypedRunnableModel>> {
-    model.with_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), shape))?.into_optimized()?.into_runnable()
+    let mut model = model.with_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), shape))?.into_optimized()?;
+    widen(&mut model)?;
+    model.optimize()?;
+    model.into_runnable()
 }
 
 /// Runs `work` so that both an error and a panic of the runtime are an error of the model, which may take `memory`.
