@@ -56,6 +56,7 @@ pub fn all_statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         crate::registry::versions::STATEMENTS,
         crate::registry::assign::STATEMENTS,
         crate::registry::events::STATEMENTS,
+        crate::registry::nodes::STATEMENTS,
     ]
     .into_iter()
     .flatten()

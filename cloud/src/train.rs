@@ -17,6 +17,7 @@ mod encode;
 mod fit;
 mod graph;
 mod network;
+mod node;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ use sha2::{Digest, Sha256};
 
 pub use calibrate::ChannelReport;
 pub use corpus::{Corpus, CorpusError};
+pub use node::{NodeChannelReport, NodeOptions, NodeReport, NodeSamples, NodeTrained, train_node};
 
 use encode::Encoder;
 use network::Network;
@@ -136,6 +138,18 @@ pub enum TrainError {
     /// The tensor library refuses an operation.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
+    /// A node takes no such model.
+    #[error(
+        "{channels} channels, {steps} steps and {hidden} hidden units: a node takes 1 to 16 channels, the same to train on and held out, 2 to 16 steps and 1 to 32 units"
+    )]
+    NodeSize {
+        /// Channels of the samples.
+        channels: usize,
+        /// Samples looked at.
+        steps: usize,
+        /// Hidden units.
+        hidden: usize,
+    },
     /// The finished manifest does not pass its own check.
     #[error("the manifest would not be valid: {}", .0.join("; "))]
     Manifest(Vec<String>),

@@ -16,6 +16,7 @@ use crate::detect::RulesConfig;
 use crate::door::DoorConfig;
 use crate::external::ExternalConfig;
 use crate::limits::Filters;
+use crate::nodes::NodesConfig;
 use crate::update::UpdatesConfig;
 use crate::uplink::UplinkConfig;
 use crate::validate::Tolerance;
@@ -70,6 +71,9 @@ pub struct Config {
     /// Models that come over the air from the cloud's registry.
     #[serde(default)]
     pub updates: UpdatesConfig,
+    /// What bringing models to the stations' nodes may take.
+    #[serde(default)]
+    pub nodes: NodesConfig,
     /// Other people's sensors.
     #[serde(default, rename = "source", skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceConfig>,
@@ -231,6 +235,9 @@ impl Config {
             expect(false, key, &value, expected);
         }
         for (key, value, expected) in self.updates.check() {
+            expect(false, key, &value, expected);
+        }
+        for (key, value, expected) in self.nodes.check() {
             expect(false, key, &value, expected);
         }
         for (key, value, expected) in source::check(&self.sources) {

@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(refusal(DeliveryKind::Data, &error), "malformed_json");
         let error = read(DeliveryKind::Birth, b"{").unwrap_err();
         assert_eq!(refusal(DeliveryKind::Birth, &error), "malformed_birth", "only readings come as JSON");
-        let status = Status { online: true, boot: 3, irrigated: None };
+        let status = Status { online: true, boot: 3, irrigated: None, model: None };
         assert_eq!(read(DeliveryKind::Status, &status.encode()).unwrap(), Message::Status(status));
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use proto::update::NodesStatus;
 use proto::{GatewayStatus, Timestamp, UpdateStatus, UplinkStatus};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -25,8 +26,10 @@ use crate::door::{Door, Outbox};
 use crate::external::External;
 use crate::ingest::Snapshots;
 use crate::metrics::Sources;
+use crate::nodes::{Heard, Nodes};
 use crate::spool::Spool;
 use crate::store::{Backlog, Reserve, Store, StoreError};
+use crate::update::Updater;
 use crate::uplink::Uplink;
 
 pub mod bench;
@@ -47,6 +50,7 @@ pub mod ingest;
 pub mod limits;
 pub mod metrics;
 pub mod model;
+pub mod nodes;
 pub mod spool;
 pub mod status;
 pub mod store;
@@ -151,7 +155,16 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
         }
         None => None,
     };
-    let told = Told { update: update_status, uplink: uplink.as_ref().map(Uplink::told) };
+    let (heard, nodes, nodes_status) = match updater.as_ref().map(Updater::wanted) {
+        None => (None, None, None),
+        Some(wanted) => {
+            let heard = Heard::default();
+            let ways = (heard.clone(), wanted);
+            let (nodes, status) = Nodes::open(&config.data_dir, config.nodes, config.time, ways, outbox.clone())?;
+            (Some(heard), Some(nodes), Some(status))
+        }
+    };
+    let told = Told { update: update_status, nodes: nodes_status, uplink: uplink.as_ref().map(Uplink::told) };
     let sources = Sources {
         door: door_metrics,
         broker: broker.clone(),
@@ -193,7 +206,7 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     });
     let (to_stations, commands, runtime) = (outbox.clone(), outbox.clone(), tokio::runtime::Handle::current());
     tasks.spawn_blocking(move || Ok(intake.run(queue, &to_stations, &runtime).map(|()| "intake")?));
-    tasks.spawn_blocking(move || Ok(analysis.run(commands, line).map(|()| "analysis")?));
+    tasks.spawn_blocking(move || Ok(analysis.run(commands, heard, line).map(|()| "analysis")?));
     let stop = after_door.clone();
     tasks.spawn(async move {
         broker.run(stop).await;
@@ -208,6 +221,10 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     if let Some(updater) = updater {
         let stop = after_door.clone();
         tasks.spawn(async move { updater.run(stop).await.map(|()| "updater") });
+    }
+    if let Some(nodes) = nodes {
+        let stop = after_door.clone();
+        tasks.spawn(async move { nodes.run(stop).await.map(|()| "nodes' models") });
     }
     if let Some(uplink) = uplink {
         let stop = after_door.clone();
@@ -258,6 +275,7 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
 /// What other parts tell of themselves.
 struct Told {
     update: Option<watch::Receiver<UpdateStatus>>,
+    nodes: Option<watch::Receiver<Option<NodesStatus>>>,
     uplink: Option<watch::Receiver<UplinkStatus>>,
 }
 
@@ -298,6 +316,9 @@ async fn watch_backlog(
         }
         if let Some(update) = &told.update {
             now.update = update.borrow().clone();
+        }
+        if let Some(nodes) = &told.nodes {
+            now.update.nodes = nodes.borrow().clone();
         }
         now.connected = u32::try_from(outbox.connected()).unwrap_or(u32::MAX);
         status.send_replace(now);

@@ -148,7 +148,7 @@ async fn a_dry_field_is_irrigated_once_whatever_is_killed() {
     killed.again().await;
     let mut valve = Station::connect("n2", &killed).await;
     assert_eq!(within("the command again", valve.command()).await, command);
-    let done = Status { online: true, boot: 1, irrigated: Some(command.id) };
+    let done = Status { online: true, boot: 1, irrigated: Some(command.id), model: None };
     valve.publish("status", done.encode()).await;
 
     // From then on there is none, also after another kill, while the field is still dry.

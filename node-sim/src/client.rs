@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
-use proto::{Ack, Birth, Command, CommandMessage, FarmId, StationId, Status, Timestamp, Topic, TopicKind};
+use proto::{
+    Ack, Birth, Command, CommandMessage, FarmId, NodeModelStatus, StationId, Status, Timestamp, Topic, TopicKind,
+};
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, LastWill, MqttOptions, Packet, Publish, QoS,
     SubscribeFilter, Transport,
@@ -40,6 +42,8 @@ const MOST_BACKOFF: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Commands for the farm that wait to be carried out. One more is refused with a warning.
 const MOST_COMMANDS: usize = 64;
+/// Commands about models that wait; one more is dropped, and will be sent again.
+const MOST_MODEL_COMMANDS: usize = 16;
 
 /// What a station tells its gateway about itself and how it gets there.
 #[derive(Debug, Clone)]
@@ -78,6 +82,7 @@ impl std::fmt::Debug for Tls {
 pub struct Link {
     node: Mutex<Node>,
     commands: Mutex<Commands>,
+    models: Mutex<ModelCommands>,
     /// The time that the gateway has last told, and when that was.
     told: Mutex<Option<(Timestamp, std::time::Instant)>>,
     /// The node itself: its boot, and whether it reaches the gateway.
@@ -108,6 +113,16 @@ struct Commands {
     untold: bool,
 }
 
+/// Commands about a station's models, and how these stand.
+#[derive(Debug, Default)]
+struct ModelCommands {
+    waiting: VecDeque<Command>,
+    /// None of a station that takes none.
+    status: Option<NodeModelStatus>,
+    /// Whether the gateway is still to be told.
+    untold: bool,
+}
+
 impl Link {
     /// A link to a node of this boot, which reaches the gateway.
     #[must_use]
@@ -115,6 +130,7 @@ impl Link {
         Self {
             node: Mutex::new(node),
             commands: Mutex::default(),
+            models: Mutex::default(),
             told: Mutex::default(),
             radio: watch::Sender::new(Radio { boot, reaches: true }),
             wake: Notify::new(),
@@ -187,6 +203,22 @@ impl Link {
     #[must_use]
     pub fn take_time(&self) -> Option<(Timestamp, std::time::Instant)> {
         lock(&self.told).take()
+    }
+
+    /// The commands about models that have come since the last call.
+    #[must_use]
+    pub fn take_model_commands(&self) -> Vec<Command> {
+        lock(&self.models).waiting.drain(..).collect()
+    }
+
+    /// How the station's models stand from now on. The gateway is told.
+    pub fn set_models(&self, status: NodeModelStatus) {
+        {
+            let mut models = lock(&self.models);
+            models.status = Some(status);
+            models.untold = true;
+        }
+        self.wake.notify_one();
     }
 
     fn node(&self) -> MutexGuard<'_, Node> {
@@ -342,7 +374,7 @@ impl Connection {
         if let Some(tls) = tls {
             options.set_transport(Transport::tls(tls.ca.clone(), tls.client.clone(), None));
         }
-        let will = Status { online: false, boot: birth.boot, irrigated: None }.encode();
+        let will = Status { online: false, boot: birth.boot, irrigated: None, model: None }.encode();
         options.set_last_will(LastWill::new(self.topic(TopicKind::Status), will, QoS::AtLeastOnce, false));
         options
     }
@@ -360,6 +392,7 @@ impl Connection {
                 self.publish(client, TopicKind::Birth, self.identity.birth.encode());
                 self.connected = true;
                 lock(&self.link.commands).untold = false;
+                lock(&self.link.models).untold = false;
                 self.publish(client, TopicKind::Status, self.status(true).encode());
                 self.link.node().connected();
                 tracing::debug!(station = %self.identity.station, "connected");
@@ -396,10 +429,11 @@ impl Connection {
 
     fn on_command(&mut self, client: &AsyncClient, message: CommandMessage) {
         let station = &self.identity.station;
-        let last = match message.command {
+        let last = match &message.command {
             Command::Birth => Some(self.last[0]),
             Command::SetTime(_) => Some(self.last[1]),
             Command::Irrigate { .. } => lock(&self.link.commands).taken,
+            Command::OfferModel(_) | Command::ModelChunk(_) | Command::ModelBack(_) => None,
         };
         if last.is_some_and(|last| message.id <= last) {
             tracing::debug!(%station, id = message.id, "a command that came before");
@@ -407,7 +441,10 @@ impl Connection {
             lock(&self.link.commands).untold = true;
             return;
         }
-        tracing::info!(%station, id = message.id, command = ?message.command, "command");
+        match &message.command {
+            Command::ModelChunk(chunk) => tracing::debug!(%station, chunk.offset, "a part of a model"),
+            command => tracing::info!(%station, id = message.id, ?command, "command"),
+        }
         match message.command {
             Command::Birth => {
                 self.last[0] = message.id;
@@ -429,11 +466,21 @@ impl Connection {
                     tracing::warn!(%station, minutes, "too many commands are waiting, irrigation is refused");
                 }
             }
+            command @ (Command::OfferModel(_) | Command::ModelChunk(_) | Command::ModelBack(_)) => {
+                let mut models = lock(&self.link.models);
+                // What is too much is sent again.
+                if models.status.is_some() && models.waiting.len() < MOST_MODEL_COMMANDS {
+                    models.waiting.push_back(command);
+                    drop(models);
+                    self.link.progress.notify_one();
+                }
+            }
         }
     }
 
     fn status(&self, online: bool) -> Status {
-        Status { online, boot: self.identity.birth.boot, irrigated: self.link.last_irrigated() }
+        let model = lock(&self.link.models).status.clone();
+        Status { online, boot: self.identity.birth.boot, irrigated: self.link.last_irrigated(), model }
     }
 
     /// Sends what the node wants to send, as far as there is room.
@@ -442,7 +489,8 @@ impl Connection {
             let mut commands = lock(&self.link.commands);
             self.connected && commands.done.is_some() && std::mem::take(&mut commands.untold)
         };
-        if untold {
+        let models_untold = self.connected && std::mem::take(&mut lock(&self.link.models).untold);
+        if untold || models_untold {
             self.publish(client, TopicKind::Status, self.status(true).encode());
         }
         let now = self.begun.elapsed();

@@ -3,7 +3,7 @@
 //!
 //! From the outside in:
 //! - [`run()`] is the whole program; [`config`] says how it is configured, [`run`](mod@run) paces it, [`client`] is a
-//!   station's connection, [`node`] its memory, [`onboard`] what its firmware does to samples, [`store`] what survives a restart, [`truth`] what really happened.
+//!   station's connection, [`node`] its memory, [`onboard`] what its firmware does to samples, [`models`] the models on it, [`store`] what survives a restart, [`truth`] what really happened.
 //! - [`simulate`] is the farm alone, without a network: [`farm`] over [`weather`] (with [`sun`] and
 //!   [`evapotranspiration`]), [`space`], [`field`], [`soil`], [`station`], [`sensor`], [`faults`] and repeatable [`chance`]; and
 //!   [`clock`], which only shows in what is sent.
@@ -28,6 +28,7 @@ mod feed;
 pub mod field;
 pub mod ground;
 pub mod irrigation;
+pub mod models;
 pub mod node;
 pub mod onboard;
 pub mod radio;

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use firmware::exception::Band;
 use firmware::node::Rule;
-use proto::{Channel, Quantity};
+use proto::{Channel, Quantity, Reading};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Problem;
+use crate::models::Models;
 use crate::station::Measured;
 
 /// The longest time without a reading, s, when the configuration says nothing: four times the usual interval of a report.
@@ -25,6 +26,7 @@ const HEARTBEAT_S: u32 = 3600;
 /// dead_band = { soil_moisture = 0.005, soil_temperature = 0.2 }
 /// filter = { soil_moisture = 0.02 }
 /// memory = "ram"
+/// model = true
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,6 +41,9 @@ pub struct NodeConfig {
     pub filter: BTreeMap<Quantity, f64>,
     /// What holds the readings until they are acknowledged.
     pub memory: Memory,
+    /// Whether the nodes take models over the air ([`crate::models`]), and say so. Of a sample that the model calls unusual
+    /// every value is reported.
+    pub model: bool,
 }
 
 /// What holds a node's readings until they are acknowledged.
@@ -54,7 +59,13 @@ pub enum Memory {
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { dead_band: BTreeMap::new(), heartbeat_s: HEARTBEAT_S, filter: BTreeMap::new(), memory: Memory::Flash }
+        Self {
+            dead_band: BTreeMap::new(),
+            heartbeat_s: HEARTBEAT_S,
+            filter: BTreeMap::new(),
+            memory: Memory::Flash,
+            model: false,
+        }
     }
 }
 
@@ -62,7 +73,7 @@ impl NodeConfig {
     /// Whether samples are reported as they are.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.dead_band.is_empty() && self.filter.is_empty()
+        self.dead_band.is_empty() && self.filter.is_empty() && !self.model
     }
 
     /// What is wrong with it.
@@ -102,6 +113,8 @@ impl NodeConfig {
 #[derive(Debug)]
 pub struct Onboard {
     channels: BTreeMap<Channel, firmware::node::Channel>,
+    /// The station's models, where it takes some.
+    pub models: Option<Models>,
 }
 
 impl Onboard {
@@ -109,26 +122,50 @@ impl Onboard {
     #[must_use]
     pub fn new(config: &NodeConfig, channels: &[Channel]) -> Option<Self> {
         let channel = |channel: &Channel| (*channel, firmware::node::Channel::new(config.rule(channel.quantity)));
-        (!config.is_plain()).then(|| Self { channels: channels.iter().map(channel).collect() })
+        (!config.is_plain()).then(|| Self {
+            channels: channels.iter().map(channel).collect(),
+            models: config.model.then(|| Models::new(channels)),
+        })
     }
 
-    /// What of a reading is reported: the reading, filtered, or nothing.
-    pub fn take(&mut self, mut measured: Measured) -> Option<Measured> {
-        let reading = &mut measured.reading;
-        let Some(channel) = self.channels.get_mut(&reading.channel) else { return Some(measured) };
-        let per_unit = per_unit(reading.channel.quantity);
-        let integer = (reading.value * per_unit).round();
-        // What no node could hold is for the gateway to judge.
-        if integer.is_nan() || integer.abs() > f64::from(i32::MAX) {
-            return Some(measured);
-        }
-        let integer = integer as i32;
-        let filtered = channel.filtered(integer);
-        if filtered != integer {
-            reading.value = f64::from(filtered) / per_unit;
-        }
-        channel.is_due(reading.time.as_millis(), filtered).then_some(measured)
+    /// Filters a sample, lets the model judge it, and adds what of it is reported.
+    pub fn sample(&mut self, sample: &[Measured], reported: &mut Vec<Measured>) {
+        let first = reported.len();
+        reported.extend(sample.iter().map(|measured| self.filtered(*measured)));
+        let verdict = self.models.as_mut().and_then(|models| models.judge(&reported[first..]));
+        let unusual = verdict.is_some_and(|verdict| verdict.alert);
+        let mut at = 0;
+        reported.retain(|measured| {
+            at += 1;
+            at <= first || self.is_due(measured, unusual)
+        });
     }
+
+    /// The reading without a spike.
+    fn filtered(&mut self, mut measured: Measured) -> Measured {
+        let reading = &mut measured.reading;
+        if let (Some(channel), Some(integer)) = (self.channels.get_mut(&reading.channel), integer(reading)) {
+            let filtered = channel.filtered(integer);
+            if filtered != integer {
+                reading.value = f64::from(filtered) / per_unit(reading.channel.quantity);
+            }
+        }
+        measured
+    }
+
+    fn is_due(&mut self, measured: &Measured, unusual: bool) -> bool {
+        let reading = &measured.reading;
+        match (self.channels.get_mut(&reading.channel), integer(reading)) {
+            (Some(channel), Some(integer)) => channel.is_due(reading.time.as_millis(), integer, unusual),
+            _ => true,
+        }
+    }
+}
+
+/// A value as a node holds it; none of what no node could hold, which is for the gateway to judge.
+fn integer(reading: &Reading) -> Option<i32> {
+    let integer = (reading.value * per_unit(reading.channel.quantity)).round();
+    (integer.abs() <= f64::from(i32::MAX)).then_some(integer as i32)
 }
 
 /// A node's values are integers of the wire's last decimal.
@@ -138,7 +175,7 @@ fn per_unit(quantity: Quantity) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use proto::{Reading, Timestamp};
+    use proto::Timestamp;
 
     use super::*;
     use crate::config::FarmConfig;
@@ -150,10 +187,10 @@ mod tests {
         let (mut all, mut sent) = (Vec::new(), Vec::new());
         farm.advance(farm.now().plus_secs(86_400), |sample| {
             all.extend_from_slice(sample.readings);
-            sent.extend(sample.readings.iter().filter_map(|measured| match &mut onboard {
-                Some(onboard) => onboard.take(*measured),
-                None => Some(*measured),
-            }));
+            match &mut onboard {
+                Some(onboard) => onboard.sample(sample.readings, &mut sent),
+                None => sent.extend_from_slice(sample.readings),
+            }
         });
         (all, sent)
     }
@@ -195,12 +232,12 @@ mod tests {
         let config = NodeConfig { filter: [(Quantity::SoilMoisture, 0.01)].into(), ..NodeConfig::default() };
         let mut onboard = Onboard::new(&config, &[channel]).unwrap();
         let values = [0.2, 0.201, 0.199, 0.2, 0.45, 0.2, 1e9];
-        let taken: Vec<f64> = (0..)
-            .zip(values)
-            .map(|(at, value)| Reading { channel, time: Timestamp::from_secs(300 * at), value })
-            .filter_map(|reading| onboard.take(Measured { reading, fault: None, truth: None }))
-            .map(|measured| measured.reading.value)
-            .collect();
+        let mut reported = Vec::new();
+        for (at, value) in (0..).zip(values) {
+            let reading = Reading { channel, time: Timestamp::from_secs(300 * at), value };
+            onboard.sample(&[Measured { reading, fault: None, truth: None }], &mut reported);
+        }
+        let taken: Vec<f64> = reported.iter().map(|measured| measured.reading.value).collect();
         assert_eq!(taken, [0.2, 0.201, 0.199, 0.2, 0.2, 0.2, 1e9]);
     }
 
@@ -211,6 +248,7 @@ mod tests {
             heartbeat_s: 0,
             filter: [(Quantity::AirTemperature, f64::NAN)].into(),
             memory: Memory::Ram,
+            model: true,
         };
         let problems: Vec<String> = config.problems().iter().map(ToString::to_string).collect();
         assert_eq!(problems.len(), 4, "{problems:?}");

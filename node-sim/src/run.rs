@@ -24,6 +24,7 @@ use crate::config::{Config, Pace};
 use crate::farm::Sample;
 use crate::faults::{Fault, RandomFaults, Scenario};
 use crate::feed::{About, Feed};
+use crate::models::Models;
 use crate::node::{Entry, Node};
 use crate::onboard::{Memory, Onboard};
 use crate::station::Measured;
@@ -142,6 +143,11 @@ struct Recorder {
 }
 
 impl Recorder {
+    /// The station's models, where it takes some.
+    fn models(&mut self) -> Option<&mut Models> {
+        self.onboard.as_mut().and_then(|onboard| onboard.models.as_mut())
+    }
+
     /// Puts what is open in a report; none when nothing is.
     fn seal(&mut self) -> Option<Report> {
         let last = self.open.last()?;
@@ -261,7 +267,7 @@ impl Engine {
         for record in records {
             let station = match &record {
                 Record::Made(report) | Record::Open(report) => &report.station,
-                Record::Waiting(station, _) | Record::Irrigated(station, _) => station,
+                Record::Waiting(station, _) | Record::Irrigated(station, _) | Record::Models(station, _) => station,
                 Record::Irrigation(irrigation) => &irrigation.station,
             };
             let Some(&index) = self.indexes.get(station) else {
@@ -284,6 +290,16 @@ impl Engine {
                     self.replay.push_back(irrigation);
                 }
                 Record::Irrigated(_, id) => self.links[index].irrigated(id),
+                Record::Models(_, bytes) => {
+                    if let Some(models) = self.recorders[index].models() {
+                        models.restore(&bytes);
+                    }
+                }
+            }
+        }
+        for (recorder, link) in self.recorders.iter_mut().zip(&self.links) {
+            if let Some(models) = recorder.models() {
+                link.set_models(models.status());
             }
         }
         for recorder in &mut self.recorders {
@@ -429,6 +445,7 @@ impl Engine {
     fn obey(&mut self) -> anyhow::Result<()> {
         for index in 0..self.links.len() {
             self.set_clock(index);
+            self.take_models(index)?;
             for (id, minutes) in self.links[index].take_commands() {
                 if matches!(self.farm, Feed::Replayed(_)) {
                     let station = &self.recorders[index].station;
@@ -441,6 +458,36 @@ impl Engine {
                 self.farm.irrigate(index, minutes);
                 self.links[index].irrigated(id);
             }
+        }
+        Ok(())
+    }
+
+    /// Carries out commands about a station's models, and answers each: the gateway may not know how they stand.
+    fn take_models(&mut self, index: usize) -> anyhow::Result<()> {
+        let commands = self.links[index].take_model_commands();
+        let recorder = &mut self.recorders[index];
+        let Some(models) = recorder.models().filter(|_| !commands.is_empty()) else { return Ok(()) };
+        commands.iter().for_each(|command| models.obey(command));
+        let (news, status, bytes) = (models.is_news(), models.status(), models.save());
+        if news {
+            self.store.append(&[Record::Models(recorder.station.clone(), bytes)])?;
+        }
+        self.links[index].set_models(status);
+        Ok(())
+    }
+
+    /// Keeps and tells what became of models by what they judged.
+    fn note_models(&mut self) -> anyhow::Result<()> {
+        for (recorder, link) in self.recorders.iter_mut().zip(&self.links) {
+            let Some(models) = recorder.models() else { continue };
+            if !models.is_news() {
+                continue;
+            }
+            let (status, bytes) = (models.status(), models.save());
+            let station = &recorder.station;
+            tracing::info!(%station, state = status.state.name(), status.reason, status.judged, status.alerts, "models");
+            self.store.append(&[Record::Models(station.clone(), bytes)])?;
+            link.set_models(status);
         }
         Ok(())
     }
@@ -484,6 +531,7 @@ impl Engine {
         }
         self.note_faults()?;
         self.hand_over(reports)?;
+        self.note_models()?;
         if self.farm.now().millis_since(self.kept) >= KEEP_MS || self.store.journal_bytes() > JOURNAL_BYTES {
             self.keep()?;
             tracing::info!(
@@ -558,8 +606,10 @@ impl Engine {
     /// Keeps the farm as it is.
     fn keep(&mut self) -> anyhow::Result<()> {
         let mut records = Vec::new();
-        for (recorder, link) in self.recorders.iter().zip(&self.links) {
+        for (recorder, link) in self.recorders.iter_mut().zip(&self.links) {
+            let models = recorder.models().map(|models| models.save());
             let station = &recorder.station;
+            records.extend(models.map(|bytes| Record::Models(station.clone(), bytes)));
             records.extend(link.entries().into_iter().map(|entry| Record::Waiting(station.clone(), entry)));
             records.extend(link.last_irrigated().map(|id| Record::Irrigated(station.clone(), id)));
             if !recorder.open.is_empty() {
@@ -624,7 +674,7 @@ fn record(recorder: &mut Recorder, sample: &Sample<'_>, readings: &mut u64, repo
     }
     let before = recorder.open.len();
     match &mut recorder.onboard {
-        Some(onboard) => recorder.open.extend(sample.readings.iter().filter_map(|measured| onboard.take(*measured))),
+        Some(onboard) => onboard.sample(sample.readings, &mut recorder.open),
         None => recorder.open.extend_from_slice(sample.readings),
     }
     *readings += (recorder.open.len() - before) as u64;

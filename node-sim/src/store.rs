@@ -115,6 +115,8 @@ pub(crate) enum Record {
     Irrigation(Irrigation),
     /// The number of the last command of a station before the state was kept.
     Irrigated(StationId, u64),
+    /// A station's models, as its flash holds them; the last one counts.
+    Models(StationId, Vec<u8>),
 }
 
 impl Record {
@@ -134,6 +136,7 @@ impl Record {
             Self::Open(_) => 3,
             Self::Irrigation(_) => 4,
             Self::Irrigated(..) => 5,
+            Self::Models(..) => 6,
         };
         out.extend([kind, 0, 0, 0, 0]);
         match self {
@@ -154,6 +157,10 @@ impl Record {
             Self::Irrigated(station, id) => {
                 put_station(out, station);
                 out.extend(id.to_le_bytes());
+            }
+            Self::Models(station, bytes) => {
+                put_station(out, station);
+                out.extend(bytes);
             }
         }
         let length = (out.len() - at - 5) as u32;
@@ -191,6 +198,7 @@ impl Record {
                 Self::Irrigation(Irrigation { at, station, minutes, id })
             }
             5 => Self::Irrigated(take_station(input)?, u64::from_le_bytes(take(input)?)),
+            6 => Self::Models(take_station(input)?, input.to_vec()),
             _ => return None,
         })
     }
@@ -431,14 +439,15 @@ mod tests {
         );
         let (mut store, kept) = Store::open(dir.path(), identity(1)).unwrap();
         assert!(kept.is_none());
-        store.keep(keep(&farm, 1, vec![waiting.clone()])).unwrap();
+        let models = Record::Models("e1".parse().unwrap(), vec![2, 0, 7]);
+        store.keep(keep(&farm, 1, vec![waiting.clone(), models.clone()])).unwrap();
         store.append(&[irrigation(10)]).unwrap();
         drop(store);
         let (mut store, kept) = Store::open(dir.path(), identity(1)).unwrap();
         let kept = kept.unwrap();
         assert_eq!((kept.boot, kept.truth_length), (1, Some(8)));
         assert_eq!(kept.farm, farm);
-        assert_eq!(kept.records, [waiting, irrigation(10)]);
+        assert_eq!(kept.records, [waiting, models, irrigation(10)]);
         store.keep(keep(&farm, 2, Vec::new())).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
         assert_eq!(resume_time(dir.path()).unwrap(), Some(farm.now));

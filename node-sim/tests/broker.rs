@@ -15,11 +15,13 @@ use node_sim::onboard::Memory;
 use node_sim::radio::RadioConfig;
 use node_sim::truth::{Event, TruthReading, read_events, read_readings};
 use node_sim::{Config, FarmConfig, Pace, simulate};
+use proto::node_model::{Held, Layer, mark};
 use proto::{
-    Ack, Batch, Birth, Command, CommandMessage, FarmId, Reading, StationId, Status, TimeScale, Timestamp, Topic,
-    TopicKind,
+    Ack, Batch, Birth, Channel, Command, CommandMessage, FarmId, NodeModelChunk, NodeModelFile, NodeModelOffer,
+    NodeModelState, Quantity, Reading, StationId, Status, TimeScale, Timestamp, Topic, TopicKind,
 };
 use rumqttc::{AsyncClient, Event as MqttEvent, MqttOptions, Packet, QoS};
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes on a busy machine.
@@ -680,4 +682,72 @@ impl Authority {
         std::fs::write(self.dir.join(format!("{file}.crt")), certificate.pem()).unwrap();
         std::fs::write(self.dir.join(format!("{file}.key")), key.serialize_pem()).unwrap();
     }
+}
+
+/// A model of one channel, which says that it stays as it was.
+fn model(version: &str) -> Vec<u8> {
+    let layer = |weights: Vec<Vec<i8>>| Layer { biases: vec![0; weights.len()], weights, multiplier: 1.0 / 64.0 };
+    let file = NodeModelFile {
+        version: version.parse().unwrap(),
+        channels: vec![Channel::at(Quantity::SoilMoisture, 10)],
+        steps: 2,
+        normal: vec![(0.3, 0.1)],
+        first: layer(vec![vec![64, 0], vec![-64, 0]]),
+        second: layer(vec![vec![64, -64]]),
+        thresholds: vec![0.5],
+        golden: vec![33, -7],
+    };
+    file.encode().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_comes_over_restarts_and_one_of_other_bytes_than_were_offered_is_refused() {
+    let broker = Broker::start("").await;
+    let gateway = Gateway::start(broker.port);
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&broker, dir.path(), 1);
+    (config.pace, config.until, config.time) = (Pace::Scale, None, clock(config.farm.start, 60.0));
+    config.node.model = true;
+    let start = || {
+        let shutdown = CancellationToken::new();
+        (tokio::spawn(node_sim::run(config.clone(), shutdown.clone())), shutdown)
+    };
+    let last = || {
+        let received = gateway.received.lock().unwrap();
+        let of_n1 = received.statuses.iter().rev().find(|(station, status)| station.as_str() == "n1" && status.online);
+        of_n1.and_then(|(_, status)| status.model.clone())
+    };
+    let tell = |command| gateway.command(&config.farm.id, "n1", 1, command);
+    let is = |state, offset| last().is_some_and(|model| model.state == state && model.offset == offset);
+    let (running, shutdown) = start();
+    until("the station", || is(NodeModelState::Idle, 0)).await;
+
+    let bytes = model("1.2.3");
+    let (version, size) = ("1.2.3".parse().unwrap(), bytes.len() as u32);
+    let sha256: [u8; 32] = Sha256::digest(&bytes).into();
+    tell(Command::OfferModel(NodeModelOffer { version, sha256, size }));
+    until("the offer's answer", || is(NodeModelState::Receiving, 0)).await;
+    tell(Command::ModelChunk(NodeModelChunk { version, offset: 0, bytes: bytes[..30].to_vec() }));
+    until("the chunk's answer", || is(NodeModelState::Receiving, 30)).await;
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    gateway.received.lock().unwrap().statuses.clear();
+    let (running, shutdown) = start();
+    until("the station after its restart", || is(NodeModelState::Receiving, 30)).await;
+    tell(Command::ModelChunk(NodeModelChunk { version, offset: 30, bytes: bytes[30..].to_vec() }));
+    until("the model", || is(NodeModelState::Active, 0)).await;
+    assert_eq!(last().unwrap().active, Some(Held { version, mark: mark(&sha256) }));
+
+    let mut bytes = model("1.3.0");
+    let (version, size, sha256) = ("1.3.0".parse().unwrap(), bytes.len() as u32, Sha256::digest(&bytes).into());
+    tell(Command::OfferModel(NodeModelOffer { version, sha256, size }));
+    until("the offer's answer", || is(NodeModelState::Receiving, 0)).await;
+    bytes[40] ^= 1;
+    tell(Command::ModelChunk(NodeModelChunk { version, offset: 0, bytes }));
+    until("the refusal", || is(NodeModelState::Refused, 0)).await;
+    let model = last().unwrap();
+    assert_eq!(model.reason, "sha256");
+    assert_eq!(model.active.unwrap().version.to_string(), "1.2.3", "what ran goes on");
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
 }

@@ -16,8 +16,10 @@ pub mod document;
 pub mod id;
 pub mod manifest;
 pub mod native;
+pub mod node_model;
 pub mod quantity;
 pub mod raw;
+pub mod rollout;
 pub mod tensor;
 pub mod time;
 pub mod topic;
@@ -34,8 +36,12 @@ pub use decode::DecodeError;
 pub use id::{FarmId, FieldId, GatewayId, StationId};
 pub use manifest::Manifest;
 pub use native::{Ack, Batch, Birth, Command, CommandMessage, Status};
+pub use node_model::{
+    NodeModelBack, NodeModelChunk, NodeModelFile, NodeModelOffer, NodeModelState, NodeModelStatus, NodeModelVersion,
+};
 pub use quantity::Quantity;
 pub use raw::RawReadings;
+pub use rollout::NodeRollout;
 pub use time::{TimeScale, Timestamp};
 pub use topic::{Topic, TopicKind};
 pub use update::UpdateStatus;

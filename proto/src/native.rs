@@ -11,6 +11,7 @@ use prost::Message as _;
 use crate::channel::{Channel, Reading};
 use crate::decode::{self, DecodeError, at_most, message};
 use crate::id::FieldId;
+use crate::node_model::{NodeModelBack, NodeModelChunk, NodeModelOffer, NodeModelStatus};
 use crate::quantity::{MAX_INTEGER, from_integer, to_integer};
 use crate::time::Timestamp;
 use crate::wire;
@@ -66,7 +67,7 @@ pub struct Ack {
 }
 
 /// What a gateway may ask of a station.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Publish the birth again.
     Birth,
@@ -77,20 +78,27 @@ pub enum Command {
         /// For how long.
         minutes: u32,
     },
+    /// Take a model, and run it.
+    OfferModel(NodeModelOffer),
+    /// Keep a part of it.
+    ModelChunk(NodeModelChunk),
+    /// Go back from a model.
+    ModelBack(NodeModelBack),
 }
 
 /// A command and the number that it is known by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandMessage {
     /// Grows with each command of one kind to a station. The station remembers the last of each kind, irrigations also over
     /// its restarts, and carries out none that is not above it: so the gateway may send a command as often as it likes.
+    /// Commands about models say by themselves what they are about, and do nothing a second time; their number means nothing.
     pub id: u64,
     /// What is asked.
     pub command: Command,
 }
 
 /// Whether a station is there. The offline one is its last will.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// True after a connect, false in the will.
     pub online: bool,
@@ -98,6 +106,8 @@ pub struct Status {
     pub boot: u32,
     /// The id of the newest irrigation command that it has carried out; said on each connect, and after each.
     pub irrigated: Option<u64>,
+    /// How it stands with its models; said on each connect, after each command about them, and when one is rolled back.
+    pub model: Option<NodeModelStatus>,
 }
 
 /// Why a batch cannot be written.
@@ -337,10 +347,13 @@ impl CommandMessage {
     /// The payload.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let command = match self.command {
+        let command = match &self.command {
             Command::Birth => wire::command::Command::Birth(true),
             Command::SetTime(time) => wire::command::Command::SetTimeMs(time.as_millis()),
-            Command::Irrigate { minutes } => wire::command::Command::IrrigateMinutes(minutes),
+            Command::Irrigate { minutes } => wire::command::Command::IrrigateMinutes(*minutes),
+            Command::OfferModel(offer) => wire::command::Command::NodeModel(offer.to_wire()),
+            Command::ModelChunk(chunk) => wire::command::Command::NodeModelChunk(chunk.to_wire()),
+            Command::ModelBack(back) => wire::command::Command::NodeModelBack(back.to_wire()),
         };
         wire::Command { id: self.id, command: Some(command) }.encode_to_vec()
     }
@@ -355,6 +368,9 @@ impl CommandMessage {
             wire::command::Command::Birth(_) => Command::Birth,
             wire::command::Command::SetTimeMs(ms) => Command::SetTime(decode::time("set_time_ms", ms)?),
             wire::command::Command::IrrigateMinutes(minutes) => Command::Irrigate { minutes },
+            wire::command::Command::NodeModel(offer) => Command::OfferModel(NodeModelOffer::from_wire(offer)?),
+            wire::command::Command::NodeModelChunk(chunk) => Command::ModelChunk(NodeModelChunk::from_wire(chunk)?),
+            wire::command::Command::NodeModelBack(back) => Command::ModelBack(NodeModelBack::from_wire(back)?),
         };
         Ok(Self { id: message.id, command })
     }
@@ -364,15 +380,17 @@ impl Status {
     /// The payload.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        wire::Status { online: self.online, boot: self.boot, irrigated: self.irrigated }.encode_to_vec()
+        let node_model = self.model.as_ref().map(NodeModelStatus::to_wire);
+        wire::Status { online: self.online, boot: self.boot, irrigated: self.irrigated, node_model }.encode_to_vec()
     }
 
     /// Reads a payload.
     ///
     /// # Errors
-    /// When it is no status.
+    /// When it is no status, or a field holds what it may not.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let status: wire::Status = message("status", bytes)?;
-        Ok(Self { online: status.online, boot: status.boot, irrigated: status.irrigated })
+        let model = status.node_model.map(NodeModelStatus::from_wire).transpose()?;
+        Ok(Self { online: status.online, boot: status.boot, irrigated: status.irrigated, model })
     }
 }

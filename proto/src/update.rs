@@ -4,10 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::StationId;
+use crate::node_model::{NodeModelState, NodeModelVersion};
 use crate::time::Timestamp;
 
 /// The most refusals of one model that a gateway remembers.
 pub const MAX_REFUSALS: usize = 8;
+/// The most stations that a gateway lists.
+pub const MAX_NODES: usize = 200;
 
 /// How a gateway stands with the registry, and with each of its models.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +24,99 @@ pub struct UpdateStatus {
     pub bytes: u64,
     /// The models, by name.
     pub models: Vec<ModelStatus>,
+    /// How it brings the nodes' model to its stations; none when the farm's nodes are to run none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodesStatus>,
+}
+
+/// How a gateway brings the model that the farm's nodes are to run to its stations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodesStatus {
+    /// The model's name.
+    pub name: String,
+    /// Its version.
+    pub version: NodeModelVersion,
+    /// SHA-256 of its file, in hexadecimal.
+    pub digest: String,
+    /// The rollout's number.
+    pub serial: u64,
+    /// How far it has come.
+    pub phase: NodesPhase,
+    /// Why it does not go on, in words; empty when it does.
+    pub text: String,
+    /// How many of the gateway's stations take models at all.
+    pub known: u32,
+    /// How many of them are in the stage.
+    pub in_stage: u32,
+    /// How many of those run the version.
+    pub active: u32,
+    /// How many of those have refused it or rolled it back.
+    pub failed: u32,
+    /// The stations, at most [`MAX_NODES`]: those that failed first, then those on their way, then by name.
+    pub stations: Vec<NodeStatus>,
+}
+
+/// How far a gateway is with a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodesPhase {
+    /// The file is not here yet.
+    Fetching,
+    /// It goes to the stations of the stage.
+    Going,
+    /// Every station of the stage runs it.
+    Done,
+    /// Somebody paused it.
+    Paused,
+    /// Too many stations refused it or rolled it back: nobody gets it any more.
+    Stopped,
+    /// It is taken back from the stations that run it.
+    Aborted,
+}
+
+impl NodesPhase {
+    /// Every phase.
+    pub const ALL: [Self; 6] = [Self::Fetching, Self::Going, Self::Done, Self::Paused, Self::Stopped, Self::Aborted];
+
+    /// Its name in tables and the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fetching => "fetching",
+            Self::Going => "going",
+            Self::Done => "done",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+/// A station and its models.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub station: StationId,
+    /// Whether it is in the stage.
+    pub in_stage: bool,
+    /// The version that judges.
+    pub active: Option<NodeModelVersion>,
+    /// The version that would come back.
+    pub previous: Option<NodeModelVersion>,
+    /// The version that was offered last and is not active.
+    pub candidate: Option<NodeModelVersion>,
+    /// How much of it is there, bytes.
+    pub offset: u32,
+    /// Where the update is.
+    pub state: NodeModelState,
+    /// Why it was refused or rolled back; empty otherwise.
+    pub reason: String,
+    /// Samples that the active version has called unusual, when the station last said so.
+    pub alerts: u64,
+    /// Samples that it has judged.
+    pub judged: u64,
+    /// When the station last said so, in farm time.
+    pub heard: Timestamp,
 }
 
 /// One model on a gateway.
@@ -245,6 +342,9 @@ mod tests {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
         }
         for phase in Phase::ALL {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
+        }
+        for phase in NodesPhase::ALL {
             assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
         }
     }

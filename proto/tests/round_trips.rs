@@ -273,7 +273,7 @@ proptest! {
             let message = CommandMessage { id: sequence, command };
             prop_assert_eq!(CommandMessage::decode(&message.encode()).unwrap(), message);
         }
-        let status = Status { online, boot, irrigated };
+        let status = Status { online, boot, irrigated, model: None };
         prop_assert_eq!(Status::decode(&status.encode()).unwrap(), status);
     }
 

@@ -37,6 +37,8 @@ pub struct Setup {
     pub start: Timestamp,
     /// How fast the clocks of gateway and cloud run.
     pub speed: f64,
+    /// Whether the nodes take models over the air.
+    pub node_models: bool,
 }
 
 impl Setup {
@@ -52,6 +54,7 @@ impl Setup {
             weather: None,
             start: FarmConfig::default().start,
             speed: 240.0,
+            node_models: false,
         }
     }
 }
@@ -116,6 +119,7 @@ impl Farm {
             cloud: free_address(),
             mqtt: free_address(),
             status: free_address(),
+            node_models: setup.node_models,
         };
         let stations = plan.farm.station_names().into_iter().map(|(station, _)| station);
         let secrets = Secrets::open(dir.path(), stations).unwrap();
@@ -152,6 +156,16 @@ impl Farm {
     /// Ends the gateway as a power cut would.
     pub async fn kill_gateway(&mut self) {
         self.gateway.take().unwrap().kill().await.unwrap();
+    }
+
+    /// Ends the stations as a power cut would.
+    pub async fn kill_node_sim(&mut self) {
+        self.node_sim.take().unwrap().kill().await.unwrap();
+    }
+
+    /// Ends the cloud as a power cut would.
+    pub async fn kill_cloud(&mut self) {
+        self.cloud.take().unwrap().kill().await.unwrap();
     }
 
     /// Waits until the simulation is at its end and everything is acknowledged.

@@ -39,6 +39,9 @@ export type SelfTest = Schemas['SelfTest'];
 export type ShadowReport = Schemas['ShadowReport'];
 export type Refusal = Schemas['UpdateRefusal'];
 export type Reason = Schemas['UpdateReason'];
+export type FarmNodes = Schemas['FarmNodes'];
+export type NodeStatus = Schemas['NodeStatus'];
+export type NodesPhase = Schemas['NodesPhase'];
 
 export const api = createClient<paths>({
   baseUrl: location.origin,

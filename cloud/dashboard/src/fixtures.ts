@@ -174,7 +174,7 @@ export function status(changes: Partial<ModelStatus> = {}): ModelStatus {
 }
 
 export function update(changes: Partial<UpdateStatus> = {}): UpdateStatus {
-  return { checked: ago(1), refusal: null, bytes: 200_000, models: [status()], ...changes };
+  return { checked: ago(1), refusal: null, bytes: 200_000, models: [status()], nodes: null, ...changes };
 }
 
 export function assignment(version: string, serial: number, changes: Partial<Assignment> = {}): Assignment {

@@ -1,6 +1,6 @@
 /** The registry's versions and what the farm's gateways make of them, kept up to date while a page shows them. */
 
-import { api, dataOf, type FarmModels, type Failure, failureOf, type ModelEvent, type ModelVersion, type Role } from './client';
+import { api, dataOf, type FarmModels, type FarmNodes, type Failure, failureOf, type ModelEvent, type ModelVersion, type Role } from './client';
 import type { FarmState } from './farm-state.svelte';
 import { session } from './session.svelte';
 import { Throttle } from './throttle';
@@ -15,6 +15,8 @@ const EVENTS_SHOWN = 20;
 export class ModelsState {
   versions = $state.raw<readonly ModelVersion[] | null>(null);
   farm = $state.raw<FarmModels | null>(null);
+  /** The models on the nodes themselves. */
+  nodes = $state.raw<FarmNodes | null>(null);
   /** What happened last to models on the farm's gateways, the newest first. */
   events = $state.raw<readonly ModelEvent[]>([]);
   /** Why there is nothing to show, or why it is not the latest. */
@@ -54,13 +56,15 @@ export class ModelsState {
     try {
       const params = { path: { farm: this.of.id } };
       const query = { limit: EVENTS_SHOWN };
-      const [all, farm, events] = await Promise.all([
+      const [all, farm, events, nodes] = await Promise.all([
         dataOf(api.GET('/api/v1/models')),
         dataOf(api.GET('/api/v1/farms/{farm}/models', { params })),
         dataOf(api.GET('/api/v1/farms/{farm}/models/events', { params: { ...params, query } })),
+        dataOf(api.GET('/api/v1/farms/{farm}/node-models', { params })),
       ]);
       this.versions = all.items;
       this.events = events.items;
+      this.nodes = nodes;
       this.farm = farm;
       this.failure = null;
     } catch (error) {

@@ -9,6 +9,7 @@ mod decisions;
 mod events;
 mod farms;
 mod models;
+mod nodes;
 pub mod parameters;
 pub mod problem;
 mod readings;
@@ -174,6 +175,8 @@ pub fn router() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(assignments::activate_model))
         .routes(routes!(assignments::roll_back_model))
         .routes(routes!(assignments::model_events))
+        .routes(routes!(nodes::node_models, nodes::push_node_model).layer(DefaultBodyLimit::max(nodes::MOST_BODY)))
+        .routes(routes!(nodes::farm_node_models, nodes::set_node_models))
         .routes(routes!(uplink::uplink))
         .routes(routes!(uplink::status));
     let tuf = OpenApiRouter::new().routes(routes!(tuf::metadata)).routes(routes!(tuf::target));

@@ -166,7 +166,7 @@ async fn read(mut form: Multipart) -> ApiResult<(String, Vec<u8>)> {
     Ok((manifest, model.ok_or_else(|| missing("model"))?))
 }
 
-async fn bytes(mut field: Field<'_>, name: &str, most: u64) -> ApiResult<Vec<u8>> {
+pub(super) async fn bytes(mut field: Field<'_>, name: &str, most: u64) -> ApiResult<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
         let chunk: Bytes = chunk;
@@ -178,7 +178,7 @@ async fn bytes(mut field: Field<'_>, name: &str, most: u64) -> ApiResult<Vec<u8>
     Ok(bytes)
 }
 
-fn broken(error: &MultipartError) -> ApiError {
+pub(super) fn broken(error: &MultipartError) -> ApiError {
     match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge(format!(
             "a push has at most {MAX_MODEL_BYTES} bytes of model and {MAX_MANIFEST_BYTES} bytes of manifest"

@@ -4,6 +4,7 @@
 //! are whole seconds since 1970.
 
 mod models;
+mod nodes;
 mod update;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,10 @@ use utoipa::{PartialSchema, ToSchema};
 pub use models::{
     Activation, ActiveOn, AssignedTo, FarmModels, GatewayModels, ModelAssignment, ModelCard, ModelEvent,
     ModelEventKind, ModelEventPage, ModelLimits, ModelList, ModelPush, ModelVersion, RollBack,
+};
+pub use nodes::{
+    FarmNodes, GatewayNodes, NodeModelList, NodeModelPush, NodeModelVersion, NodeOrder, NodeState, NodeStatus,
+    NodesPhase, NodesStatus, Rollout, SetRollout,
 };
 pub use update::{
     ActiveVersion, Candidate, ModelStatus, SelfTest, ShadowReport, UpdatePhase, UpdateReason, UpdateRefusal,

@@ -2,7 +2,7 @@
 //! here is what changed from one to the next.
 
 use proto::assignment::MAX_MODELS;
-use proto::update::{MAX_REFUSALS, ModelStatus, Phase, Refusal};
+use proto::update::{MAX_REFUSALS, ModelStatus, NodesPhase, Phase, Refusal};
 use proto::{FarmId, GatewayId, UpdateStatus};
 use sqlx::PgConnection;
 
@@ -38,6 +38,24 @@ pub fn between(gateway: &GatewayId, before: Option<&UpdateStatus>, now: &UpdateS
         if !known {
             events.push(refused(gateway, None, ModelEventKind::Refused, refusal));
         }
+    }
+    let stopped = |status: &UpdateStatus| {
+        let nodes = status.nodes.clone().filter(|nodes| nodes.phase == NodesPhase::Stopped)?;
+        Some((nodes.name, nodes.version, nodes.serial, nodes.text))
+    };
+    if let Some((name, version, serial, text)) = stopped(now)
+        && before.and_then(stopped).is_none_or(|(.., known, _)| known != serial)
+    {
+        let at = now.nodes.iter().flat_map(|nodes| &nodes.stations).map(|station| station.heard).max();
+        events.push(ModelEvent {
+            gateway: gateway.to_owned(),
+            model: Some(cut(&name, MOST_NAME)),
+            at: at.unwrap_or_default(),
+            kind: ModelEventKind::Refused,
+            version: Some(version.to_string()),
+            reason: Some(NodesPhase::Stopped.name().to_owned()),
+            text: cut(&text, MOST_TEXT),
+        });
     }
     for model in now.models.iter().take(MAX_MODELS) {
         let old = before.and_then(|before| before.models.iter().find(|old| old.name == model.name));

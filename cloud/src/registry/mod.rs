@@ -14,12 +14,14 @@
 //! * [`keys`]: files of keys. [`metadata`]: what is signed. [`store`]: where it lies.
 //! * [`push`], which asks [`inspect`] first, and [`versions`] that lists what was pushed.
 //! * [`assign`]: what gateways are to run. [`events`]: what they made of it.
+//! * [`nodes`]: the same for the models that run on stations.
 
 pub mod assign;
 pub mod events;
 pub mod inspect;
 pub mod keys;
 pub mod metadata;
+pub mod nodes;
 pub(crate) mod push;
 pub mod renew;
 pub mod store;

@@ -9,6 +9,7 @@ mod events;
 mod hostile;
 mod ingest;
 mod model_events;
+mod nodes;
 mod openapi;
 mod pages;
 mod people;

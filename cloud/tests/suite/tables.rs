@@ -10,7 +10,8 @@ async fn every_key_of_a_farms_table_begins_with_the_farm() {
     let cloud = Cloud::start().await;
     cloud.store(&windows(1, [window("n1", "2015-06-01T00:00:00Z").with("rain", &[1.0], &[])])).await;
     // Accounts, sessions and models are shared by the farms; everything else is a farm's.
-    let shared = ["app_user", "session", "tuf_metadata", "blob", "model_version", "_sqlx_migrations"];
+    let shared =
+        ["app_user", "session", "tuf_metadata", "blob", "model_version", "node_model_version", "_sqlx_migrations"];
     let keys = "SELECT c.relname::text AS relation, i.relname::text AS key, a.attname::text AS first
         FROM pg_index x
         JOIN pg_class c ON c.oid = x.indrelid JOIN pg_class i ON i.oid = x.indexrelid

@@ -32,6 +32,7 @@ use gateway::credentials::Role;
 use gateway::door::DoorConfig;
 use gateway::update::UpdatesConfig;
 use node_sim::config::FarmConfig;
+use node_sim::onboard::NodeConfig;
 use proto::TimeScale;
 use serde::{Deserialize, Serialize};
 
@@ -297,6 +298,7 @@ fn gateway(volumes: &Volumes, args: &GatewayArgs) -> anyhow::Result<(PathBuf, Fi
         sources: farm::sources(&volumes.at("gateway/sources.toml"))?,
         fields: farm::fields(&volumes.at("gateway/fields.toml"), &simulated)?,
         filters: toml::Table::new(),
+        nodes: gateway::nodes::NodesConfig::default(),
         updates: UpdatesConfig { root: Some(volumes.pinned_root()), ..UpdatesConfig::default() },
     })?;
     Ok((config, lock))
@@ -318,6 +320,7 @@ fn node_sim(volumes: &Volumes, args: &NodeSimArgs) -> anyhow::Result<(PathBuf, [
         truth_dir: Some(slot.dir.join("truth")),
         truth_readings: args.truth,
         ready_file: Some(volumes.ready_file()),
+        node: NodeConfig { model: true, ..NodeConfig::default() },
         ..node_sim::Config::new(farm, args.broker.clone(), slot.state())
     })?;
     Ok((config, [lock, slot.lock]))

@@ -17,6 +17,7 @@ use gateway::detect::RulesConfig;
 use gateway::door::DoorConfig;
 use gateway::update::UpdatesConfig;
 use node_sim::config::{FarmConfig, Pace};
+use node_sim::onboard::NodeConfig;
 use proto::{FarmId, GatewayId, StationId, TimeScale, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -61,6 +62,8 @@ pub struct Plan {
     pub mqtt: SocketAddr,
     /// Where the gateway's own page is served.
     pub status: SocketAddr,
+    /// Whether the simulated nodes take models over the air.
+    pub node_models: bool,
 }
 
 /// What people and programs sign in with. Made at the first start and kept.
@@ -220,6 +223,7 @@ impl Plan {
             sources: sources(&self.data_dir.join("sources.toml"))?,
             fields: fields(&self.data_dir.join("fields.toml"), &self.farm)?,
             filters: toml::Table::new(),
+            nodes: gateway::nodes::NodesConfig::default(),
             updates: UpdatesConfig {
                 root: Some(registry::pinned_root(&self.data_dir)),
                 poll_s: POLL_S,
@@ -237,6 +241,7 @@ impl Plan {
             until: self.until,
             truth_dir: Some(self.data_dir.join("truth")),
             truth_readings: self.truth_readings,
+            node: NodeConfig { model: self.node_models, ..NodeConfig::default() },
             ready_file: Some(self.ready_file("node-sim")),
             ..node_sim::Config::new(self.farm.clone(), self.mqtt.to_string(), self.data_dir.join("node-sim"))
         };

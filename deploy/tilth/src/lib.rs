@@ -18,6 +18,7 @@ pub mod container;
 pub mod data_dir;
 pub mod farm;
 pub mod model;
+pub mod node_model;
 pub mod postgres;
 pub mod registry;
 pub mod secret;
@@ -46,6 +47,8 @@ enum Command {
     Up(up::UpArgs),
     /// Make models, check them, and bring them to gateways
     Model(model::ModelArgs),
+    /// Make the small models that run on the nodes, and bring them there in stages
+    NodeModel(node_model::NodeModelArgs),
     /// Change the keys that sign models
     Keys(registry::KeysArgs),
     /// Run the cloud alone.
@@ -79,6 +82,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Model(args) => {
             log_to_stderr("warn");
             model::run(args).unwrap_or_else(|error| failed(&error))
+        }
+        Command::NodeModel(args) => {
+            log_to_stderr("warn");
+            node_model::run(args).unwrap_or_else(|error| failed(&error))
         }
         Command::Keys(args) => {
             log_to_stderr("warn");

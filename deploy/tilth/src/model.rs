@@ -1,8 +1,8 @@
 //! `tilth model`: makes models, says whether a gateway can run them, and brings them to gateways.
 
-mod assign;
+pub(crate) mod assign;
 mod check;
-mod push;
+pub(crate) mod push;
 mod train;
 
 use std::process::ExitCode;
@@ -65,7 +65,7 @@ pub fn run(args: ModelArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Says what went wrong, each refusal on a line of its own, and gives the exit code.
-fn told(result: Result<(), ClientError>) -> anyhow::Result<ExitCode> {
+pub(crate) fn told(result: Result<(), ClientError>) -> anyhow::Result<ExitCode> {
     match result {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {

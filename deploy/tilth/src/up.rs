@@ -215,6 +215,7 @@ async fn run(args: &UpArgs, prepared: Prepared, shutdown: CancellationToken) -> 
         cloud: addresses.cloud,
         mqtt: addresses.mqtt,
         status: addresses.status,
+        node_models: true,
     };
     let secrets = Secrets::open(data.path(), plan.farm.station_names().into_iter().map(|(station, _)| station))?;
     let step = Step::begin("Tables");

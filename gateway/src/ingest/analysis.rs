@@ -21,9 +21,10 @@ use crate::decode::sparkplug::valves;
 use crate::deduplicate::Recent;
 use crate::detect::barrier::Barrier;
 use crate::detect::slots::Line;
-use crate::detect::{Detector, Heard, RulesConfig};
+use crate::detect::{self, Detector, RulesConfig};
 use crate::door::Outbox;
 use crate::model::Model;
+use crate::nodes::Heard;
 use crate::store::{Analysed, Cursor, Emission, Store, StoreError};
 use crate::window::{Closed, Passed, Placed, Rhythm, Windows};
 
@@ -69,6 +70,8 @@ pub struct Analysis {
     /// Windows that wait for the other stations before they are judged.
     pub(super) barrier: Barrier,
     decisions: Decisions,
+    /// Where it is handed on how stations stand with their models.
+    heard: Option<Heard>,
     /// How far the commits are gone through.
     pub(super) done: Cursor,
     /// What was emitted, or counted, and is not on disk yet.
@@ -166,6 +169,7 @@ impl Analysis {
             detector,
             barrier,
             decisions,
+            heard: None,
             done,
             waiting: VecDeque::new(),
             uncounted: BTreeMap::new(),
@@ -195,7 +199,8 @@ impl Analysis {
     ///
     /// # Errors
     /// When the store fails in a way that waiting does not heal.
-    pub fn run(mut self, outbox: Outbox, mut line: Option<Line>) -> Result<(), StoreError> {
+    pub fn run(mut self, outbox: Outbox, heard: Option<Heard>, mut line: Option<Line>) -> Result<(), StoreError> {
+        self.heard = heard;
         self.decisions.connect(outbox.clone());
         self.clocks.connect(outbox);
         let (mut tick, mut snapshot, mut scrub) = (Instant::now(), Instant::now(), Instant::now());
@@ -318,8 +323,13 @@ impl Analysis {
     /// Goes through one message.
     fn go_through(&mut self, commit: u64, index: u32, item: Option<Item>, at: Timestamp) -> Result<(), StoreError> {
         if let Some(Item { station, content }) = item {
-            if let Content::Status { irrigated: Some(id), .. } = content {
-                self.decisions.confirm(&station, id);
+            if let Content::Status { irrigated, model, .. } = &content {
+                if let Some(id) = irrigated {
+                    self.decisions.confirm(&station, *id);
+                }
+                if let (Some(heard), Some(model)) = (&self.heard, model) {
+                    heard.tell(&station, (**model).clone(), at);
+                }
             }
             let placed = place(&mut self.windows, &station, &content, at, commit);
             let now = self.now();
@@ -430,7 +440,8 @@ impl Analysis {
         }
         let mut heard: Vec<_> = self.windows.heard().collect();
         heard.sort_unstable_by_key(|(station, ..)| *station);
-        let heard = heard.into_iter().map(|(station, rhythm, last)| Heard { station, last, report_s: rhythm.report_s });
+        let heard =
+            heard.into_iter().map(|(station, rhythm, last)| detect::Heard { station, last, report_s: rhythm.report_s });
         self.alerts.extend(self.detector.tick(now, heard));
     }
 

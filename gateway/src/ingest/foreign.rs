@@ -140,13 +140,16 @@ impl Intake {
         for station in decoded.heard {
             group.stations.insert(station.clone(), now);
             group.messages.push(normalised(&station, &[], now));
-            items.push(Item { station, content: Content::Status { online: true, irrigated: None } });
+            items.push(Item { station, content: Content::Status { online: true, irrigated: None, model: None } });
         }
         for (station, number) in decoded.irrigated {
             // Not online: a valve may say nothing for weeks, and is not silent then.
-            let status = Status { online: false, boot: 0, irrigated: Some(number) };
+            let status = Status { online: false, boot: 0, irrigated: Some(number), model: None };
             group.messages.push(raw(&station, DeliveryKind::Status, now, status.encode().into(), 0));
-            items.push(Item { station, content: Content::Status { online: false, irrigated: Some(number) } });
+            items.push(Item {
+                station,
+                content: Content::Status { online: false, irrigated: Some(number), model: None },
+            });
         }
         for channel in decoded.unknown {
             count(&mut group.counters, "unmapped", 1);
@@ -203,7 +206,11 @@ pub(super) fn item(message: &RawMessage) -> Option<(Item, Option<Sent>)> {
     if message.kind == NORMALISED {
         let readings = readings(message);
         let heard = readings.is_empty();
-        let content = if heard { Content::Status { online: true, irrigated: None } } else { Content::Plain(readings) };
+        let content = if heard {
+            Content::Status { online: true, irrigated: None, model: None }
+        } else {
+            Content::Plain(readings)
+        };
         return Some((Item { station, content }, None));
     }
     let packet = u16::try_from(message.packet).unwrap_or(0);
@@ -236,7 +243,7 @@ mod tests {
             let (item, known) = item(&message).unwrap();
             let back = match item.content {
                 Content::Plain(back) => back,
-                Content::Status { online: true, irrigated: None } if readings.is_empty() => Vec::new(),
+                Content::Status { online: true, irrigated: None, model: None } if readings.is_empty() => Vec::new(),
                 other => panic!("{other:?}"),
             };
             let bits = |all: &[Reading]| all.iter().map(|r| (r.channel, r.time, r.value.to_bits())).collect::<Vec<_>>();

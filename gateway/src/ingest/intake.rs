@@ -222,7 +222,7 @@ impl Intake {
                     }
                     Content::Birth(Box::new(birth))
                 }
-                Message::Status(status) => Content::Status { online: status.online, irrigated: status.irrigated },
+                Message::Status(status) => Content::from(status),
             };
             group.messages.push(raw(&station, kind, now, payload, packet));
             items.push(Item { station, content });

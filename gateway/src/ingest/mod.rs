@@ -23,7 +23,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use proto::{Birth, Reading, StationId, Timestamp};
+use proto::{Birth, NodeModelStatus, Reading, StationId, Status, Timestamp};
 
 pub use analysis::Analysis;
 pub use foreign::Unmapped;
@@ -78,7 +78,15 @@ pub enum Content {
         online: bool,
         /// The number of its newest irrigation that is carried out.
         irrigated: Option<u64>,
+        /// How it stands with its models.
+        model: Option<Box<NodeModelStatus>>,
     },
+}
+
+impl From<Status> for Content {
+    fn from(status: Status) -> Self {
+        Self::Status { online: status.online, irrigated: status.irrigated, model: status.model.map(Box::new) }
+    }
 }
 
 /// The readings of a stored message, with their station; none when it has none.

@@ -28,7 +28,7 @@ pub(crate) fn item(message: &RawMessage) -> Option<(Item, Option<Sent>)> {
             Content::Plain(plain.readings)
         }
         Ok(Message::Birth(birth)) => Content::Birth(Box::new(birth)),
-        Ok(Message::Status(status)) => Content::Status { online: status.online, irrigated: status.irrigated },
+        Ok(Message::Status(status)) => Content::from(status),
         Err(_) => return None,
     };
     Some((Item { station, content }, known))

@@ -308,7 +308,7 @@ async fn what_thinks_may_hang_and_everything_is_acknowledged_and_nothing_is_said
         let intake = tokio::task::spawn_blocking(move || intake.run(queue, &to_stations, &runtime));
         let running = |analysis: Analysis| {
             let outbox = outbox.clone();
-            tokio::task::spawn_blocking(move || analysis.run(outbox, None))
+            tokio::task::spawn_blocking(move || analysis.run(outbox, None, None))
         };
         // Hanging means that it takes nothing up: it begins when all is stored.
         let (mut waiting, mut thinking) = (Some(analysis), None);

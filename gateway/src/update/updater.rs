@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::detect::slots::{Failure, Order, Report};
+use crate::nodes::Wanted;
 
 use super::budget::{Budget, RESERVE};
 use super::fetch::Fetcher;
@@ -32,6 +33,7 @@ use super::source::{Metadata, Source, Trusted};
 use super::startup::Starter;
 
 mod job;
+mod rollout;
 mod setting;
 mod settle;
 mod status;
@@ -63,6 +65,8 @@ pub struct Updater {
     assignments: Option<(String, Assignments)>,
     checked: Option<Timestamp>,
     refusal: Option<Refusal>,
+    /// What the farm's nodes are to run.
+    nodes: watch::Sender<Option<Wanted>>,
     /// What holds a model's candidate up for now.
     held: BTreeMap<String, (Instant, Option<Refusal>)>,
     /// Models whose candidate is in the pipeline's shadow.
@@ -122,6 +126,7 @@ impl Updater {
             assignments: None,
             checked,
             refusal: None,
+            nodes: watch::channel(None).0,
             held: BTreeMap::new(),
             shadows: BTreeSet::new(),
             ordered: BTreeMap::new(),
@@ -136,6 +141,12 @@ impl Updater {
         };
         updater.publish();
         Ok((updater, receiver))
+    }
+
+    /// Where it says what the farm's nodes are to run, once the registry was read.
+    #[must_use]
+    pub fn wanted(&self) -> watch::Receiver<Option<Wanted>> {
+        self.nodes.subscribe()
     }
 
     /// Takes updates on until `shutdown`.

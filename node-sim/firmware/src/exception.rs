@@ -35,8 +35,13 @@ impl Reported {
             value.abs_diff(last) > band.width || since_ms >= i64::from(band.heartbeat_ms) || since_ms < 0
         });
         if due {
-            self.last = Some((time_ms, value));
+            self.reported(time_ms, value);
         }
         due
+    }
+
+    /// A value was reported, whatever the band says.
+    pub fn reported(&mut self, time_ms: i64, value: i32) {
+        self.last = Some((time_ms, value));
     }
 }

@@ -41,8 +41,12 @@ impl Channel {
         self.rule.filter.map_or(value, |floor| self.filter.push(value, floor))
     }
 
-    /// Whether a filtered value becomes a reading.
-    pub fn is_due(&mut self, time_ms: i64, value: i32) -> bool {
+    /// Whether a filtered value becomes a reading. Of an unusual sample every value does.
+    pub fn is_due(&mut self, time_ms: i64, value: i32, unusual: bool) -> bool {
+        if unusual {
+            self.reported.reported(time_ms, value);
+            return true;
+        }
         self.rule.band.is_none_or(|band| self.reported.is_due(band, time_ms, value))
     }
 }
@@ -111,8 +115,10 @@ impl<const CHANNELS: usize, const READINGS: usize, const REPORTS: usize> Node<CH
         }
         let in_units = |channel: usize| Some(f64::from(filtered[channel]?) / f64::from(self.per_unit[channel]));
         let mut taken = Taken { verdict: self.updater.judge(in_units, index), ..Taken::default() };
+        let unusual = taken.verdict.is_some_and(|verdict| verdict.alert);
         for (number, value) in filtered.into_iter().enumerate() {
-            let Some(value) = value.filter(|value| self.channels[number].is_due(time_ms, *value)) else { continue };
+            let due = |value: &i32| self.channels[number].is_due(time_ms, *value, unusual);
+            let Some(value) = value.filter(due) else { continue };
             let reading = Reading { channel: number as u8, time_ms, value };
             let gone = match self.ring.push(reading) {
                 Ok(gone) => gone,

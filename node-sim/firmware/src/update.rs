@@ -117,6 +117,13 @@ pub struct Offer {
     pub size: u32,
 }
 
+impl Offer {
+    /// Its version and its mark.
+    fn name(&self) -> (u32, u32) {
+        (self.version, mark(&self.sha256))
+    }
+}
+
 /// A slot of the flash. Its version is 0 when there is nothing in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Slot {
@@ -134,6 +141,15 @@ impl Slot {
     fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.size)]
     }
+
+    fn mark(&self) -> u32 {
+        mark(&self.sha256)
+    }
+}
+
+/// The first four bytes of a SHA-256, little endian: tells two files of one version apart.
+fn mark(sha256: &[u8; 32]) -> u32 {
+    u32::from_le_bytes([sha256[0], sha256[1], sha256[2], sha256[3]])
 }
 
 /// An active model's layout, and the node's channels that are its.
@@ -148,10 +164,14 @@ struct Fitted {
 pub struct Status {
     /// The model that judges.
     pub active: u32,
+    /// Which file of that version: the first four bytes of its SHA-256.
+    pub active_mark: u32,
     /// The one that would come back.
     pub previous: u32,
     /// The last one that was offered and is not active.
     pub candidate: u32,
+    /// Which file of that version.
+    pub candidate_mark: u32,
     /// How much of it is here.
     pub offset: u32,
     /// Where the update is.
@@ -174,8 +194,8 @@ pub struct Updater {
     offset: u16,
     state: State,
     reason: Reason,
-    /// The last one that was offered and is not active.
-    candidate: u32,
+    /// The last one that was offered and is not active: its version and its mark.
+    candidate: (u32, u32),
     known_bad: [[u8; 32]; KNOWN_BAD],
     next_bad: u8,
     alerts: u64,
@@ -203,7 +223,7 @@ impl Updater {
             offset: 0,
             state: State::Idle,
             reason: Reason::None,
-            candidate: 0,
+            candidate: (0, 0),
             known_bad: [[0; 32]; KNOWN_BAD],
             next_bad: 0,
             alerts: 0,
@@ -220,8 +240,10 @@ impl Updater {
     pub fn status(&self) -> Status {
         Status {
             active: self.active_slot().version,
+            active_mark: self.active_slot().mark(),
             previous: if self.state == State::Receiving { 0 } else { self.other().version },
-            candidate: self.candidate,
+            candidate: self.candidate.0,
+            candidate_mark: self.candidate.1,
             offset: if self.state == State::Receiving { u32::from(self.offset) } else { 0 },
             state: self.state,
             reason: self.reason,
@@ -238,10 +260,9 @@ impl Updater {
             return false;
         }
         if self.known_bad.contains(&offer.sha256) {
-            let dealt_with =
-                self.candidate == offer.version && matches!(self.state, State::Refused | State::RolledBack);
+            let dealt_with = self.candidate == offer.name() && matches!(self.state, State::Refused | State::RolledBack);
             if !dealt_with {
-                self.refuse_unknown(offer.version, Reason::KnownBad);
+                self.refuse_unknown(&offer, Reason::KnownBad);
             }
             return !dealt_with;
         }
@@ -250,7 +271,7 @@ impl Updater {
         }
         if offer.size == 0 || offer.size as usize > MAX_BYTES {
             self.remember(offer.sha256);
-            self.refuse_unknown(offer.version, Reason::Size);
+            self.refuse_unknown(&offer, Reason::Size);
             return true;
         }
         let slot = self.other_mut();
@@ -258,7 +279,7 @@ impl Updater {
         slot.sha256 = offer.sha256;
         slot.size = offer.size as u16;
         self.offset = 0;
-        self.candidate = offer.version;
+        self.candidate = offer.name();
         (self.state, self.reason) = (State::Receiving, Reason::None);
         true
     }
@@ -267,7 +288,7 @@ impl Updater {
     /// now.
     pub fn chunk(&mut self, version: u32, offset: u32, bytes: &[u8], index: impl Fn(&str) -> Option<u8>) -> bool {
         let begin = usize::from(self.offset);
-        let wanted = self.state == State::Receiving && version == self.candidate && offset as usize == begin;
+        let wanted = self.state == State::Receiving && version == self.candidate.0 && offset as usize == begin;
         if !wanted || bytes.is_empty() {
             return false;
         }
@@ -285,13 +306,15 @@ impl Updater {
         true
     }
 
-    /// The gateway wants the model of this version, the one before, back. Gives back whether it came.
-    pub fn back(&mut self, version: u32, index: impl Fn(&str) -> Option<u8>) -> bool {
-        let is_previous = self.has_previous() && self.other().version == version;
-        if is_previous {
+    /// The gateway wants the active model with this mark away, and the one before, of this version, back; 0 where there is
+    /// none before. Gives back whether it went.
+    pub fn back(&mut self, version: u32, mark: u32, index: impl Fn(&str) -> Option<u8>) -> bool {
+        let before = if self.has_previous() { self.other().version } else { 0 };
+        let goes = self.active_slot().version != 0 && self.active_slot().mark() == mark && before == version;
+        if goes {
             self.roll_back(Reason::Told, index);
         }
-        is_previous
+        goes
     }
 
     /// Judges a sample; `value` gives that of one of the node's channels, in its unit. None without a model, and while
@@ -340,9 +363,10 @@ impl Updater {
     /// Everything that must outlive a restart, in pieces for the flash.
     pub fn save(&self, mut put: impl FnMut(&[u8])) {
         let reason = Reason::ALL.iter().position(|reason| *reason == self.reason).unwrap_or(0);
-        put(&[1, self.active, self.state as u8, reason as u8, self.next_bad, self.resets]);
+        put(&[2, self.active, self.state as u8, reason as u8, self.next_bad, self.resets]);
         put(&self.offset.to_le_bytes());
-        put(&self.candidate.to_le_bytes());
+        put(&self.candidate.0.to_le_bytes());
+        put(&self.candidate.1.to_le_bytes());
         put(&self.alerts.to_le_bytes());
         put(&self.judged.to_le_bytes());
         self.probation.iter().for_each(|number| put(&number.to_le_bytes()));
@@ -361,7 +385,7 @@ impl Updater {
     pub fn load(mut bytes: &[u8], index: impl Fn(&str) -> Option<u8>) -> Option<Self> {
         let input = &mut bytes;
         let mut updater = Self::new();
-        let [1, active @ 0..=1, state, reason, next_bad, resets] = take(input)? else { return None };
+        let [2, active @ 0..=1, state, reason, next_bad, resets] = take(input)? else { return None };
         updater.active = active;
         let states = [State::Idle, State::Receiving, State::Active, State::RolledBack, State::Refused];
         updater.state = *states.get(usize::from(state))?;
@@ -369,7 +393,7 @@ impl Updater {
         updater.next_bad = next_bad % KNOWN_BAD as u8;
         updater.resets = resets;
         updater.offset = u16::from_le_bytes(take(input)?);
-        updater.candidate = u32::from_le_bytes(take(input)?);
+        updater.candidate = (u32::from_le_bytes(take(input)?), u32::from_le_bytes(take(input)?));
         updater.alerts = u64::from_le_bytes(take(input)?);
         updater.judged = u64::from_le_bytes(take(input)?);
         for number in &mut updater.probation {
@@ -417,7 +441,7 @@ impl Updater {
     /// The candidate becomes the active model, and the active one the one before.
     fn swap(&mut self, fitted: Fitted) {
         self.active = 1 - self.active;
-        self.candidate = 0;
+        self.candidate = (0, 0);
         self.offset = 0;
         (self.state, self.reason) = (State::Active, Reason::None);
         (self.alerts, self.judged, self.probation, self.resets) = (0, 0, [0; 3], 0);
@@ -432,7 +456,7 @@ impl Updater {
         if self.fitted.is_none() {
             *self.other_mut() = Slot::empty();
         }
-        self.candidate = self.active_slot().version;
+        self.candidate = (self.active_slot().version, self.active_slot().mark());
         self.active = 1 - self.active;
         self.drop_other(State::RolledBack, reason);
         self.history = History::new();
@@ -448,12 +472,12 @@ impl Updater {
     }
 
     /// Refuses what was offered before any of it came; what was coming is dropped for it.
-    fn refuse_unknown(&mut self, version: u32, reason: Reason) {
+    fn refuse_unknown(&mut self, offer: &Offer, reason: Reason) {
         if self.state == State::Receiving {
             *self.other_mut() = Slot::empty();
             self.offset = 0;
         }
-        self.candidate = version;
+        self.candidate = offer.name();
         (self.state, self.reason) = (State::Refused, reason);
     }
 

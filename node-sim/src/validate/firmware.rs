@@ -121,10 +121,12 @@ fn outcomes(scenario: &Scenario, dead_band: &BTreeMap<Quantity, f64>) -> anyhow:
     let mut by_station: Vec<BTreeMap<Channel, Outcome>> = vec![BTreeMap::new(); nodes.len()];
     farm.advance(scenario.end().min(scenario.start().plus_secs(i64::from(MOST_DAYS) * 86_400)), |sample| {
         let Some(node) = &mut nodes[sample.station] else { return };
+        let mut sent = Vec::new();
+        node.sample(sample.readings, &mut sent);
         for measured in sample.readings {
             let channel = measured.reading.channel;
             if dead_band.contains_key(&channel.quantity) {
-                let reported = node.take(*measured).is_some();
+                let reported = sent.iter().any(|sent| sent.reading.channel == channel);
                 by_station[sample.station].entry(channel).or_default().take(measured.reading.value, reported);
             }
         }

@@ -6,6 +6,8 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::NodesStatus;
+
 /// How a gateway stands with the registry, and with each of its models.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct UpdateStatus {
@@ -19,6 +21,9 @@ pub struct UpdateStatus {
     pub bytes: u64,
     /// The models, by name.
     pub models: Vec<ModelStatus>,
+    /// How it brings the nodes' model to its stations; null when the farm's nodes are to run none.
+    #[schema(required)]
+    pub nodes: Option<NodesStatus>,
 }
 
 /// One model on a gateway.
@@ -152,16 +157,17 @@ impl PartialSchema for UpdatePhase {
 
 impl ToSchema for UpdatePhase {}
 
-fn names_of(description: &str, names: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
+pub(super) fn names_of(description: &str, names: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
     let schema = ObjectBuilder::new().schema_type(Type::String).description(Some(description));
     schema.enum_values(Some(names)).into()
 }
 
 impl From<proto::UpdateStatus> for UpdateStatus {
     fn from(status: proto::UpdateStatus) -> Self {
-        let proto::UpdateStatus { checked, refusal, bytes, models } = status;
+        let proto::UpdateStatus { checked, refusal, bytes, models, nodes } = status;
         let models = models.into_iter().map(ModelStatus::from).collect();
-        Self { checked, refusal: refusal.map(UpdateRefusal::from), bytes, models }
+        let nodes = nodes.map(NodesStatus::from);
+        Self { checked, refusal: refusal.map(UpdateRefusal::from), bytes, models, nodes }
     }
 }
 

@@ -69,7 +69,7 @@ struct WaitArgs {
     timeout: Duration,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration: SignedDuration = text.parse().map_err(|_| "not a duration like 90s, 10m or 24h".to_owned())?;
     Duration::try_from(duration).map_err(|_| "must not be negative".to_owned())
 }
@@ -84,7 +84,7 @@ fn shadow(text: &str) -> Result<u32, String> {
     u32::try_from(seconds).ok().filter(|s| *s <= most).ok_or_else(|| format!("must be at most {} days", most / 86_400))
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(crate) fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be 0 to 1".to_owned()) }
 }
@@ -374,12 +374,15 @@ fn one_line(value: &Value) -> String {
     }
 }
 
-fn understood<T: serde::de::DeserializeOwned>(answer: Value) -> Result<T, ClientError> {
+pub(crate) fn understood<T: serde::de::DeserializeOwned>(answer: Value) -> Result<T, ClientError> {
     serde_json::from_value(answer)
         .map_err(|error| ClientError::Refused(format!("the cloud gives an answer that is not understood: {error}")))
 }
 
-fn on_cloud(cloud: &CloudArgs, work: impl AsyncFnOnce(Client) -> Result<(), ClientError>) -> Result<(), ClientError> {
+pub(crate) fn on_cloud(
+    cloud: &CloudArgs,
+    work: impl AsyncFnOnce(Client) -> Result<(), ClientError>,
+) -> Result<(), ClientError> {
     runtime().map_err(|e| ClientError::Usage(e.to_string()))?.block_on(async {
         let client = Client::sign_in(cloud).await?;
         work(client).await

@@ -2,17 +2,19 @@
 
 use proto::Assignments;
 use proto::assignment::{MAX_ASSIGNMENT_BYTES, assignment_target};
+use proto::rollout::rollout_target;
 use proto::update::Reason;
 
 use crate::detect::slots::fits;
 use crate::model::{Model, ModelError};
+use crate::nodes;
 use crate::update::fetch::{FetchError, Step, Wanted};
 use crate::update::machine::{State, Version};
 use crate::update::refused::Refused;
 use crate::update::source::{Metadata, Source, Trusted};
 use crate::update::startup::place;
 
-use super::{Job, Updater};
+use super::{Job, Updater, rollout};
 
 /// What the registry wants here.
 pub struct Polled {
@@ -20,6 +22,8 @@ pub struct Polled {
     /// Of the assignments' file.
     pub digest: String,
     pub assignments: Assignments,
+    /// What the farm's nodes are to run.
+    pub nodes: Option<nodes::Wanted>,
 }
 
 /// A job that is done.
@@ -36,10 +40,14 @@ impl Updater {
     pub(super) fn poll(&self) -> Job {
         let (source, trusted, known) = (self.source.clone(), self.trusted.clone(), self.assignments.clone());
         let target = assignment_target(&self.setting.farm, &self.setting.gateway);
+        let (rollout, known_nodes) = (rollout_target(&self.setting.farm), self.nodes.borrow().clone());
         Box::pin(async move {
             let (trusted, metadata) = source.read(&trusted).await;
             let polled = match metadata {
-                Ok(metadata) => assigned(&source, metadata, &target, known).await,
+                Ok(metadata) => {
+                    let nodes = rollout::wanted(&source, &metadata, &rollout, known_nodes).await;
+                    assigned(&source, metadata, &target, known).await.map(|polled| Polled { nodes, ..polled })
+                }
                 Err(refused) => Err(refused),
             };
             Done::Polled(trusted, polled)
@@ -87,14 +95,14 @@ async fn assigned(
     known: Option<(String, Assignments)>,
 ) -> Result<Polled, Refused> {
     let Some(found) = metadata.find(target) else {
-        return Ok(Polled { metadata, digest: String::new(), assignments: Assignments::default() });
+        return Ok(Polled { metadata, digest: String::new(), assignments: Assignments::default(), nodes: None });
     };
     let digest = found.sha256.clone();
     if let Some((_, assignments)) = known.filter(|(known, _)| *known == digest) {
-        return Ok(Polled { metadata, digest, assignments });
+        return Ok(Polled { metadata, digest, assignments, nodes: None });
     }
     let body = source.target(&found, MAX_ASSIGNMENT_BYTES).await?;
     let assignments = Assignments::parse(&body)
         .map_err(|wrong| Refused::new(Reason::Assignment, format!("{target}: {}", wrong.join("; "))))?;
-    Ok(Polled { metadata, digest, assignments })
+    Ok(Polled { metadata, digest, assignments, nodes: None })
 }

@@ -61,7 +61,7 @@ impl Updater {
         let changed = (trusted != self.trusted).then_some(&trusted);
         self.journal.keep_all(&counters, changed)?;
         self.trusted = trusted;
-        let Polled { metadata, digest, mut assignments } = match result {
+        let Polled { metadata, digest, mut assignments, nodes } = match result {
             Ok(polled) => polled,
             Err(refused) => {
                 self.failures += 1;
@@ -75,6 +75,7 @@ impl Updater {
         self.poll_after(1);
         self.refusal = None;
         self.metadata = Some(metadata);
+        self.nodes.send_replace(nodes);
         self.assignments = Some((digest, assignments.clone()));
         for name in &names {
             let assignment = assignments.models.remove(name);

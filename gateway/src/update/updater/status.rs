@@ -15,6 +15,8 @@ impl Updater {
             refusal: self.refusal.clone().or(held),
             bytes: self.link.counted().bytes,
             models: self.journal.states().iter().map(|(name, state)| self.model(name, state)).collect(),
+            // Told by who brings it to the stations.
+            nodes: None,
         };
         self.status.send_if_modified(|status| {
             let changed = *status != now;

@@ -159,11 +159,19 @@ fn the_gateway_can_have_the_one_before_back() {
     install(&mut updater, 1);
     pass(&mut updater);
     install(&mut updater, 2);
-    assert!(!updater.back(2, index) && !updater.back(3, index));
-    assert!(updater.back(1, index) && !updater.back(1, index));
+    let mark = updater.status().active_mark;
+    assert!(!updater.back(2, mark, index) && !updater.back(3, mark, index) && !updater.back(1, mark ^ 1, index));
+    assert!(updater.back(1, mark, index) && !updater.back(1, mark, index));
     assert_eq!(outcome(&updater), (1, 0, 2, State::RolledBack, Reason::Told));
+    assert_eq!(updater.status().candidate_mark, mark);
     install(&mut updater, 4);
     assert_eq!(updater.status().previous, 1);
+    // Of a first model there is none to go back to: it goes.
+    let mut updater = Updater::new();
+    install(&mut updater, 1);
+    let mark = updater.status().active_mark;
+    assert!(!updater.back(1, mark, index) && updater.back(0, mark, index) && !updater.back(0, mark, index));
+    assert_eq!(outcome(&updater), (0, 0, 1, State::RolledBack, Reason::Told));
 }
 
 #[test]
@@ -185,8 +193,8 @@ fn flash_that_forgets_is_noticed() {
     let mut saved = Vec::new();
     updater.save(|piece| saved.extend_from_slice(piece));
     assert!(Updater::load(&saved[..saved.len() - 1], index).is_none());
-    // The active model is in the first slot, behind the fixed part of 194 bytes.
-    saved[194 + 60] ^= 4;
+    // The active model is in the first slot, behind the fixed part of 198 bytes.
+    saved[198 + 60] ^= 4;
     let updater = Updater::load(&saved, index).unwrap();
     assert_eq!(outcome(&updater), (1, 0, 2, State::RolledBack, Reason::Sha256));
 }
@@ -234,7 +242,8 @@ proptest! {
                         }
                     }
                     Step::Back(file) => {
-                        updater.back(files[*file].0, index);
+                        let mark = updater.status().active_mark;
+                        updater.back(files[*file].0, mark, index);
                     }
                     // The history is not kept, so the first samples after a restart are not judged: as many for both, as
                     // a channel that says nothing breaks the history.
