@@ -110,7 +110,8 @@ impl Running {
         fs::write(dir.join("gateway.toml"), toml::to_string(&config)?)?;
         let mut processes = Processes::default();
         let mut command = programs.gateway.command();
-        command.arg("--config").arg(dir.join("gateway.toml"));
+        // As `deploy/Dockerfile` sets it.
+        command.arg("--config").arg(dir.join("gateway.toml")).env("MIMALLOC_PURGE_DELAY", "10");
         processes.start("gateway", command, dir)?;
         let ready = ready(&dir.join("ready.json"), &mut processes).await?;
         Ok(Self { address: address(&ready, "mqtt")?, processes, status: Some(address(&ready, "status")?) })
