@@ -13,8 +13,8 @@ mod documents;
 mod mqtt;
 mod stored;
 
-pub use cloud::{cloud_answer, model_assignments};
-pub use documents::{configuration, model_manifest, onnx};
+pub use cloud::{cloud_answer, model_assignments, node_rollout};
+pub use documents::{configuration, model_manifest, node_model, onnx};
 pub use mqtt::{mqtt_frames, mqtt5_frames};
 pub use stored::{kept_state, raw_row};
 
@@ -25,7 +25,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_780_297_200);
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target by its name, which is also that of its folder of seeds.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 20] = [
     ("native", native),
     ("plain_json", plain_json),
     ("sparkplug", sparkplug),
@@ -43,6 +43,8 @@ pub const TARGETS: [Target; 18] = [
     ("onnx", onnx),
     ("cloud_answer", cloud_answer),
     ("model_assignments", model_assignments),
+    ("node_rollout", node_rollout),
+    ("node_model", node_model),
     ("uplink_batch", uplink_batch),
 ];
 

@@ -109,6 +109,7 @@ impl Models {
             reason: status.reason.name().to_owned(),
             alerts: status.alerts,
             judged: status.judged,
+            on_probation: status.active != 0 && self.updater.on_probation(),
         }
     }
 }

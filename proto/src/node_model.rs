@@ -185,6 +185,8 @@ pub struct NodeModelStatus {
     pub alerts: u64,
     /// Samples that the active one has judged.
     pub judged: u64,
+    /// Whether it may still be rolled back for what it judges. Where there is one before, no other is taken meanwhile.
+    pub on_probation: bool,
 }
 
 impl NodeModelOffer {
@@ -238,6 +240,7 @@ impl NodeModelStatus {
             reason: self.reason.clone(),
             alerts: self.alerts,
             judged: self.judged,
+            on_probation: self.on_probation,
         }
     }
 
@@ -258,6 +261,7 @@ impl NodeModelStatus {
             reason: model.reason,
             alerts: model.alerts,
             judged: model.judged,
+            on_probation: model.on_probation,
         })
     }
 }
@@ -318,6 +322,7 @@ mod tests {
                 reason: "known as bad".to_owned(),
                 alerts: 3,
                 judged: 500,
+                on_probation: true,
             };
             let status = Status { online: true, boot: 2, irrigated: None, model: Some(model) };
             assert_eq!(Status::decode(&status.encode()), Ok(status));

@@ -1,6 +1,8 @@
 //! What a cloud says, or whoever stands in its place.
 
+use proto::NodeRollout;
 use proto::assignment::{Assignments, MAX_MODELS};
+use proto::rollout::MAX_NAMED;
 
 use crate::uplink::link::{Answer, Outcome, outcome};
 
@@ -35,6 +37,21 @@ pub fn model_assignments(bytes: &[u8]) {
             assert!(assignments.models.len() <= MAX_MODELS);
             assert!(assignments.models.values().all(|one| (0.0..=1.0).contains(&one.min_agreement)));
             assert_eq!(Assignments::parse(assignments.to_json().as_bytes()), Ok(assignments));
+        }
+        Err(wrong) => assert!(!wrong.is_empty()),
+    }
+}
+
+/// What the registry says that a farm's nodes are to run.
+pub fn node_rollout(bytes: &[u8]) {
+    match NodeRollout::parse(bytes) {
+        Ok(rollout) => {
+            assert!(rollout.digest().is_some() && rollout.stations.len() <= MAX_NAMED);
+            assert!(rollout.stations.iter().all(|station| rollout.holds(station)));
+            let again = NodeRollout::parse(rollout.to_json().as_bytes());
+            let again = again.unwrap_or_else(|wrong| panic!("{wrong:?}"));
+            // A share's last bit may be another.
+            assert_eq!(NodeRollout { share: rollout.share, most_failed: rollout.most_failed, ..again }, rollout);
         }
         Err(wrong) => assert!(!wrong.is_empty()),
     }

@@ -128,6 +128,8 @@ impl Relay {
                 return false;
             }
             station.heard = at;
+            // Counts alone answer nothing.
+            (station.status.alerts, station.status.judged) = (status.alerts, status.judged);
             if station.status == status {
                 if status.state == NodeModelState::Receiving
                     && let Some(sent) = station.sent
@@ -299,6 +301,8 @@ fn want(rollout: &NodeRollout, goes: bool, station: &Station, in_stage: bool) ->
     match standing(rollout, &station.status) {
         Standing::Active if rollout.order == Order::Abort => Some(Want::Back(station.status.previous)),
         Standing::Receiving if goes && in_stage => Some(Want::Chunk(station.status.offset)),
+        // It would not take it, and says when it would.
+        Standing::Before if station.status.on_probation && station.status.previous.is_some() => None,
         Standing::Before if goes && in_stage => Some(Want::Offer),
         _ => None,
     }

@@ -246,7 +246,7 @@ fn described(nodes: &FarmNodes) -> String {
             let _ = writeln!(
                 text,
                 "  {:<12} {:<6} {:<9} {:<9} {:<9} {:>6} {:<12} {:<14} {:>9} {:>8}",
-                station.station,
+                station.station.to_string(),
                 if station.in_stage { "yes" } else { "no" },
                 shown(station.active),
                 shown(station.previous),

@@ -255,6 +255,52 @@ fn what_was_heard_later_counts_and_nobody_who_is_away_is_waited_for() {
     assert_eq!(relay.status().unwrap().stations[0].offset, 5);
 }
 
+#[test]
+fn who_tries_a_model_out_is_not_asked_and_holds_up_nobody_until_it_says_that_it_is_through() {
+    let mut field = Field::new(&[Taste::Good; 2], NodesConfig { at_once: 1, ..NodesConfig::default() });
+    let version = |text: &str| text.parse().unwrap();
+    let trying = |judged| NodeModelStatus {
+        active: Some(Held { version: version("1.0.1"), mark: 1 }),
+        previous: Some(version("1.0.0")),
+        state: NodeModelState::Active,
+        judged,
+        on_probation: judged < 500,
+        ..NodeModelStatus::default()
+    };
+    field.nodes.get_mut(&id(0)).unwrap().status = trying(0);
+    field.relay.hear(&id(0), trying(0), Timestamp::from_secs(0));
+    field.relay.want(wanted(rollout()));
+    for judged in 1..200 {
+        field.air.push_back((id(0), trying(judged)));
+        field.step(|| false);
+    }
+    let status = field.relay.status().unwrap();
+    // An offer and four chunks for the other.
+    assert_eq!((status.active, status.phase, field.sent), (1, NodesPhase::Going, 5));
+    field.nodes.get_mut(&id(0)).unwrap().status = trying(500);
+    field.air.push_back((id(0), trying(500)));
+    field.until(1, NodesPhase::Done, || false);
+}
+
+#[test]
+fn counts_are_no_answer() {
+    let mut relay = Relay::new(NodesConfig::default());
+    relay.hear(&id(0), NodeModelStatus::default(), Timestamp::from_secs(0));
+    relay.want(wanted(rollout()));
+    let mut offers = 0;
+    for second in 0..200 {
+        relay.send(Duration::from_secs(second), |_, _| {
+            offers += 1;
+            true
+        });
+        let at = Timestamp::from_secs(i64::try_from(second).unwrap());
+        relay.hear(&id(0), NodeModelStatus { judged: second, ..NodeModelStatus::default() }, at);
+    }
+    // At 0, 30 and 90 s: each wait is twice the one before.
+    assert_eq!(offers, 3);
+    assert_eq!(relay.status().unwrap().stations[0].judged, 199);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
