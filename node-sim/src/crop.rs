@@ -2,9 +2,10 @@
 //! ([`response`]); and a crop on its field, day by day ([`stand`]).
 //!
 //! Coefficients, heights, roots and depletion fractions are FAO-56's (Allen et al. 1998, *Crop evapotranspiration*, Irrigation and
-//! Drainage Paper 56). The times of stages are growing degree days of AquaCrop's calibrated crops (Raes, Steduto,
-//! Hsiao and Fereres, *AquaCrop reference manual*, annex I): FAO-56's initial stage ends at a cover of a tenth, its
-//! development at full cover, its mid-season with AquaCrop's senescence. Yield response factors are FAO-33's (Doorenbos and
+//! Drainage Paper 56, tables 12, 17 and 22; of ranges the middle, of roots' and cotton's height the smaller). The times of stages are growing
+//! degree days of the crops that come with AquaCrop (Raes, Steduto, Hsiao and Fereres; as AquaCrop-OSPy has them: MaizeGDD, CottonGDD,
+//! TomatoGDD, WheatGDD, and PotatoLocalGDD, a potato of Brussels): FAO-56's initial stage ends at a cover of a tenth,
+//! `emergence + ln(0.1 / CC0) / CGC`, its development at 98 % of the most, its mid-season with AquaCrop's senescence. Yield response factors are FAO-33's (Doorenbos and
 //! Kassam 1979, *Yield response to water*, table 24).
 
 pub mod demand;
@@ -51,7 +52,8 @@ pub struct Parameters {
     pub root_depth_m: f64,
     /// Share of the available water taken without stress at 5 mm/d: FAO-56 table 22.
     pub depletion_fraction: f64,
-    /// The ends of FAO-33's periods (vegetative, flowering, yield formation, ripening), growing degree days.
+    /// The ends of FAO-33's periods (vegetative, flowering, yield formation, ripening), growing degree days. Flowering is
+    /// AquaCrop's; where yield formation ends is an assumption, for AquaCrop has no ripening.
     pub period_ends_gdd: [f64; 4],
     /// FAO-33's yield response factors in them.
     pub response: [f64; 4],
@@ -143,7 +145,7 @@ impl Crop {
             Self::Potato => Parameters {
                 base_c: 2.0,
                 upper_c: 26.0,
-                stage_ends_gdd: [145.0, 636.0, 1325.0, 1613.0],
+                stage_ends_gdd: [383.0, 875.0, 1325.0, 1613.0],
                 kcb: [0.15, 1.10, 0.65],
                 height_m: 0.6,
                 root_depth_m: 0.4,
@@ -158,12 +160,12 @@ impl Crop {
             Self::Tomato => Parameters {
                 base_c: 7.0,
                 upper_c: 28.0,
-                stage_ends_gdd: [403.0, 1009.0, 1553.0, 1933.0],
+                stage_ends_gdd: [404.0, 1009.0, 1553.0, 1933.0],
                 kcb: [0.15, 1.10, 0.70],
                 height_m: 0.6,
                 root_depth_m: 0.7,
                 depletion_fraction: 0.40,
-                period_ends_gdd: [525.0, 1100.0, 1600.0, 1933.0],
+                period_ends_gdd: [525.0, 1275.0, 1600.0, 1933.0],
                 response: [0.4, 1.1, 0.8, 0.4],
                 potential_t_ha: 65.0,
                 nutrients_kg_ha: [180.0, 30.0, 280.0],

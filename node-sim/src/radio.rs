@@ -110,7 +110,7 @@ pub fn weissberger_db(frequency_ghz: f64, plants_m: f64) -> f64 {
     }
 }
 
-/// What rain takes, dB/km: k R^α with k and α of ITU-R P.838-2, table 1, for horizontal polarisation, between its frequencies on straight
+/// What rain takes, dB/km: k R^α with k and α of ITU-R P.838-2 (2003, the last with a table), table 1, for horizontal polarisation, between its frequencies on straight
 /// lines over logarithms as P.838 says. Below 1 GHz, where the table begins, its first row.
 #[must_use]
 pub fn rain_db_km(frequency_ghz: f64, rain_mm_h: f64) -> f64 {

@@ -147,12 +147,16 @@ impl<const N: usize> Ground<'_, N> {
     }
 
     /// What can evaporate from wet ground, and what of it freely, mm: FAO-56's TEW (eq. 73) and its REW by texture (Allen et
-    /// al. 2005, *J. Irrig. Drain. Eng.* 131, 2-13: 8 mm and 8 of clay, 20 less 15 of sand above 80 %).
+    /// al. 2005, *J. Irrig. Drain. Eng.* 131, 2-13: 8 mm and 8 of clay, 20 less 15 of sand above 80 % of it, 11 less 6 of clay above 50 % of it).
     #[must_use]
     pub fn evaporable_mm(&self) -> (f64, f64) {
         let soil = self.soil;
         let total = EVAPORABLE_MM * (soil.field_capacity - 0.5 * soil.wilting_point);
-        let readily = if soil.sand > 0.8 { 20.0 - 15.0 * soil.sand } else { (8.0 + 8.0 * soil.clay).min(11.0) };
+        let readily = match soil {
+            soil if soil.sand > 0.8 => 20.0 - 15.0 * soil.sand,
+            soil if soil.clay > 0.5 => 11.0 - 6.0 * soil.clay,
+            soil => 8.0 + 8.0 * soil.clay,
+        };
         (total, readily.min(0.8 * total))
     }
 

@@ -168,8 +168,8 @@ mod tests {
 
     #[test]
     fn annual_crops_last_about_as_long_as_fao_56_says() {
-        // FAO-56 table 11 (days): maize 125 to 180, potato 115 to 165, wheat (spring, 35-45 degrees) 120 to 160, tomato 135 to
-        // 180, cotton 180 to 195, in which this summer is too short.
+        // FAO-56 table 11 (days): maize 125 to 180, potato 115 to 165, wheat 120 to 200 (135 at 35 to 45 degrees), tomato 135 to
+        // 180, cotton 180 to 225, for which this summer is too short.
         for (crop, days) in
             [(Crop::Maize, 115..185), (Crop::Potato, 80..165), (Crop::Wheat, 110..175), (Crop::Tomato, 125..185)]
         {

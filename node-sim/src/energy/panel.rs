@@ -86,7 +86,8 @@ pub struct Soiling {
     rain_mm: f64,
 }
 
-/// Loss a day and at most, and the rain that washes it off, mm in a day: the defaults of the `pvlib` library for Kimber's model.
+/// Loss a day and at most, and the rain that washes it off, mm in a day: the defaults of the `pvlib` library for Kimber's model, but for
+/// the two weeks after a rain in which it gathers no dust.
 const SOILING_PER_DAY: f64 = 0.0015;
 const MOST_SOILING: f64 = 0.3;
 const WASHING_MM: f64 = 6.0;

@@ -197,7 +197,7 @@ pub static ALL: &[Model] = &[
     Model {
         name: "ultrasonic anemometer",
         quantity: Quantity::WindSpeed,
-        // 0 to 30 m/s, 0.01 m/s, 3 % or 0.3 m/s. The turbulence that is left in a short mean is a tenth of it: assumed.
+        // 0 to 30 m/s, 0.01 m/s, the greater of 0.3 m/s and 3 %: 0.1 m/s and 3 % are an assumption, stricter below 7 m/s. The turbulence that is left in a short mean is a tenth of it: assumed.
         source: "METER ATMOS 22 user manual, specifications",
         range: (0.0, 30.0),
         resolution: 0.01,

@@ -70,7 +70,8 @@ impl Month {
         let wet_after_dry = wet_share * (1.0 - normals.wet_persistence);
         let mean_mm = if wet_share > 0.0 { of(&normals.rain_mm) / of(&normals.wet_days) } else { 0.0 };
         let beyond_mm = (mean_mm - normals.wet_day_mm).max(0.01);
-        // Geng et al. (1986): β = 1.83 m - 2.16 mm for a mean of m; below 3 mm, where it would come to nothing, 1.11 m.
+        // Geng et al. (1986): β = 1.83 m - 2.16 mm for a mean of m. It comes to nothing at 1.2 mm; below 3 mm the straight line from there to
+        // nothing, 1.11 m, is ours.
         let scale_mm = if mean_mm < 3.0 { 1.11 * beyond_mm } else { (1.83 * mean_mm - 2.16) * beyond_mm / mean_mm };
         // Maximum and minimum shall hardly ever change places: the difference's deviation is at most two fifths of its mean.
         let range_c = of(&normals.max_c) - of(&normals.min_c);
