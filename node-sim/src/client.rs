@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chance::Chance;
 use crate::node::{Entry, Lost, Node, Overdue};
+use crate::radio::Path;
 
 /// Requests that the client library holds for its connection: the node's window, and the few of a connection's beginning.
 /// When it is full, the node holds the report back until there is room.
@@ -87,6 +88,8 @@ pub struct Link {
     told: Mutex<Option<(Timestamp, std::time::Instant)>>,
     /// The node itself: its boot, and whether it reaches the gateway.
     radio: watch::Sender<Radio>,
+    /// How its reports go, where that takes time.
+    path: Mutex<Option<Path>>,
     /// There is something to send.
     wake: Notify,
     /// Something was acknowledged or commanded; shared by all links, and the farm waits for it.
@@ -133,6 +136,7 @@ impl Link {
             models: Mutex::default(),
             told: Mutex::default(),
             radio: watch::Sender::new(Radio { boot, reaches: true }),
+            path: Mutex::default(),
             wake: Notify::new(),
             progress,
         }
@@ -149,6 +153,12 @@ impl Link {
         if changed {
             self.progress.notify_one();
         }
+    }
+
+    /// How the node's reports go from now on: each takes as long as its packets are on air, and is sent again when they do not
+    /// arrive. Without a path they go at once.
+    pub fn goes_by(&self, path: Option<Path>) {
+        *lock(&self.path) = path;
     }
 
     /// What [`Link::reaches`] was last told.
@@ -231,10 +241,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps a station connected until `finish`, then says goodbye.
-pub async fn serve(identity: Identity, link: Arc<Link>, seed: u64, finish: CancellationToken) {
+/// Keeps a station connected until `finish`, then says goodbye. What takes time on its radio takes `speed` times less here.
+pub async fn serve(identity: Identity, link: Arc<Link>, seed: u64, speed: f64, finish: CancellationToken) {
     let mut chance = Chance::new(seed, &format!("client/{}", identity.station));
-    let mut station = Connection { identity, link, begun: Instant::now(), last: [0; 2], connected: false };
+    let air = Air { speed, chance: Chance::new(seed, &format!("air/{}", identity.station)), draws: 0, under_way: None };
+    let mut station = Connection { identity, link, begun: Instant::now(), last: [0; 2], connected: false, air };
     let mut failures: u32 = 0;
     let mut radio = station.link.radio.subscribe();
     for attempt in 0.. {
@@ -249,6 +260,7 @@ pub async fn serve(identity: Identity, link: Arc<Link>, seed: u64, finish: Cance
         let lived = Instant::now();
         let end = station.live(&finish, &mut radio).await;
         station.connected = false;
+        station.air.under_way = None;
         station.link.node().disconnected();
         match end {
             End::Finished => return,
@@ -303,6 +315,42 @@ struct Connection {
     /// The numbers of the last birth and the last time that were asked for.
     last: [u64; 2],
     connected: bool,
+    air: Air,
+}
+
+/// A node's radio: one report at a time is on air.
+struct Air {
+    /// Farm time over wall time.
+    speed: f64,
+    chance: Chance,
+    draws: i64,
+    /// Until when it is, and whether it arrives.
+    under_way: Option<(Instant, bool)>,
+}
+
+impl Air {
+    /// Whether the report of so many bytes that is to go next has come through. If not, it is on air from now on if it was not, or
+    /// again if it did not arrive.
+    fn is_through(&mut self, path: &Path, bytes: usize) -> bool {
+        let now = Instant::now();
+        match self.under_way {
+            Some((until, _)) if now < until => false,
+            Some((_, true)) => {
+                self.under_way = None;
+                true
+            }
+            Some((_, false)) | None => {
+                let (chance, draws) = (&mut self.chance, &mut self.draws);
+                let sent = path.send(bytes.try_into().unwrap_or(u32::MAX), || {
+                    *draws += 1;
+                    chance.at(*draws).uniform()
+                });
+                let wait = Duration::from_secs_f64((sent.latency_s / self.speed).clamp(0.0, 1e9));
+                self.under_way = Some((now + wait, sent.arrived));
+                false
+            }
+        }
+    }
 }
 
 impl Connection {
@@ -325,6 +373,13 @@ impl Connection {
                     None => std::future::pending().await,
                 }
             };
+            let through = self.air.under_way.map(|(until, _)| until);
+            let through = async move {
+                match through {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 event = events.next() => match event {
                     Some(Ok(event)) => self.on_event(&client, event),
@@ -332,6 +387,7 @@ impl Connection {
                     None => return End::Finished,
                 },
                 () = self.link.wake.notified() => {}
+                () = through => {}
                 () = overdue => {
                     let action = self.link.node().overdue(self.begun.elapsed());
                     match action {
@@ -484,7 +540,7 @@ impl Connection {
     }
 
     /// Sends what the node wants to send, as far as there is room.
-    fn send(&self, client: &AsyncClient) {
+    fn send(&mut self, client: &AsyncClient) {
         let untold = {
             let mut commands = lock(&self.link.commands);
             self.connected && commands.done.is_some() && std::mem::take(&mut commands.untold)
@@ -495,6 +551,13 @@ impl Connection {
         }
         let now = self.begun.elapsed();
         loop {
+            let path = *lock(&self.link.path);
+            if let Some(path) = path {
+                let Some(bytes) = self.link.node().next_bytes() else { return };
+                if !self.air.is_through(&path, bytes) {
+                    return;
+                }
+            }
             let Some(entry) = self.link.node().next_to_send(now) else {
                 return;
             };

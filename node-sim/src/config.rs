@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use proto::{FarmId, FieldId, StationId, TimeScale, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::base_station::BaseStationConfig;
 use crate::energy::EnergyConfig;
 use crate::faults::random::{MOST_PER_YEAR, RandomConfig};
 use crate::faults::{Known, Scenario, read_scenario};
@@ -143,6 +144,9 @@ pub struct FarmConfig {
     /// How the stations reach the gateway; without it each always does. See [`crate::radio`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub radio: Option<RadioConfig>,
+    /// What stands between stations and gateway; without it nothing. See [`crate::base_station`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_station: Option<BaseStationConfig>,
     /// The fields. None given: north (alfalfa on loam), east (maize on sandy loam) and creek (pasture on clay loam).
     pub fields: Vec<FieldConfig>,
 }
@@ -168,6 +172,7 @@ impl Default for FarmConfig {
             sensors: SensorsConfig::default(),
             energy: None,
             radio: None,
+            base_station: None,
             fields: Vec::new(),
         }
     }
@@ -297,11 +302,21 @@ impl FarmConfig {
         }
         let powered_s = self.sensors.powered_s;
         check("sensors.powered_s", (0.05..=3600.0).contains(&powered_s), &powered_s, "0.05 to 3600 s");
-        for (key, value, allowed) in self.energy.iter().flat_map(EnergyConfig::problems) {
+        for (key, value, allowed) in self.energy.iter().flat_map(|energy| energy.problems(self.report_s)) {
             check(&format!("energy.{key}"), false, &value, allowed);
         }
         for (key, value, allowed) in self.radio.iter().flat_map(RadioConfig::problems) {
             check(&format!("radio.{key}"), false, &value, allowed);
+        }
+        for (key, value, allowed) in self.base_station.iter().flat_map(|base| base.problems(&self.place())) {
+            check(&format!("base_station.{key}"), false, &value, &allowed);
+        }
+        for (index, id) in self.base_station.iter().flat_map(|base| base.fields.iter().enumerate()) {
+            let fields = self.fields();
+            let names: Vec<&str> = fields.iter().map(|field| field.id.as_str()).collect();
+            let key = format!("base_station.fields[{index}]");
+            let allowed = format!("one of the farm's fields: {}", names.join(", "));
+            check(&key, names.contains(&id.as_str()), &format!("{:?}", id.as_str()), &allowed);
         }
         for (kind, rate) in &self.faults.rates {
             let key = format!("faults.rates.{}", kind.name());
@@ -675,6 +690,14 @@ mod tests {
     fn wrong_farm_values_and_unknown_keys_are_named() {
         let mut farm = FarmConfig { stations: 0, report_s: 1000, latitude: 80.0, ..FarmConfig::default() };
         farm.sensors.powered_s = 0.0;
+        farm.energy = Some(EnergyConfig { planned: true, most_gap_s: 600, reserve: 2.0, ..EnergyConfig::default() });
+        farm.base_station = Some(BaseStationConfig {
+            fields: vec!["creek".parse().unwrap(), "west".parse().unwrap()],
+            on_s: 400,
+            gap_s: Some(300),
+            off_w: 30.0,
+            ..BaseStationConfig::default()
+        });
         farm.faults.rates.insert(crate::faults::FaultKind::Spike, -1.0);
         let lines = farm.open().unwrap_err().to_string();
         assert_eq!(
@@ -683,6 +706,12 @@ mod tests {
              farm.report_s: 1000 is not a multiple of sample_s up to 86400 s\n\
              farm.latitude: 80 is not -66 to 66 degrees, where each day has a night\n\
              farm.sensors.powered_s: 0 is not 0.05 to 3600 s\n\
+             farm.energy.reserve: 2 is not 0 to 1\n\
+             farm.energy.most_gap_s: 600 is not report_s to 86400 s\n\
+             farm.base_station.on_w: 25 is not above off_w and up to 1000 W\n\
+             farm.base_station.on_s: 400 is not a multiple of 300 up to 3600 s\n\
+             farm.base_station.gap_s: 300 is not on_s to 86400 s\n\
+             farm.base_station.fields[1]: \"west\" is not one of the farm's fields: north, east, creek\n\
              farm.faults.rates.spike: -1 is not 0 to 1000 per station and year"
         );
         let dir = tempfile::tempdir().unwrap();

@@ -2,14 +2,16 @@
 //!
 //! [`Supply`] goes on step by step, and every watt-hour that the panel gave is in exactly one place of its [`Ledger`]: in the
 //! load, in the battery, or in one of the losses ([`Supply::imbalance_wh`]). [`plan`] decides how often to report by the
-//! energy that is forecast.
+//! energy that is forecast ([`outlook`]), and [`turns`] does so.
 
 pub mod battery;
 pub mod course;
 pub mod load;
 pub mod node;
+pub mod outlook;
 pub mod panel;
 pub mod plan;
+pub mod turns;
 
 use proto::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -9,11 +9,14 @@ use std::collections::BTreeMap;
 use proto::{FieldId, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::base_station::{BaseStation, BaseStationState, OffTime};
 use crate::clock::ClockFault;
 use crate::config::{ConfigError, FarmConfig};
 use crate::crop::stand::days_before;
+use crate::energy::outlook::Outlook;
 use crate::faults::{Fault, IrrigationFault, RandomFaults, Scenario, StationFaults};
 use crate::field::{Field, FieldState, FieldStep, Season};
+use crate::radio::Path;
 use crate::space;
 use crate::station::{CHANNELS, Measured, Rhythm, Site, Station, StationState};
 use crate::weather::Weather;
@@ -35,6 +38,11 @@ pub struct Farm {
     fields: Vec<Field>,
     stations: Vec<Station>,
     rhythms: Vec<Rhythm>,
+    base: Option<BaseStation>,
+    /// Whether each field's stations are behind the base station.
+    behind: Vec<bool>,
+    /// What stations that plan their reports know of the energy to come.
+    outlook: Option<Outlook>,
     /// The number of each station's next sample.
     next: Vec<i64>,
     now: Timestamp,
@@ -59,6 +67,8 @@ pub struct Sample<'a> {
     pub restarted: bool,
     /// Whether the station reaches its gateway now.
     pub reaches: bool,
+    /// How its reports go there, where that is simulated.
+    pub path: Option<Path>,
     /// The readings, in the order of [`crate::station::CHANNELS`]; those that dropped out are not there.
     pub readings: &'a [Measured],
 }
@@ -72,12 +82,14 @@ pub struct FarmState {
     step: i64,
     fields: BTreeMap<FieldId, FieldState>,
     stations: BTreeMap<StationId, StationState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<BaseStationState>,
 }
 
 impl FarmState {
     /// A moment of a farm where nothing else changes, because it is replayed.
     pub(crate) fn at(now: Timestamp) -> Self {
-        Self { now, step: 0, fields: BTreeMap::new(), stations: BTreeMap::new() }
+        Self { now, step: 0, fields: BTreeMap::new(), stations: BTreeMap::new(), base: None }
     }
 }
 
@@ -94,6 +106,14 @@ impl Farm {
         let before = days_before(&mut inputs.weather, &place, begin);
         let annual = inputs.weather.annual();
         let names = config.station_names();
+        let base_place = config.base_station.as_ref().map(|base| base.place(&place, &fields));
+        let behind: Vec<bool> = fields
+            .iter()
+            .map(|field| config.base_station.as_ref().is_some_and(|base| base.serves(&field.id)))
+            .collect();
+        let served = names.iter().filter(|(_, field)| behind[*field]).count() as u32;
+        let planned = config.energy.as_ref().filter(|energy| energy.planned);
+        let outlook = planned.map(|energy| Outlook::new(&inputs.weather, &energy.supply(1.0), config.seed));
         let mut sites: Vec<Option<std::vec::IntoIter<space::Site>>> = fields.iter().map(|_| None).collect();
         for (field, space) in &inputs.spaces {
             let count = names.iter().filter(|(_, of)| of == field).count();
@@ -110,6 +130,7 @@ impl Farm {
                     field,
                     config: &fields[field],
                     gateway: &place,
+                    base: base_place.as_ref().filter(|_| behind[field]),
                     seed: config.seed,
                     annual,
                     ground: sites[field].as_mut().and_then(Iterator::next),
@@ -140,6 +161,9 @@ impl Farm {
             next: Vec::new(),
             stations,
             rhythms,
+            base: None,
+            behind,
+            outlook,
             now: begin,
             step: begin.as_millis() / (STEP_S * 1000),
             readings: Vec::new(),
@@ -152,6 +176,10 @@ impl Farm {
         }
         for station in &mut farm.stations {
             station.begin(fields[station.field()].dry);
+        }
+        if let Some((base, place)) = config.base_station.as_ref().zip(base_place) {
+            farm.base = Some(BaseStation::new(base, place, &farm.weather, config.seed, served));
+            farm.begin_base();
         }
         farm.now = config.start;
         farm.schedule();
@@ -215,6 +243,36 @@ impl Farm {
         self.rhythms.iter().zip(&self.next).map(|(rhythm, &number)| rhythm.time(number)).min().unwrap_or(self.now)
     }
 
+    /// The base station, where there is one.
+    #[must_use]
+    pub fn base(&self) -> Option<&BaseStation> {
+        self.base.as_ref()
+    }
+
+    /// The base station's off-times that were over since the last call.
+    pub fn take_off_times(&mut self) -> Vec<OffTime> {
+        self.base.as_mut().map(BaseStation::take_off_times).unwrap_or_default()
+    }
+
+    /// When the step of the soil at hand ends, which is when the base station may be switched on or off.
+    #[must_use]
+    pub fn step_end_at_hand(&self) -> Timestamp {
+        self.step_end(self.step)
+    }
+
+    /// Whether each station reaches its gateway now, and how its reports go there, where that is simulated.
+    #[must_use]
+    pub fn reach(&mut self) -> Vec<(bool, Option<Path>)> {
+        let (now, conditions) = (self.now, self.weather.at(self.now));
+        let (base, behind) = (self.base.as_ref(), &self.behind);
+        let of = |station: &mut Station| {
+            let base = base.filter(|_| behind[station.field()]);
+            let reaches = base.is_none_or(BaseStation::is_on) && station.reaches(now, &conditions);
+            (reaches, station.path(now, &conditions, base.map(BaseStation::share_bit_s)))
+        };
+        self.stations.iter_mut().map(of).collect()
+    }
+
     /// Irrigates a station's field from now on, for a time.
     pub fn irrigate(&mut self, station: usize, minutes: u32) {
         self.fields[self.stations[station].field()].irrigate(minutes);
@@ -246,6 +304,7 @@ impl Farm {
             step: self.step,
             fields: self.field_ids.iter().cloned().zip(self.fields.iter().map(Field::state)).collect(),
             stations: self.stations.iter().map(|station| (station.id().clone(), station.state())).collect(),
+            base: self.base.as_ref().map(BaseStation::state),
         }
     }
 
@@ -264,6 +323,9 @@ impl Farm {
                 station.restore(kept);
             }
         }
+        if let Some((base, kept)) = self.base.as_mut().zip(state.base) {
+            base.restore(kept);
+        }
         self.schedule();
     }
 
@@ -273,6 +335,14 @@ impl Farm {
 
     fn step_end(&self, step: i64) -> Timestamp {
         Timestamp::from_millis((step + 1) * STEP_S * 1000)
+    }
+
+    /// Begins the base station's step at hand.
+    fn begin_base(&mut self) {
+        let start = Timestamp::from_millis(self.step * STEP_S * 1000);
+        if let Some(base) = &mut self.base {
+            base.begin(start, &self.weather.at(start.plus_millis(STEP_S * 500)));
+        }
     }
 
     fn step_soil(&mut self) {
@@ -291,10 +361,17 @@ impl Farm {
                 field.step(start, HOURS, &conditions, &place, comes)
             })
             .collect();
+        let whole_hour = start.as_millis().rem_euclid(3_600_000) == 0;
+        let forecast = self.outlook.as_mut().filter(|_| whole_hour).map(|outlook| outlook.at(start));
         for station in &mut self.stations {
+            forecast.iter().for_each(|forecast| station.plan(forecast));
             station.step(start, HOURS, &conditions, &steps[station.field()]);
         }
+        if let Some(base) = &mut self.base {
+            base.end(start, HOURS, &conditions);
+        }
         self.step += 1;
+        self.begin_base();
     }
 
     fn sample_until(&mut self, until: Timestamp, on_sample: &mut impl FnMut(&Sample<'_>)) {
@@ -308,18 +385,24 @@ impl Farm {
                 self.readings.clear();
                 let outcome = station.sample(number, time, &conditions, rain_mm, &mut self.readings);
                 self.next[index] = number + 1;
-                let reaches = station.reaches(time, &conditions);
+                let base = self.base.as_ref().filter(|_| self.behind[station.field()]);
+                let reaches = base.is_none_or(BaseStation::is_on) && station.reaches(time, &conditions);
                 // Who has no power is out of reach, and that is told.
                 if outcome.lost && reaches {
                     continue;
                 }
+                // What has no power does not report; it is still due then.
+                let planned = if self.readings.is_empty() { None } else { station.report() };
+                let reports = planned.unwrap_or_else(|| rhythm.reports_after(number));
+                let path = station.path(time, &conditions, base.map(BaseStation::share_bit_s));
                 on_sample(&Sample {
                     station: index,
                     id: station.id(),
                     time,
-                    reports: rhythm.reports_after(number),
+                    reports,
                     restarted: outcome.restarted,
                     reaches,
+                    path,
                     readings: &self.readings,
                 });
             }

@@ -2,8 +2,9 @@
 
 use proto::{Channel, FieldId, StationId, Timestamp};
 
+use crate::base_station::BaseStation;
 use crate::clock::ClockFault;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, FarmConfig};
 use crate::farm::{Farm, FarmState, Sample};
 use crate::faults::{RandomFaults, Scenario};
 use crate::field::Season;
@@ -52,7 +53,8 @@ impl Feed {
             Self::Simulated(farm) => farm
                 .stations()
                 .iter()
-                .map(|station| About {
+                .zip(farm_gaps(&config.farm, farm))
+                .map(|(station, report_s)| About {
                     id: station.id().clone(),
                     channels: CHANNELS.to_vec(),
                     interval_s: sample_s,
@@ -89,6 +91,27 @@ impl Feed {
             Self::Simulated(farm) => farm.next_sample(),
             Self::Replayed(replay) => replay.next_sample().unwrap_or(Timestamp::MAX),
         }
+    }
+
+    /// When the base station may next be switched, where there is one.
+    pub fn next_switch(&self) -> Option<Timestamp> {
+        match self {
+            Self::Simulated(farm) => farm.base().map(|_| farm.step_end_at_hand()),
+            Self::Replayed(_) => None,
+        }
+    }
+
+    /// The simulated farm.
+    pub fn farm(&mut self) -> Option<&mut Farm> {
+        match self {
+            Self::Simulated(farm) => Some(farm),
+            Self::Replayed(_) => None,
+        }
+    }
+
+    /// Whether a base station is on.
+    pub fn base_is_on(&self) -> bool {
+        matches!(self, Self::Simulated(farm) if farm.base().is_some_and(BaseStation::is_on))
     }
 
     /// Whether there will be no more samples.
@@ -158,4 +181,13 @@ impl Feed {
             Self::Replayed(replay) => replay.random().collect(),
         }
     }
+}
+
+/// The longest time between two reports of each station that its gateway hears of, s, as long as there is power.
+fn farm_gaps<'a>(config: &'a FarmConfig, farm: &'a Farm) -> impl Iterator<Item = u32> + 'a {
+    let own_s = config.energy.as_ref().map_or(config.report_s, |energy| energy.longest_gap_s(config.report_s));
+    farm.stations().iter().map(move |station| {
+        let base = config.base_station.as_ref().filter(|base| base.serves(station.field_id()));
+        base.map_or(own_s, |base| own_s.max(base.longest_gap_s()))
+    })
 }

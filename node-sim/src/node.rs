@@ -120,6 +120,13 @@ impl Node {
         Some(entry)
     }
 
+    /// How many bytes the report has that [`Node::next_to_send`] would give.
+    #[must_use]
+    pub fn next_bytes(&self) -> Option<usize> {
+        let entry = self.memory.entry(self.delivery.next(self.memory.len())?)?;
+        Some(entry.payload.len())
+    }
+
     /// The report that [`Node::next_to_send`] gave last could not be handed to the connection.
     pub fn not_sent(&mut self) {
         self.delivery.not_sent();

@@ -1,12 +1,14 @@
 //! Radio links: what arrives, how often, how fast and how late. Pure; the weather and the time come in.
 //!
 //! [`Link`] is the budget between two antennas: distance, frequency, plants, rain and fading. [`lora`] is the stations' modem.
-//! [`backhaul`] is the base station's way to the farmhouse over TV white space. [`outage`] says when a link is out.
+//! [`backhaul`] is the base station's way to the farmhouse over TV white space. [`outage`] says when a link is out, and
+//! [`path`] what becomes of one report.
 
 pub mod backhaul;
 pub mod lora;
 pub mod node;
 pub mod outage;
+pub mod path;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,7 @@ use crate::weather::Conditions;
 
 pub use lora::Lora;
 pub use node::RadioConfig;
+pub use path::Path;
 
 /// Thermal noise at 290 K, dBm in 1 Hz.
 const THERMAL_DBM_HZ: f64 = -174.0;

@@ -396,6 +396,7 @@ impl Replay {
                 reports: self.reports[row],
                 restarted: outcome.restarted,
                 reaches: !outcome.lost,
+                path: None,
                 readings: &self.readings,
             });
             self.next.1 += 1;

@@ -21,7 +21,7 @@ use crate::chance::Chance;
 use crate::client::{self, Link, Tls};
 use crate::clock::{ClockFault, NodeClock};
 use crate::config::{Config, Pace};
-use crate::farm::Sample;
+use crate::farm::{Farm, Sample};
 use crate::faults::{Fault, RandomFaults, Scenario};
 use crate::feed::{About, Feed};
 use crate::models::Models;
@@ -75,8 +75,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let stop = shutdown.child_token();
     let finish = CancellationToken::new();
     let mut clients = JoinSet::new();
+    let (seed, speed) = (config.farm.seed, config.time.speed);
     for (identity, link) in identities.into_iter().zip(links) {
-        clients.spawn(client::serve(identity, link, config.farm.seed, finish.clone()));
+        clients.spawn(client::serve(identity, link, seed, speed, finish.clone()));
     }
     let mut farm = tokio::task::spawn_blocking({
         let (stop, handle) = (stop.clone(), Handle::current());
@@ -182,6 +183,7 @@ struct Engine {
     faults: VecDeque<(Timestamp, Timestamp, Event)>,
     /// The stations' faults out of chance that have not begun.
     random: Vec<RandomFaults>,
+    base_was_on: bool,
     /// Made in this run.
     readings: u64,
     lost: u64,
@@ -241,6 +243,7 @@ impl Engine {
             kept: farm.now(),
             replay: VecDeque::new(),
             config: config.clone(),
+            base_was_on: farm.base_is_on(),
             readings: 0,
             lost: 0,
             farm,
@@ -250,6 +253,7 @@ impl Engine {
         };
         engine.recall(records)?;
         engine.find_pause();
+        engine.tell_reach();
         // The boot number is on disk before anything of it goes out.
         engine.keep()?;
         tracing::info!(
@@ -369,6 +373,11 @@ impl Engine {
             self.go_on(target)?;
         }
         if self.at_end() {
+            let now = self.farm.now();
+            let off = self.farm.farm().and_then(|farm| farm.base().and_then(|base| base.off_until(now)));
+            if let Some(off) = off {
+                self.note(&Event::BaseStationOff(off))?;
+            }
             let rest = self.recorders.iter_mut().filter_map(Recorder::seal).collect();
             self.hand_over(rest)?;
             // Time stands still now: who is out of reach would stay so.
@@ -406,7 +415,11 @@ impl Engine {
         let target = match self.config.pace {
             Pace::Scale => {
                 let scale = &self.config.time;
-                let due = self.farm.next_sample().millis_since(scale.at(wall()));
+                let next = self
+                    .farm
+                    .next_switch()
+                    .map_or(self.farm.next_sample(), |switch| switch.min(self.farm.next_sample()));
+                let due = next.millis_since(scale.at(wall()));
                 if due > 0 {
                     let sleep = scale.wall_duration(due).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
                     handle.block_on(async {
@@ -419,7 +432,8 @@ impl Engine {
                 scale.at(wall()).min(now.plus_millis(PIECE_MS))
             }
             Pace::Acknowledged => {
-                let most = self.config.ahead as usize;
+                // A base station is on until it has handed on everything.
+                let most = if self.farm.base_is_on() { 1 } else { self.config.ahead as usize };
                 while !stop.is_cancelled() && self.links.iter().any(|link| link.is_reaching() && link.waiting() >= most)
                 {
                     self.wait(LONGEST_SLEEP, stop, handle);
@@ -427,6 +441,7 @@ impl Engine {
                 now.plus_secs(i64::from(self.config.farm.sample_s))
             }
         };
+        let target = self.farm.next_switch().map_or(target, |switch| target.min(switch));
         Some(self.config.until.map_or(target, |until| target.min(until)))
     }
 
@@ -515,14 +530,17 @@ impl Engine {
             let to = command.as_ref().map_or(target, |command| command.at);
             let (recorders, links, off_until, readings) =
                 (&mut self.recorders, &self.links, self.off_until, &mut self.readings);
+            let by_clock = self.config.pace == Pace::Scale;
             self.farm.advance(to, |sample| {
                 if sample.time > off_until {
                     let recorder = &mut recorders[sample.station];
                     record(recorder, sample, readings, &mut reports);
                     links[sample.station].restarted(recorder.boot);
                     links[sample.station].reaches(sample.reaches);
+                    links[sample.station].goes_by(sample.path.filter(|_| by_clock));
                 }
             });
+            self.switch_base();
             let Some(command) = command else { break };
             if let Some(&index) = self.indexes.get(&command.station) {
                 self.farm.irrigate(index, command.minutes);
@@ -545,7 +563,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes the faults that have begun to the truth log, but for those that were over before the nodes were on.
+    /// Tells the nodes whether and how they reach the gateway now.
+    fn tell_reach(&mut self) {
+        // Only a farm that goes by the clock has a time that a connection could take.
+        let by_clock = self.config.pace == Pace::Scale;
+        let reach = self.farm.farm().map(Farm::reach).unwrap_or_default();
+        for (link, (reaches, path)) in self.links.iter().zip(reach) {
+            link.reaches(reaches);
+            link.goes_by(path.filter(|_| by_clock));
+        }
+    }
+
+    /// Tells the nodes that the base station has been switched on or off.
+    fn switch_base(&mut self) {
+        let on = self.farm.base_is_on();
+        if on == std::mem::replace(&mut self.base_was_on, on) || self.farm.now() <= self.off_until {
+            return;
+        }
+        self.tell_reach();
+    }
+
+    /// Writes the faults and the base station's off-times that have begun to the truth log, but for those that were over before the nodes were on.
     fn note_faults(&mut self) -> anyhow::Result<()> {
         while let Some((_, end, event)) = self.faults.pop_front_if(|(start, ..)| *start <= self.farm.now()) {
             if end > self.off_until {
@@ -556,6 +594,9 @@ impl Engine {
         let begun: Vec<Fault> = self.random.iter_mut().flat_map(|random| random.until(now)).collect();
         for fault in begun.iter().filter(|fault| fault.end > off_until) {
             self.note(&Event::fault(fault))?;
+        }
+        for off in self.farm.farm().map(Farm::take_off_times).unwrap_or_default() {
+            self.note(&Event::BaseStationOff(off))?;
         }
         Ok(())
     }

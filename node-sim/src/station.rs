@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::chance::{Chance, hash};
 use crate::energy::EnergyConfig;
 use crate::energy::node::{Power, PowerState, Wake};
+use crate::energy::outlook::Forecast;
 use crate::faults::injector::FaultState;
 use crate::faults::{FaultKind, Offered, Outcome, Shown, StationFaults, Surroundings};
 use crate::field::{FieldConfig, FieldStep};
 use crate::ground::{self, Column, Cover, Solute};
-use crate::radio::RadioConfig;
 use crate::radio::node::Radio;
+use crate::radio::{Path, RadioConfig};
 use crate::sensing::{self, Detail, Followed, Probe, SensorsConfig, model};
 use crate::sensor::{MOST_HUMIDITY_PCT, Sensor, TIP_MM, sent};
 use crate::soil::pedotransfer::Composition;
@@ -76,6 +77,8 @@ pub struct Site<'a> {
     pub config: &'a FieldConfig,
     /// Where the gateway is, for the radio.
     pub gateway: &'a Place,
+    /// Where the base station is, when it is behind one: its radio's way ends there.
+    pub base: Option<&'a Place>,
     /// The farm's seed.
     pub seed: u64,
     /// The year's course of the air temperature.
@@ -140,7 +143,7 @@ impl Station {
     /// A station at field capacity and with the year's heat in its soil at `start`. `faults` are its own.
     #[must_use]
     pub fn new(id: StationId, site: &Site<'_>, start: Timestamp, faults: StationFaults) -> Self {
-        let Site { field, config, gateway, seed, annual, ground, sensors, energy, radio, every_s } = *site;
+        let Site { field, config, gateway, base, seed, annual, ground, sensors, energy, radio, every_s } = *site;
         let mut draw = Chance::new(seed, &format!("station/{id}/variation")).at(0);
         // Within a field the soil's contents vary by 4 % and its conductivity by a third; by 1 % where its texture varies anyway.
         let soil = ground::Soil {
@@ -170,7 +173,8 @@ impl Station {
         };
         let (sample_s, report_s) = every_s;
         let power = energy.map(|energy| Power::new(energy, *gateway, variation.panel, sample_s, report_s));
-        let radio = radio.map(|radio| Radio::new(radio, metres, seed, id.as_str()));
+        let to_base = base.map(|base| distance_m(latitude, longitude, base).max(10.0));
+        let radio = radio.map(|radio| Radio::new(radio, to_base.unwrap_or(metres), seed, id.as_str()));
         let mut draw = Chance::new(seed, &format!("station/{id}/probes")).at(0);
         let offsets = CHANNELS.map(|channel| Sensor::of(channel.quantity).offset * draw.normal().clamp(-2.5, 2.5));
         let noise = Chance::new(seed, &format!("station/{id}/noise"));
@@ -371,6 +375,22 @@ impl Station {
         powered && self.radio.as_mut().is_none_or(|radio| radio.is_up(time, conditions))
     }
 
+    /// How its reports go to the gateway, with a base station's rate in between where it is behind one; none where that is not
+    /// simulated.
+    pub fn path(&mut self, time: Timestamp, conditions: &Conditions, onward_bit_s: Option<f64>) -> Option<Path> {
+        self.radio.as_mut().map(|radio| radio.path(time, conditions, onward_bit_s))
+    }
+
+    /// Plans its reports by a forecast, where its power is simulated and plans them.
+    pub fn plan(&mut self, forecast: &Forecast) {
+        self.power.iter_mut().for_each(|power| power.plan(forecast));
+    }
+
+    /// Whether it reports after the sample at hand; none where it does so by its rhythm.
+    pub fn report(&mut self) -> Option<bool> {
+        self.power.as_mut().and_then(Power::report)
+    }
+
     /// Its power, where that is simulated.
     #[must_use]
     pub fn power(&self) -> Option<&Power> {
@@ -458,7 +478,7 @@ fn direction_degrees(latitude: f64, longitude: f64, field: &FieldConfig) -> f64 
 }
 
 /// Distance on the ground; good for a farm.
-fn distance_m(latitude: f64, longitude: f64, from: &Place) -> f64 {
+pub(crate) fn distance_m(latitude: f64, longitude: f64, from: &Place) -> f64 {
     const METRES_PER_DEGREE: f64 = 111_320.0;
     let north = (latitude - from.latitude) * METRES_PER_DEGREE;
     let east = (longitude - from.longitude) * METRES_PER_DEGREE * from.latitude.to_radians().cos();

@@ -1,7 +1,8 @@
 //! The truth log: what really happened, to hold everything downstream against.
 //!
 //! `faults.jsonl` has a line for each fault that began (station, channel, kind, start, end and its parameters, as a scenario
-//! would say them), of probes, power, clocks and irrigation, and for each loss of readings that found no room any more.
+//! would say them), of probes, power, clocks and irrigation, for each time
+//! in which a base station handed nothing on, once it is over, and for each loss of readings that found no room any more.
 //! `readings.bin` has, when asked for, every reading that was made, exactly as it was sent, and, where a fault is in it,
 //! which, and what was true. A report is in the log before it is published.
 //!
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use proto::{Channel, FieldId, Reading, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::base_station::OffTime;
 use crate::clock::ClockFault;
 use crate::faults::{Fault, FaultKind, IrrigationFault, Parameters};
 use crate::field::Season;
@@ -71,6 +73,8 @@ pub enum Event {
         /// How much of the water comes.
         share: f64,
     },
+    /// The base station was off, or its way to the farmhouse was.
+    BaseStationOff(OffTime),
     /// Reports found no room in a station's ring any more and were lost before they were acknowledged. One that was under
     /// way just then may have arrived all the same.
     Lost {

@@ -10,9 +10,11 @@ use std::process::{Child, Command as Process, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use node_sim::base_station::{BaseStationConfig, Cause, OffTime};
 use node_sim::energy::EnergyConfig;
+use node_sim::farm::Farm;
 use node_sim::onboard::Memory;
-use node_sim::radio::RadioConfig;
+use node_sim::radio::{Lora, RadioConfig};
 use node_sim::truth::{Event, TruthReading, read_events, read_readings};
 use node_sim::{Config, FarmConfig, Pace, simulate};
 use proto::node_model::{Held, Layer, mark};
@@ -381,16 +383,7 @@ async fn overflow(memory: Memory, readings: usize) {
     let made: std::collections::BTreeSet<Key> =
         truth(&config).into_iter().map(|r| (r.station, r.boot, r.sequence)).collect();
     let arrived: std::collections::BTreeSet<Key> = gateway.received.lock().unwrap().reports.keys().cloned().collect();
-    let lost: std::collections::BTreeSet<Key> = read_events(config.truth_dir.as_ref().unwrap())
-        .unwrap()
-        .into_iter()
-        .flat_map(|event| match event {
-            Event::Lost { station, boot, first, last, .. } => {
-                (first..=last).map(|s| (station.clone(), boot, s)).collect::<Vec<_>>()
-            }
-            _ => Vec::new(),
-        })
-        .collect();
+    let lost = lost(&config);
     // One that was under way when it had to go may have arrived all the same.
     assert!(lost.difference(&arrived).count() > 50, "{}", lost.len());
     assert!(
@@ -642,13 +635,7 @@ async fn a_radio_that_is_out_drops_the_connection_and_loses_only_what_the_ring_c
 
     let made: std::collections::BTreeSet<Key> =
         truth(&config).into_iter().map(|r| (r.station, r.boot, r.sequence)).collect();
-    let events = read_events(config.truth_dir.as_ref().unwrap()).unwrap();
-    let mut lost = std::collections::BTreeSet::new();
-    for event in &events {
-        if let Event::Lost { station, boot, first, last, .. } = event {
-            lost.extend((*first..=*last).map(|sequence| (station.clone(), *boot, sequence)));
-        }
-    }
+    let lost = lost(&config);
     let arrived: std::collections::BTreeSet<Key> = gateway.received.lock().unwrap().reports.keys().cloned().collect();
     let missing: std::collections::BTreeSet<Key> = made.difference(&arrived).cloned().collect();
     assert!(missing.is_subset(&lost), "{:?}", missing.difference(&lost).collect::<Vec<_>>());
@@ -656,6 +643,153 @@ async fn a_radio_that_is_out_drops_the_connection_and_loses_only_what_the_ring_c
     assert!(arrived.len() > made.len() / 4, "{} of {}", arrived.len(), made.len());
     let wills = gateway.received.lock().unwrap().statuses.iter().filter(|(_, status)| !status.online).count();
     assert!(wills > 3, "{wills}");
+}
+
+/// The reports that found no room, by the truth log.
+fn lost(config: &Config) -> std::collections::BTreeSet<Key> {
+    let mut lost = std::collections::BTreeSet::new();
+    for event in read_events(config.truth_dir.as_ref().unwrap()).unwrap() {
+        if let Event::Lost { station, boot, first, last, .. } = event {
+            lost.extend((first..=last).map(|sequence| (station.clone(), boot, sequence)));
+        }
+    }
+    lost
+}
+
+/// The base station's off-times by the truth log.
+fn off_times(config: &Config) -> Vec<OffTime> {
+    let events = read_events(config.truth_dir.as_ref().unwrap()).unwrap();
+    let off = events.into_iter().filter_map(|event| match event {
+        Event::BaseStationOff(off) => Some(off),
+        _ => None,
+    });
+    off.collect()
+}
+
+/// Those that the farm without a network has.
+fn expected_off_times(config: &Config) -> Vec<OffTime> {
+    let mut farm = Farm::new(&config.farm).unwrap();
+    let end = config.until.unwrap();
+    farm.advance(end, |_| {});
+    let mut off = farm.take_off_times();
+    off.extend(farm.base().unwrap().off_until(end));
+    off
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_measured_while_a_base_station_is_off_arrives_when_it_is_on() {
+    let broker = Broker::start("").await;
+    let gateway = Gateway::start(broker.port);
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&broker, dir.path(), 4);
+    config.farm.stations = 3;
+    // On for five minutes of every five hours, until the battery is empty in the second night.
+    config.farm.base_station = Some(BaseStationConfig {
+        fields: vec!["north".parse().unwrap(), "east".parse().unwrap()],
+        gap_s: Some(5 * 3600),
+        battery_wh: 60.0,
+        off_w: 2.0,
+        panel_w: 8.0,
+        ..BaseStationConfig::default()
+    });
+    let file = dir.path().join("node-sim.toml");
+    std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
+    let start = || {
+        Process::new(env!("CARGO_BIN_EXE_node-sim")).arg("--config").arg(&file).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut process = start();
+    until("reports", || gateway.reports() > 300).await;
+    process.kill().unwrap();
+    process.wait().unwrap();
+    process = start();
+    let mut status = None;
+    until("the end", || {
+        status = process.try_wait().unwrap();
+        status.is_some()
+    })
+    .await;
+    assert!(status.unwrap().success());
+    assert_nothing_is_lost_or_doubled(&config, &gateway);
+    assert!(lost(&config).is_empty());
+    let off = off_times(&config);
+    assert_eq!(off, expected_off_times(&config));
+    let of = |cause| off.iter().filter(|off| off.cause == cause).count();
+    assert!(of(Cause::DutyCycle) > 5 && of(Cause::Power) > 0, "{off:?}");
+    // Each on-time is a connection of its own; who does not need the base station has one for each start.
+    let received = gateway.received.lock().unwrap();
+    let births = |name: &str| received.births.iter().filter(|(id, _)| id.as_str() == name).count();
+    assert!(births("n1") >= off.len() && births("e1") >= off.len(), "{} {}", births("n1"), births("e1"));
+    assert!(births("c1") <= 4, "{}", births("c1"));
+    let longest =
+        |name: &str| received.births.iter().find(|(id, _)| id.as_str() == name).map(|(_, birth)| birth.report_s);
+    assert_eq!((longest("n1"), longest("c1")), (Some(5 * 3600), Some(900)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_no_room_while_a_base_station_is_off_is_in_the_truth_log() {
+    let broker = Broker::start("").await;
+    let gateway = Gateway::start(broker.port);
+    gateway.received.lock().unwrap().highest = true;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&broker, dir.path(), 3);
+    config.farm.stations = 2;
+    config.ring_readings = 1000;
+    // Ten hours are 1,560 readings.
+    config.farm.base_station = Some(BaseStationConfig { gap_s: Some(10 * 3600), ..BaseStationConfig::default() });
+    let farm = node_sim::run(config.clone(), CancellationToken::new());
+    tokio::time::timeout(PATIENCE, farm).await.unwrap().unwrap();
+    let made: std::collections::BTreeSet<Key> =
+        truth(&config).into_iter().map(|r| (r.station, r.boot, r.sequence)).collect();
+    let arrived: std::collections::BTreeSet<Key> = gateway.received.lock().unwrap().reports.keys().cloned().collect();
+    let lost = lost(&config);
+    // One that was under way when it had to go may have arrived all the same.
+    assert!(lost.difference(&arrived).count() > 2 * 7 * 10, "{}", lost.len());
+    assert!(made == arrived.union(&lost).cloned().collect());
+    assert_eq!(off_times(&config), expected_off_times(&config));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_radio_takes_as_long_as_its_reports_are_on_air() {
+    let mut broker = Broker::start("").await;
+    broker.process.kill().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&broker, dir.path(), 1);
+    config.farm.stations = 1;
+    // In sight of the gateway: nothing is lost.
+    let radio =
+        RadioConfig { spreading: 12, exponent: 2.0, plants_m: 0.0, shadowing_db: 0.0, ..RadioConfig::default() };
+    config.farm.radio = Some(radio);
+    (config.pace, config.until, config.time) = (Pace::Scale, None, clock(config.farm.start, 20_000.0));
+    run_alone(&config, 3000).await;
+
+    const SPEED: f64 = 40.0;
+    broker.kill_and_restart().await;
+    let gateway = Gateway::start(broker.port);
+    until("the gateway listens", || gateway.has(|received| received.listening)).await;
+    config.time = clock(node_sim::resume_time(&config.state_dir).unwrap().unwrap(), SPEED);
+    let (begun, shutdown) = (Instant::now(), CancellationToken::new());
+    let farm = tokio::spawn(node_sim::run(config.clone(), shutdown.clone()));
+    until("reports", || gateway.reports() >= 20).await;
+    let lora = Lora { spreading: 12, ..Lora::station() };
+    let air_s = |received: &Received| -> f64 {
+        let bytes = received.reports.iter().map(|((_, boot, sequence), readings)| {
+            Batch { boot: *boot, sequence: *sequence, readings: readings.clone() }.encode().unwrap().len()
+        });
+        bytes.map(|bytes| lora.report(bytes as u32, 100.0).air_s).sum()
+    };
+    let (air_s, arrived) = {
+        let received = gateway.received.lock().unwrap();
+        (air_s(&received), received.reports.len())
+    };
+    let took_s = begun.elapsed().as_secs_f64();
+    shutdown.cancel();
+    tokio::time::timeout(PATIENCE, farm).await.unwrap().unwrap().unwrap();
+    // 39 readings at LoRa's slowest rate are some seven seconds on air.
+    assert!(air_s > 5.0 * arrived as f64 && took_s >= air_s / SPEED, "{arrived} reports: {air_s} s, {took_s} s");
+    // The oldest first, and none left out.
+    let received = gateway.received.lock().unwrap();
+    let sequences: Vec<u64> = received.reports.keys().filter(|key| key.1 == 1).map(|key| key.2).collect();
+    assert!(sequences.iter().copied().eq(1..=sequences.len() as u64), "{sequences:?}");
 }
 
 /// A certificate authority that writes what it issues to a folder.

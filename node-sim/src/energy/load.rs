@@ -29,12 +29,6 @@ impl Load {
         Self { sleep_w: 150e-6, sample_j: 0.012, probes: 6, transmit_w: 0.28, listen_w: 0.036, listen_s: 0.5 }
     }
 
-    /// Mean power, W, with a sample every `sample_s` and a report every `report_s` that is `air_s` on air.
-    #[must_use]
-    pub fn mean_w(&self, sample_s: f64, report_s: f64, air_s: f64) -> f64 {
-        self.sleep_w + self.sample_j * f64::from(self.probes) / sample_s + self.report_j(air_s) / report_s
-    }
-
     /// What a report takes, J.
     #[must_use]
     pub fn report_j(&self, air_s: f64) -> f64 {

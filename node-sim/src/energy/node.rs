@@ -3,6 +3,9 @@
 use proto::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::outlook::Forecast;
+use super::plan::Cycle;
+use super::turns::{Policy, Turns, TurnsState};
 use super::{Battery, Chemistry, Controller, Load, Panel, Supply, SupplyConfig};
 use crate::sun::Place;
 use crate::weather::Conditions;
@@ -33,6 +36,12 @@ pub struct EnergyConfig {
     pub sample_j: f64,
     /// How long a report is on air, s; 0 to 60.
     pub air_s: f64,
+    /// Whether it plans its reports by the energy that is forecast, at most one each `report_s`. Otherwise there is one each `report_s`.
+    pub planned: bool,
+    /// Share of the battery that a plan keeps back for when the forecast is wrong, 0 to 1.
+    pub reserve: f64,
+    /// The longest time between two reports that is planned, s; `report_s` to 86400.
+    pub most_gap_s: u32,
 }
 
 impl Default for EnergyConfig {
@@ -52,13 +61,18 @@ impl Default for EnergyConfig {
             sleep_w: load.sleep_w,
             sample_j: load.sample_j,
             air_s: 1.1,
+            planned: false,
+            reserve: 0.3,
+            most_gap_s: 6 * 3600,
         }
     }
 }
 
 impl EnergyConfig {
     /// What is wrong with it: key, value and what is allowed.
-    pub(crate) fn problems(&self) -> Vec<(&'static str, f64, &'static str)> {
+    pub(crate) fn problems(&self, report_s: u32) -> Vec<(&'static str, f64, &'static str)> {
+        // Without a plan there is no longest gap.
+        let least_gap_s = if self.planned { f64::from(report_s) } else { 0.0 };
         let within = [
             ("panel_w", self.panel_w, 0.0, 100.0, "0 to 100 W"),
             ("tilt_deg", self.tilt_deg, 0.0, 90.0, "0 to 90 degrees"),
@@ -70,13 +84,21 @@ impl EnergyConfig {
             ("sleep_w", self.sleep_w, 0.0, 1.0, "0 to 1 W"),
             ("sample_j", self.sample_j, 0.0, 10.0, "0 to 10 J"),
             ("air_s", self.air_s, 0.0, 60.0, "0 to 60 s"),
+            ("reserve", self.reserve, 0.0, 1.0, "0 to 1"),
+            ("most_gap_s", f64::from(self.most_gap_s), least_gap_s, 86_400.0, "report_s to 86400 s"),
         ];
         let wrong = within.into_iter().filter(|(_, value, low, high, _)| !(*low..=*high).contains(value));
         wrong.map(|(key, value, _, _, allowed)| (key, value, allowed)).collect()
     }
 
+    /// The longest time between two reports while there is power, s.
+    #[must_use]
+    pub fn longest_gap_s(&self, report_s: u32) -> u32 {
+        if self.planned { self.most_gap_s.max(report_s) } else { report_s }
+    }
+
     /// The supply, with a panel that gives `of_panel` times as much.
-    fn supply(&self, of_panel: f64) -> SupplyConfig {
+    pub(crate) fn supply(&self, of_panel: f64) -> SupplyConfig {
         let SupplyConfig { panel, controller, .. } = SupplyConfig::station();
         let area_m2 = self.panel_w * of_panel / (1000.0 * panel.efficiency);
         SupplyConfig {
@@ -95,19 +117,20 @@ impl EnergyConfig {
 /// A station's power.
 #[derive(Debug, Clone)]
 pub struct Power {
-    config: SupplyConfig,
-    load_w: f64,
-    place: Place,
-    state: PowerState,
+    turns: Turns,
+    /// The last sample was not taken, because there was no power.
+    missed: bool,
+    /// A report is due with the next sample; only where reports are planned.
+    due: bool,
 }
 
 /// What changes in it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PowerState {
-    supply: Supply,
-    /// The last sample was not taken, because there was no power.
+    turns: TurnsState,
     missed: bool,
+    due: bool,
 }
 
 /// Whether a sample is taken.
@@ -127,44 +150,65 @@ impl Power {
     #[must_use]
     pub fn new(config: &EnergyConfig, place: Place, of_panel: f64, sample_s: u32, report_s: u32) -> Self {
         let load = Load { sleep_w: config.sleep_w, sample_j: config.sample_j, ..Load::station() };
-        let supply = config.supply(of_panel);
-        Self {
-            load_w: load.mean_w(f64::from(sample_s), f64::from(report_s), config.air_s),
-            state: PowerState { supply: Supply::new(&supply, config.charge), missed: false },
-            config: supply,
-            place,
-        }
+        let asleep_w = load.sleep_w + load.sample_j * f64::from(load.probes) / f64::from(sample_s);
+        let on_s = config.air_s + load.listen_s;
+        let cycle = Cycle {
+            on_w: asleep_w + load.report_j(config.air_s) / on_s,
+            off_w: asleep_w,
+            on_s,
+            most_gap_s: f64::from(config.longest_gap_s(report_s)),
+        };
+        let policy = match config.planned {
+            true => Policy::Planned { reserve: config.reserve, least_gap_s: f64::from(report_s) },
+            false => Policy::Fixed(f64::from(report_s)),
+        };
+        let turns = Turns::new(&config.supply(of_panel), &cycle, policy, place, config.charge);
+        Self { turns, missed: false, due: false }
+    }
+
+    /// Plans its reports by a forecast, where they are planned.
+    pub fn plan(&mut self, forecast: &Forecast) {
+        self.turns.plan(forecast);
     }
 
     /// Goes on by a step.
     pub fn step(&mut self, start: Timestamp, hours: f64, conditions: &Conditions) {
-        self.state.supply.step(&self.config, &self.place, start, hours, conditions, self.load_w);
+        let reports = self.turns.begin(hours * 3600.0);
+        self.due |= reports > 0 && self.turns.is_planned();
+        self.turns.end(start, hours, conditions);
     }
 
     /// Asks for a sample.
     pub fn wake(&mut self) -> Wake {
-        let before = std::mem::replace(&mut self.state.missed, !self.state.supply.is_on());
-        match (before, self.state.missed) {
+        let off = !self.supply().is_on();
+        let before = std::mem::replace(&mut self.missed, off);
+        match (before, self.missed) {
             (_, true) => Wake::Off,
             (true, false) => Wake::Boots,
             (false, false) => Wake::Takes,
         }
     }
 
+    /// Whether a report goes out after the sample at hand; none where reports are not planned.
+    pub fn report(&mut self) -> Option<bool> {
+        self.turns.is_planned().then(|| std::mem::take(&mut self.due))
+    }
+
     /// The supply.
     #[must_use]
     pub fn supply(&self) -> &Supply {
-        &self.state.supply
+        self.turns.supply()
     }
 
     /// What changes, to keep.
     #[must_use]
     pub fn state(&self) -> PowerState {
-        self.state
+        PowerState { turns: self.turns.state(), missed: self.missed, due: self.due }
     }
 
     /// Puts back what was kept.
     pub fn restore(&mut self, state: PowerState) {
-        self.state = state;
+        self.turns.restore(state.turns);
+        (self.missed, self.due) = (state.missed, state.due);
     }
 }

@@ -4,7 +4,7 @@ use proto::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::outage::{Fading, is_up};
-use super::{Link, Lora};
+use super::{Link, Lora, Path};
 use crate::weather::Conditions;
 
 /// `[farm.radio]`: how every station reaches its gateway. Without it each always does.
@@ -76,6 +76,12 @@ impl Radio {
     pub fn received_dbm(&mut self, time: Timestamp, conditions: &Conditions) -> f64 {
         let fading = self.fading.at(time);
         self.link.received_dbm(conditions, fading)
+    }
+
+    /// How a report goes, with what a base station has for it in bit/s where it goes by one.
+    pub fn path(&mut self, time: Timestamp, conditions: &Conditions, onward_bit_s: Option<f64>) -> Path {
+        let fading = self.fading.at(time);
+        Path { lora: self.lora, snr_db: self.link.snr_db(conditions, fading), onward_bit_s }
     }
 
     /// Whether reports get through.

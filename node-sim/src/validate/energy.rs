@@ -2,8 +2,9 @@
 
 use super::{Axis, Check, Form, Plot, Scenario, Section, Series, Table, shown};
 use crate::base_station;
-use crate::energy::course::{Outcome, Policy, Season};
+use crate::energy::course::{Outcome, Season};
 use crate::energy::plan::Cycle;
+use crate::energy::turns::Policy;
 use crate::energy::{Load, SupplyConfig};
 
 /// Gaps of a fixed rhythm that are tried, in parts of the shortest: each a quarter longer than the one before.
@@ -44,8 +45,8 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
         ),
         ("station", shaded, reporting, planned, 300.0),
     ] {
-        let mut weather = scenario.inputs.weather.clone();
-        let mut season = Season::new(&mut weather, &config, scenario.start(), scenario.days, scenario.farm.seed);
+        let weather = &scenario.inputs.weather;
+        let season = Season::new(weather, &config, scenario.start(), scenario.days, scenario.farm.seed);
         let planned = season.run(&config, &cycle, policy);
         let fixed = season.run(&config, &cycle, Policy::Fixed(planned.mean_gap_s));
         let gaps: Vec<f64> = (0..TRIED as i32).map(|k| least_gap_s * 1.25f64.powi(k)).collect();
