@@ -240,7 +240,7 @@ async fn a_gateway_reports_on_itself() {
     let gateways = cloud.read("/api/v1/farms/fallon/gateways").await;
     let mut expected = status.clone();
     // A gateway that takes no updates need not speak of them, nor an older one of its link.
-    expected["update"] = json!({"checked": null, "refusal": null, "bytes": 0, "models": []});
+    expected["update"] = json!({"checked": null, "refusal": null, "bytes": 0, "models": [], "nodes": null});
     expected["uplink"] = json!({"lanes": {}, "link": null, "budget": null});
     assert_eq!(gateways[0]["status"], expected);
     assert!(gateways[0]["last_seen"].as_str().unwrap().starts_with("2015-06-08T12:0"));
