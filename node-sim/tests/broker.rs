@@ -586,21 +586,7 @@ async fn stations_whose_battery_is_empty_are_off_and_come_back_in_a_boot_of_thei
     config.farm.energy = Some(energy);
     let file = dir.path().join("node-sim.toml");
     std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
-    let start = || {
-        Process::new(env!("CARGO_BIN_EXE_node-sim")).arg("--config").arg(&file).stderr(Stdio::null()).spawn().unwrap()
-    };
-    let mut process = start();
-    until("reports", || gateway.reports() > 400).await;
-    process.kill().unwrap();
-    process.wait().unwrap();
-    process = start();
-    let mut status = None;
-    until("the end", || {
-        status = process.try_wait().unwrap();
-        status.is_some()
-    })
-    .await;
-    assert!(status.unwrap().success());
+    goes_on_after_kills(&file, &gateway, &[400]).await;
     assert_nothing_is_lost_or_doubled(&config, &gateway);
     for station in ["n1", "e1", "c1"] {
         let own: Vec<TruthReading> = truth(&config).into_iter().filter(|r| r.station.as_str() == station).collect();
@@ -694,21 +680,7 @@ async fn all_that_is_measured_while_a_base_station_is_off_arrives_when_it_is_on(
     });
     let file = dir.path().join("node-sim.toml");
     std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
-    let start = || {
-        Process::new(env!("CARGO_BIN_EXE_node-sim")).arg("--config").arg(&file).stderr(Stdio::null()).spawn().unwrap()
-    };
-    let mut process = start();
-    until("reports", || gateway.reports() > 300).await;
-    process.kill().unwrap();
-    process.wait().unwrap();
-    process = start();
-    let mut status = None;
-    until("the end", || {
-        status = process.try_wait().unwrap();
-        status.is_some()
-    })
-    .await;
-    assert!(status.unwrap().success());
+    goes_on_after_kills(&file, &gateway, &[300]).await;
     assert_nothing_is_lost_or_doubled(&config, &gateway);
     assert!(lost(&config).is_empty());
     let off = off_times(&config);

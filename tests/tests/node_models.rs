@@ -246,9 +246,12 @@ async fn bytes_that_were_tampered_with_are_refused_in_the_cloud_and_on_the_gatew
         let store = rusqlite::Connection::open(farm.plan.data_dir.join("gateway/models/nodes.sqlite")).unwrap();
         store.execute("UPDATE wanted SET file = ?1", [file]).unwrap();
     }
+    let heard = "SELECT at_ms FROM station WHERE name = 'n1'";
+    let before = on_disk(&farm, "n1 was heard", heard, |_: i64| true).await;
     farm.start_gateway().await;
     farm.start_node_sim().await;
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // It has asked, and could have been sent what is wrong.
+    on_disk(&farm, "n1 is heard again", heard, |at: i64| at > before).await;
     farm.start_cloud().await;
     let nodes = until(&farm, "the right one is active", |nodes| station(nodes, "n1")["active"] == "1.0.0").await;
     assert_eq!((&nodes["phase"], &nodes["failed"]), (&"done".into(), &0.into()), "{nodes:#}");
