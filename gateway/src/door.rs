@@ -32,6 +32,7 @@ mod mailbox;
 mod metrics;
 pub(crate) mod mqtt5;
 mod outbox;
+mod queue;
 mod rate;
 mod socket;
 mod strokes;
@@ -46,7 +47,6 @@ use std::time::Duration;
 
 use proto::FarmId;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +59,7 @@ pub use self::log::{TurnedAway, TurnedAwayLog};
 pub(crate) use self::mailbox::Mailbox;
 pub use self::metrics::DoorMetrics;
 pub use self::outbox::Outbox;
+pub use self::queue::{Deliveries, ToPipeline, queue};
 pub use self::tls::TlsError;
 
 use self::admission::{Addresses, Admission};
@@ -113,7 +114,7 @@ pub(crate) struct Shared {
     farm: Arc<FarmId>,
     keyring: Keyring,
     broker: Broker,
-    deliveries: mpsc::Sender<Delivery>,
+    deliveries: ToPipeline,
     clients: Arc<Clients>,
     metrics: Arc<DoorMetrics>,
     log: Arc<TurnedAwayLog>,
@@ -154,7 +155,7 @@ impl Shared {
 impl Door {
     /// Takes the addresses of `config`. Whoever connects waits until [`Self::run`]. `routes` are the topics of sources.
     ///
-    /// `deliveries` is the pipeline's queue: when it is full, the door stops reading. Its capacity bounds what lies
+    /// `deliveries` is the pipeline's queue: when it is full, the door stops reading. Its bounds are those of what lies
     /// between the two.
     ///
     /// # Errors
@@ -165,7 +166,7 @@ impl Door {
         keyring: impl Into<Keyring>,
         routes: Routes,
         broker: Broker,
-        deliveries: mpsc::Sender<Delivery>,
+        deliveries: ToPipeline,
     ) -> Result<Self, DoorError> {
         let plain = match config.listen {
             Some(address) => Some(listen("door.listen", address).await?),

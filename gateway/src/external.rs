@@ -32,7 +32,7 @@ use tracing::{debug, error, info, warn};
 pub use self::config::ExternalConfig;
 
 use crate::decode::source::{Announcement, Routes};
-use crate::door::{Delivery, DeliveryKind, Mailbox, Ticket};
+use crate::door::{Delivery, DeliveryKind, Mailbox, Ticket, ToPipeline};
 
 /// Messages for stations that wait for the connection. Further ones are dropped and counted: whoever sends acks and
 /// commands repeats them.
@@ -134,7 +134,7 @@ pub struct External {
     filters: Vec<String>,
     /// What the gateway says about itself, as retained messages.
     announced: Vec<Announcement>,
-    deliveries: mpsc::Sender<Delivery>,
+    deliveries: ToPipeline,
     outgoing: mpsc::Receiver<Outgoing>,
     handle: ToExternal,
 }
@@ -176,7 +176,7 @@ impl External {
         config: &ExternalConfig,
         (farm, gateway): (FarmId, &GatewayId),
         routes: Routes,
-        deliveries: mpsc::Sender<Delivery>,
+        deliveries: ToPipeline,
     ) -> Result<Self, String> {
         let mut options = config.options(&format!("tilth-{farm}-{gateway}"))?;
         options
@@ -296,6 +296,7 @@ impl External {
                 return End::Shutdown;
             }
             let running = drain_until.is_none();
+            let next = session.waiting.front().map_or(0, |delivery| deliveries.bytes_of(delivery));
             tokio::select! {
                 biased;
                 () = mailbox.woken() => {}
@@ -305,9 +306,9 @@ impl External {
                     drain_until = Some(Instant::now() + DRAIN);
                 }
                 () = sleep_until(drain_until.unwrap_or_else(Instant::now)), if !running => return End::Shutdown,
-                permit = deliveries.reserve(), if !session.waiting.is_empty() => {
-                    let (Ok(permit), Some(delivery)) = (permit, session.waiting.pop_front()) else { return End::Shutdown };
-                    permit.send(delivery);
+                place = deliveries.reserve(next), if !session.waiting.is_empty() => {
+                    let (Some(place), Some(delivery)) = (place, session.waiting.pop_front()) else { return End::Shutdown };
+                    place.fill(delivery);
                 }
                 event = session.events.recv(), if session.waiting.len() < MAX_WAITING => match event {
                     Some(Ok(Event::Incoming(packet))) => {

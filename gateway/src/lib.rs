@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use proto::update::NodesStatus;
 use proto::{GatewayStatus, Timestamp, UpdateStatus, UplinkStatus};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -108,7 +108,7 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
         tokio::task::spawn_blocking(move || ingest::open(&opening, models, now)).await??;
 
     let broker = Broker::start(BrokerConfig::default()).await?;
-    let (deliveries, queue) = mpsc::channel(ingest::QUEUE);
+    let (deliveries, queue) = door::queue(ingest::QUEUE, ingest::QUEUE_BYTES);
     let door = Door::bind(
         &config.door,
         config.farm.clone(),

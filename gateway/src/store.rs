@@ -40,8 +40,8 @@ pub const FILE: &str = "gateway.sqlite";
 pub const LAYOUT: i64 = 2;
 /// zstd's level: the highest of those that cost less than the sync of the commit.
 const LEVEL: i32 = 1;
-/// The largest commit once decompressed, bytes: far above what one group holds.
-const MAX_COMMIT: usize = 256 << 20;
+/// The largest commit once decompressed, bytes, of a row of layout 1: no check sum says that its size is what was written.
+const MAX_UNPROVEN: u64 = 256 << 20;
 /// Room for messages before they are compressed that is kept from one commit to the next, bytes.
 const ENCODED_KEPT: usize = 4 << 20;
 /// When a station was heard is kept no more exactly than this, ms: nothing depends on it but what a person sees.
@@ -817,6 +817,23 @@ mod tests {
     fn rows(store: &Store) -> Vec<i64> {
         let mut statement = store.connection.prepare("SELECT id FROM raw ORDER BY id").unwrap();
         statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_good_commit_is_no_damage_whatever_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let payload = vec![0; MAX_UNPROVEN as usize + 1];
+        let message = RawMessage { payload: payload.into(), ..RawMessage::default() };
+        let group = Group { messages: vec![message], ..Group::default() };
+        store.commit(&group, 1, Timestamp::from_secs(0)).unwrap();
+        assert_eq!(store.scrub(0, 10).unwrap(), Some(2));
+        assert!(store.set_aside(Timestamp::from_secs(0)).unwrap().is_empty());
+        let (_, messages) = store.commit_after(Cursor::after(0)).unwrap().unwrap();
+        assert_eq!(messages[0].payload.len(), MAX_UNPROVEN as usize + 1);
+        // Without a check sum its size is not believed.
+        store.connection.execute("UPDATE raw SET sum = NULL", []).unwrap();
+        assert!(store.commit_after(Cursor::after(0)).unwrap().is_none());
     }
 
     #[test]

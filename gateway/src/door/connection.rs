@@ -303,6 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let roomy = self.out.len() < MAX_UNWRITTEN_BYTES
                 && self.link.as_ref().is_some_and(|link| link.unanswered() < self.receive_maximum());
             let gone = self.link.as_ref().map(|link| link.instance.given_up.clone());
+            let blocked = self.blocked.as_ref().map_or(0, |delivery| shared.deliveries.bytes_of(delivery));
             tokio::select! {
                 biased;
                 () = mailbox.woken() => {}
@@ -316,9 +317,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                         shared.activity.note();
                     }
                 }
-                permit = shared.deliveries.reserve(), if self.blocked.is_some() => {
-                    let (Ok(permit), Some(delivery)) = (permit, self.blocked.take()) else { return Err(End::Shutdown) };
-                    permit.send(delivery);
+                place = shared.deliveries.reserve(blocked), if self.blocked.is_some() => {
+                    let (Some(place), Some(delivery)) = (place, self.blocked.take()) else { return Err(End::Shutdown) };
+                    place.fill(delivery);
                 }
                 frame = next_of(&mut self.link), if self.link.is_some() && roomy && self.drain_until.is_none() => {
                     self.take_from_broker(&frame.map_err(End::Broker)?)?;

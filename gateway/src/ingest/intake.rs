@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proto::{Birth, Reading, Record, StationBirth, StationId, TimeScale, Timestamp, TopicKind};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::timeout_at;
 
 use super::{Content, DISK_WAIT, Item, Shared, Stored, count};
@@ -20,7 +20,7 @@ use crate::config::{Config, RetentionConfig};
 use crate::decode::source::{Announcement, Sources};
 use crate::decode::{self, Message, Plain};
 use crate::deduplicate::{Progress, Recent, Sent, Verdict};
-use crate::door::{Delivery, DeliveryKind, Outbox, Release, Ticket};
+use crate::door::{Deliveries, Delivery, DeliveryKind, Outbox, Release, Ticket};
 use crate::store::{DELETE_AT_ONCE, Group, RawMessage, Reserve, Store, StoreError, kind_code};
 use crate::window::Origin;
 
@@ -33,10 +33,15 @@ const ENOUGH_WAIT: Duration = Duration::from_millis(25);
 const ENOUGH: usize = 100;
 /// How often it is looked meanwhile how many there are.
 const LOOK: Duration = Duration::from_millis(13);
-/// The most deliveries in a group, which bounds its memory.
+/// The most deliveries in a group.
 const GROUP_MOST: usize = 4_096;
+/// With as many bytes of payload a group takes no more: it holds less than this and one payload. What a source's payload
+/// says in our own words is some times as large; SQLite takes a row of up to 1 GB.
+pub(super) const GROUP_BYTES: usize = 8 << 20;
 /// Deliveries that lie between the door and the pipeline. When it is full the door stops reading its sockets.
 pub const QUEUE: usize = 4_096;
+/// Bytes of them, likewise.
+pub const QUEUE_BYTES: u32 = 32 << 20;
 /// How often it is looked whether there is something else to do than to wait for deliveries.
 const TICK: Duration = Duration::from_millis(250);
 /// How often old raw readings are let go of.
@@ -131,12 +136,7 @@ impl Intake {
     ///
     /// # Errors
     /// When the store fails in a way that waiting does not heal.
-    pub fn run(
-        mut self,
-        mut deliveries: mpsc::Receiver<Delivery>,
-        outbox: &Outbox,
-        runtime: &Handle,
-    ) -> Result<(), StoreError> {
+    pub fn run(mut self, mut deliveries: Deliveries, outbox: &Outbox, runtime: &Handle) -> Result<(), StoreError> {
         let mut trim = Instant::now();
         let mut group = Vec::with_capacity(GROUP_MOST);
         loop {
@@ -372,30 +372,32 @@ impl Intake {
 }
 
 /// Waits for deliveries until `until`, and after the first one a moment for more. False when there will be none any more.
-fn collect(
-    deliveries: &mut mpsc::Receiver<Delivery>,
-    group: &mut Vec<Delivery>,
-    until: Instant,
-    runtime: &Handle,
-) -> bool {
+fn collect(deliveries: &mut Deliveries, group: &mut Vec<Delivery>, until: Instant, runtime: &Handle) -> bool {
+    let mut bytes = 0;
     match runtime.block_on(async { timeout_at(until.into(), deliveries.recv()).await }) {
         Err(_) => return true,
         Ok(None) => return false,
-        Ok(Some(first)) => group.push(first),
+        Ok(Some(first)) => {
+            bytes += first.payload.len();
+            group.push(first);
+        }
     }
     // To be woken by each of them would cost more than all that is done with it.
     let began = Instant::now();
     loop {
-        while group.len() < GROUP_MOST {
+        while group.len() < GROUP_MOST && bytes < GROUP_BYTES {
             match deliveries.try_recv() {
-                Ok(delivery) => group.push(delivery),
+                Ok(delivery) => {
+                    bytes += delivery.payload.len();
+                    group.push(delivery);
+                }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return false,
             }
         }
         let wait = if group.len() < ENOUGH { GROUP_WAIT } else { ENOUGH_WAIT };
         let left = wait.saturating_sub(began.elapsed());
-        if group.len() >= GROUP_MOST || left.is_zero() {
+        if group.len() >= GROUP_MOST || bytes >= GROUP_BYTES || left.is_zero() {
             return true;
         }
         std::thread::sleep(left.min(LOOK));

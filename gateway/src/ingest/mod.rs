@@ -27,7 +27,7 @@ use proto::{Birth, NodeModelStatus, Reading, StationId, Status, Timestamp};
 
 pub use analysis::Analysis;
 pub use foreign::Unmapped;
-pub use intake::{Intake, QUEUE};
+pub use intake::{Intake, QUEUE, QUEUE_BYTES};
 pub use snapshot::{Snapshot, Snapshots, StationState};
 
 use crate::config::Config;

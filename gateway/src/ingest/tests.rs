@@ -7,7 +7,7 @@ use proto::{Batch, Channel, Lane, Quantity};
 use tempfile::TempDir;
 
 use super::*;
-use crate::door::DeliveryKind;
+use crate::door::{Delivery, DeliveryKind, Outbox, Ticket};
 use crate::model::LoadedModel;
 use crate::spool::Spool;
 use crate::store::{DELETE_AT_ONCE, Group, RawMessage, kind_code};
@@ -278,31 +278,34 @@ fn wherever_a_byte_flips_the_gateway_starts_and_says_what_that_cost() {
     assert!(lost > 3 && pages.len() > 40, "the flips hit nothing: {lost}, on {} pages", pages.len());
 }
 
+/// A way to stations of which none is there.
+async fn outbox() -> Outbox {
+    Outbox {
+        farm: Arc::new("f".parse().unwrap()),
+        clients: Arc::default(),
+        announced: Arc::default(),
+        broker: crate::broker::Broker::start(crate::broker::BrokerConfig::default()).await.unwrap(),
+        metrics: Arc::default(),
+        external: None,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_thinks_may_hang_and_everything_is_acknowledged_and_nothing_is_said_otherwise() {
-    use crate::door::{Delivery, Outbox, Ticket};
     let said = |dir: &Path| {
         let store = rusqlite::Connection::open(dir.join(crate::store::FILE)).unwrap();
         let mut statement = store.prepare("SELECT lane, body FROM spool ORDER BY lane, id").unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         rows.collect::<Result<Vec<(i64, Vec<u8>)>, _>>().unwrap()
     };
-    let broker = crate::broker::Broker::start(crate::broker::BrokerConfig::default()).await.unwrap();
+    let outbox = outbox().await;
     let mut results = Vec::new();
     for hangs in [false, true] {
         let dir = TempDir::new().unwrap();
         let now = quarter(200);
         let (intake, analysis, _snapshot) = super::open(&config(dir.path()), vec![(model(), None)], now).unwrap();
         let shared = Arc::clone(&intake.shared);
-        let (sender, queue) = tokio::sync::mpsc::channel(QUEUE);
-        let outbox = Outbox {
-            farm: Arc::new("f".parse().unwrap()),
-            clients: Arc::default(),
-            announced: Arc::default(),
-            broker: broker.clone(),
-            metrics: Arc::default(),
-            external: None,
-        };
+        let (sender, queue) = crate::door::queue(QUEUE, QUEUE_BYTES);
         let runtime = tokio::runtime::Handle::current();
         let to_stations = outbox.clone();
         let intake = tokio::task::spawn_blocking(move || intake.run(queue, &to_stations, &runtime));
@@ -326,7 +329,7 @@ async fn what_thinks_may_hang_and_everything_is_acknowledged_and_nothing_is_said
                     duplicate: false,
                     ticket: Ticket::detached(),
                 };
-                sender.send(delivery).await.unwrap();
+                assert!(sender.send(delivery).await);
             }
             // Each quarter is a group of its own: many more of them than lie between the two threads.
             let wanted = number - 99;
@@ -347,17 +350,50 @@ async fn what_thinks_may_hang_and_everything_is_acknowledged_and_nothing_is_said
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn how_far_stations_are_stored_survives_a_group_that_holds_no_message() {
-    use crate::door::{Delivery, Outbox, Ticket};
-    let broker = crate::broker::Broker::start(crate::broker::BrokerConfig::default()).await.unwrap();
-    let outbox = Outbox {
-        farm: Arc::new("f".parse().unwrap()),
-        clients: Arc::default(),
-        announced: Arc::default(),
-        broker,
-        metrics: Arc::default(),
-        external: None,
+async fn what_piles_up_while_the_disk_is_slow_is_stored_in_commits_of_a_bounded_size() {
+    const BYTES: usize = 1 << 20;
+    let dir = TempDir::new().unwrap();
+    let (intake, analysis, _) = super::open(&config(dir.path()), Vec::new(), quarter(200)).unwrap();
+    drop(analysis);
+    let (sender, queue) = crate::door::queue(QUEUE, QUEUE_BYTES);
+    let plain = |n: usize| {
+        let mut payload = format!("{{\"time\": \"{}\", \"air_temperature\": 7.5}}", quarter(n as i64)).into_bytes();
+        payload.resize(BYTES, b' ');
+        Delivery {
+            station: Arc::new("n1".parse().unwrap()),
+            kind: DeliveryKind::Data,
+            topic: None,
+            payload: payload.into(),
+            packet: 0,
+            duplicate: false,
+            ticket: Ticket::detached(),
+        }
     };
+    // Without QoS, so that no station is held up by what it has not been told.
+    let fits = (0..).take_while(|n| sender.try_send(plain(*n)).is_ok()).count();
+    assert_eq!(fits, QUEUE_BYTES as usize / BYTES);
+    let (outbox, runtime) = (outbox().await, tokio::runtime::Handle::current());
+    let intake = tokio::task::spawn_blocking(move || intake.run(queue, &outbox, &runtime));
+    for n in fits..fits + 20 {
+        assert!(sender.send(plain(n)).await);
+    }
+    drop(sender);
+    intake.await.unwrap().unwrap();
+
+    let mut store = Store::open(dir.path()).unwrap();
+    let (mut cursor, mut all) = (crate::store::Cursor::after(0), 0);
+    while let Some((commit, messages)) = store.commit_after(cursor).unwrap() {
+        let bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
+        assert!(bytes < intake::GROUP_BYTES + BYTES, "commit {commit} holds {bytes} bytes");
+        all += messages.len();
+        cursor = crate::store::Cursor::after(commit);
+    }
+    assert_eq!(all, fits + 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_stations_are_stored_survives_a_group_that_holds_no_message() {
+    let outbox = outbox().await;
     let dir = TempDir::new().unwrap();
     let now = quarter(200);
     let (mut intake, analysis, _) = super::open(&config(dir.path()), Vec::new(), now).unwrap();

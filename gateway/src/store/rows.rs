@@ -7,10 +7,11 @@ use prost::Message as _;
 use proto::{Alert, Batch, FieldId, Record, StationId, Timestamp, Window};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension as _, params, params_from_iter};
+use zstd::zstd_safe::get_frame_content_size;
 
 use super::sum::Sum;
 use super::{
-    Analysed, Commit, Cursor, Known, MAX_COMMIT, PROGRESS_FROM, RawMessage, Store, StoreError, count, damaged,
+    Analysed, Commit, Cursor, Known, MAX_UNPROVEN, PROGRESS_FROM, RawMessage, Store, StoreError, count, damaged,
     kind_code, quarantine,
 };
 use crate::decode::json;
@@ -537,7 +538,11 @@ impl RawRow {
         if !self.expected().is(self.sum) {
             return Err(damaged(format!("raw row {id}"), "its check sum does not fit"));
         }
-        let body = zstd::bulk::decompress(&self.body, MAX_COMMIT).map_err(|e| damaged(format!("raw row {id}"), e))?;
+        let size = get_frame_content_size(&self.body).ok().flatten();
+        let size = size.ok_or_else(|| damaged(format!("raw row {id}"), "it does not begin with its size"))?;
+        let size = if self.sum.is_some() { size } else { size.min(MAX_UNPROVEN) };
+        let size = usize::try_from(size).map_err(|e| damaged(format!("raw row {id}"), e))?;
+        let body = zstd::bulk::decompress(&self.body, size).map_err(|e| damaged(format!("raw row {id}"), e))?;
         let commit = Commit::decode(body.as_slice()).map_err(|e| damaged(format!("raw row {id}"), e))?;
         Ok(commit.messages)
     }

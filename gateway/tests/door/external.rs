@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gateway::decode::source::Routes;
-use gateway::door::{Delivery, DeliveryKind};
+use gateway::door::{Deliveries, Delivery, DeliveryKind, queue};
 use gateway::external::{External, ExternalConfig, ExternalMetrics, ToExternal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Pki, read, until, within};
+use crate::support::{BYTES, Pki, read, until, within};
 
 /// A Mosquitto that keeps what it has when it is stopped.
 pub struct Broker {
@@ -91,7 +91,7 @@ fn run(directory: &Path) -> Child {
 
 /// A gateway's way to the broker.
 struct Way {
-    deliveries: mpsc::Receiver<Delivery>,
+    deliveries: Deliveries,
     metrics: Arc<ExternalMetrics>,
     to_broker: ToExternal,
     shutdown: CancellationToken,
@@ -100,7 +100,7 @@ struct Way {
 
 impl Way {
     async fn open(config: &ExternalConfig, room: usize) -> Self {
-        let (sender, deliveries) = mpsc::channel(room);
+        let (sender, deliveries) = queue(room, BYTES);
         let names = ("f".parse().unwrap(), &"g".parse().unwrap());
         let external = External::new(config, names, Routes::default(), sender).unwrap();
         let (to_broker, shutdown) = (external.handle(), CancellationToken::new());
@@ -320,7 +320,7 @@ async fn what_the_gateway_says_about_itself_is_retained_and_its_will_says_that_i
     let broker = Broker::start("allow_anonymous true").await;
     let state = gateway::decode::sparkplug::command::state("g1", proto::Timestamp::from_secs(1_780_297_200));
     let open = || {
-        let (sender, _deliveries) = mpsc::channel(10);
+        let (sender, _deliveries) = queue(10, BYTES);
         let names = ("f".parse().unwrap(), &"g".parse().unwrap());
         let external = External::new(&broker.config(), names, Routes::default(), sender).unwrap();
         let external = external.saying(std::slice::from_ref(&state));

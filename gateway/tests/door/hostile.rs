@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gateway::broker::BrokerConfig;
-use gateway::door::{DoorConfig, Release};
+use gateway::door::{DoorConfig, queue};
 use rumqttc::QoS;
 use rumqttc::mqttbytes::v4::{ConnectReturnCode, LastWill, Packet, SubscribeReasonCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -299,16 +299,12 @@ async fn two_clients_of_one_name_put_each_other_out() {
 #[tokio::test]
 async fn a_disconnect_storm_delivers_each_acknowledged_message_once() {
     let mut gateway = Gateway::with(config(), 1_000, BrokerConfig::default()).await;
-    let (_, none) = tokio::sync::mpsc::channel(1);
-    let mut deliveries = std::mem::replace(&mut gateway.deliveries, none);
+    let mut deliveries = std::mem::replace(&mut gateway.deliveries, queue(1, 1).1);
     let storing = tokio::spawn(async move {
-        let (mut stored, mut group) = (Vec::new(), Vec::new());
-        while deliveries.recv_many(&mut group, 100).await > 0 {
-            let mut release = Release::new();
-            for delivery in group.drain(..) {
-                stored.push(u32::from_be_bytes(delivery.payload[..].try_into().unwrap()));
-                release.commit(delivery.ticket);
-            }
+        let mut stored = Vec::new();
+        while let Some(delivery) = deliveries.recv().await {
+            stored.push(u32::from_be_bytes(delivery.payload[..].try_into().unwrap()));
+            delivery.ticket.commit();
         }
         stored
     });

@@ -11,7 +11,9 @@ use bytes::BytesMut;
 use gateway::broker::{Broker, BrokerConfig};
 use gateway::credentials::{Credentials, Role};
 use gateway::decode::source::Routes;
-use gateway::door::{Delivery, Door, DoorAddresses, DoorConfig, DoorMetrics, Outbox, Release, TlsConfig};
+use gateway::door::{
+    Deliveries, Delivery, Door, DoorAddresses, DoorConfig, DoorMetrics, Outbox, Release, TlsConfig, queue,
+};
 use rumqttc::mqttbytes::v4::{
     Connect, ConnectReturnCode, Packet, Publish, Subscribe, SubscribeFilter, SubscribeReasonCode,
 };
@@ -19,12 +21,14 @@ use rumqttc::{AsyncClient, EventLoop, MqttOptions, QoS, TlsConfiguration, Transp
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Nothing in these tests takes as long on any machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes of the queue of deliveries: more than any of these tests puts there, but where it is said.
+pub const BYTES: u32 = 16 << 20;
 
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
@@ -46,7 +50,7 @@ pub struct Gateway {
     pub outbox: Outbox,
     pub metrics: Arc<DoorMetrics>,
     pub broker: Broker,
-    pub deliveries: mpsc::Receiver<Delivery>,
+    pub deliveries: Deliveries,
     pub shutdown: CancellationToken,
     pub door: JoinHandle<()>,
 }
@@ -70,7 +74,7 @@ impl Gateway {
         }
         credentials.insert("sp-1", Role::Station, &password("sp-1"));
         credentials.insert_bridge("edge", &["spBv1.0/G/+/e1/#", "spBv1.0/STATE/#"], &password("edge"));
-        let (sender, deliveries) = mpsc::channel(room);
+        let (sender, deliveries) = queue(room, BYTES);
         let broker = Broker::start(broker).await.unwrap();
         let door =
             Door::bind(&config, "f".parse().unwrap(), credentials, routes, broker.clone(), sender).await.unwrap();
@@ -100,13 +104,14 @@ impl Gateway {
 
     /// From now on everything is stored at once.
     pub fn store_everything(&mut self) -> JoinHandle<()> {
-        let (_, none) = mpsc::channel(1);
-        let mut deliveries = std::mem::replace(&mut self.deliveries, none);
+        let mut deliveries = std::mem::replace(&mut self.deliveries, queue(1, 1).1);
         tokio::spawn(async move {
-            let mut group = Vec::new();
-            while deliveries.recv_many(&mut group, 100).await > 0 {
+            while let Some(delivery) = deliveries.recv().await {
                 let mut release = Release::new();
-                group.drain(..).for_each(|delivery: Delivery| release.commit(delivery.ticket));
+                release.commit(delivery.ticket);
+                while let Ok(delivery) = deliveries.try_recv() {
+                    release.commit(delivery.ticket);
+                }
             }
         })
     }
