@@ -39,6 +39,8 @@ const KEPT_WRITE_BYTES: usize = 16 * 1024;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for the last bytes to a client whose connection ends.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Time for a will to find room in the pipeline.
+const WILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between two pings on the way to the broker.
 const LINK_PING: Duration = Duration::from_secs(600);
 /// How long nothing to wait for is waited for.
@@ -254,13 +256,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         };
         let place = self.session.identity.publishing(&will.topic, &self.shared.routes);
         if let (Publishing::Pipeline(kind), Some(station)) = (place, self.session.sender.clone()) {
-            count(&self.shared.metrics.wills);
             self.hand_on(will.topic.as_bytes(), &will.message, will.properties.map(|properties| *properties));
             let topic = (kind == DeliveryKind::Foreign).then(|| Arc::from(will.topic.as_str()));
             let (payload, ticket) = (will.message, Ticket::detached());
             let delivery = Delivery { station, kind, topic, payload, packet: 0, duplicate: false, ticket };
-            // Fails only when the pipeline has gone: nobody is left to hear it.
-            let _ = self.shared.deliveries.send(delivery).await;
+            // While the disk is full there is no room for long: what only waits must not keep a place, nor the door open.
+            let sent = timeout(WILL_TIMEOUT, self.shared.deliveries.send(delivery)).await.unwrap_or(false);
+            let metrics = &self.shared.metrics;
+            count(if sent { &metrics.wills } else { &metrics.wills_dropped });
         } else {
             let properties = will.properties.map(|properties| *properties);
             self.shared.broker.hand_on(Bytes::from(will.topic), will.message, properties);

@@ -83,6 +83,8 @@ counters! {
         subscriptions_refused,
         /// Last wills delivered as status.
         wills,
+        /// Last wills that the pipeline had no room for.
+        wills_dropped,
         /// PUBACKs written to stations.
         pubacks,
         /// Publishes handed to the pipeline and not answered, now.

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use gateway::broker::BrokerConfig;
-use gateway::door::{DeliveryKind, Release};
+use gateway::door::{DeliveryKind, DoorConfig, Release};
 use proto::{StationId, TopicKind};
 use rumqttc::mqttbytes::v4::{ConnectReturnCode, LastWill, Packet, SubscribeReasonCode, Unsubscribe};
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS};
@@ -247,6 +247,32 @@ async fn a_slow_store_slows_its_stations_and_loses_nothing() {
     let ids: Vec<u16> = acks.chunks(4).map(|ack| u16::from_be_bytes([ack[2], ack[3]])).collect();
     assert_eq!(ids, (1..=5_000).collect::<Vec<_>>());
     drop(sending.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_will_that_finds_no_room_keeps_neither_a_place_nor_the_door_open() {
+    let config = DoorConfig { drain_timeout_s: 1, ..config() };
+    let mut gateway = Gateway::with(config, 1, BrokerConfig::default()).await;
+    let mut connect = hello("n1");
+    connect.last_will = Some(LastWill::new("tilth/v1/f/n1/status", "gone", QoS::AtLeastOnce, true));
+    let mut full = Raw::connect(gateway.mqtt(), "n2").await;
+    full.send(&publish("tilth/v1/f/n2/data", 1, b"x")).await;
+    until("a full queue", || read(&gateway.metrics.deliveries_waiting_now) == 1).await;
+    for number in 1..=2 {
+        let mut station = Raw::dial(gateway.mqtt()).await;
+        assert_eq!(station.ask_in(&connect).await, Some(ConnectReturnCode::Success));
+        drop(station);
+        until("its place", || read(&gateway.metrics.connections_open_now) == 1).await;
+        assert_eq!(read(&gateway.metrics.wills_dropped), number);
+    }
+    // The third goes just before the door closes.
+    let mut station = Raw::dial(gateway.mqtt()).await;
+    assert_eq!(station.ask_in(&connect).await, Some(ConnectReturnCode::Success));
+    drop(station);
+    until("its end", || gateway.outbox.connected() == 1).await;
+    gateway.shutdown.cancel();
+    within("the door's end", &mut gateway.door).await.unwrap();
+    assert_eq!((read(&gateway.metrics.wills), read(&gateway.metrics.wills_dropped)), (0, 3));
 }
 
 #[tokio::test]
