@@ -417,6 +417,10 @@ pub struct Routes {
 struct Route {
     name: String,
     filters: Vec<String>,
+    /// Filters of all that its kind has for itself, whether it takes it or not.
+    own: &'static [&'static str],
+    /// Filters of the commands to what is behind it.
+    commands: &'static [&'static str],
     prefix: String,
 }
 
@@ -424,10 +428,13 @@ impl Routes {
     /// Those of a configuration.
     #[must_use]
     pub fn new(sources: &[SourceConfig]) -> Self {
-        let route = |source: &SourceConfig| Route {
-            name: source.common.name.clone(),
-            filters: source.filters(),
-            prefix: source.common.prefix(),
+        let route = |source: &SourceConfig| {
+            let (own, commands): (&[&str], &[&str]) = match source.kind {
+                Kind::Sparkplug(_) => (&sparkplug::OWN, &sparkplug::COMMANDS),
+                Kind::Chirpstack(_) | Kind::Senml(_) | Kind::Json(_) => (&[], &[]),
+            };
+            let common = &source.common;
+            Route { name: common.name.clone(), filters: source.filters(), own, commands, prefix: common.prefix() }
         };
         Self { sources: sources.iter().map(route).collect() }
     }
@@ -436,6 +443,18 @@ impl Routes {
     #[must_use]
     pub fn takes(&self, topic: &str) -> bool {
         self.position(topic).is_some()
+    }
+
+    /// Whether bridges alone publish on `topic`: what a source takes, and what its kind has for itself.
+    #[must_use]
+    pub fn reserves(&self, topic: &str) -> bool {
+        self.takes(topic) || self.sources.iter().flat_map(|route| route.own).any(|own| filter::matches(own, topic))
+    }
+
+    /// Whether what is published on `topic` commands something behind a source, as the gateway alone does.
+    #[must_use]
+    pub fn commands(&self, topic: &str) -> bool {
+        self.sources.iter().flat_map(|route| route.commands).any(|command| filter::matches(command, topic))
     }
 
     /// Which source takes it: the first one in the configuration.

@@ -48,6 +48,10 @@ const METRICS_MOST: usize = 200_000;
 /// The first level of every Sparkplug topic.
 pub const NAMESPACE: &str = "spBv1.0";
 /// What the gateway takes: messages of nodes (without a device) and of devices (with one).
+/// Filters of all of Sparkplug's topics.
+pub const OWN: [&str; 1] = ["spBv1.0/#"];
+/// Filters of the commands to nodes and devices, and of whatever a node could take for one.
+pub const COMMANDS: [&str; 2] = ["spBv1.0/+/NCMD/#", "spBv1.0/+/DCMD/#"];
 const OF_NODES: [&str; 3] = ["NBIRTH", "NDEATH", "NDATA"];
 const OF_DEVICES: [&str; 3] = ["DBIRTH", "DDEATH", "DDATA"];
 

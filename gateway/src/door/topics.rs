@@ -57,8 +57,9 @@ impl Identity {
         Self::Station { own: format!("{}/{farm}/{station}/", proto::topic::PREFIX) }
     }
 
-    /// Where a publish on `topic` goes. A station publishes its own birth, data and status; nobody publishes any other
-    /// topic of ours. What a source takes is published by bridges alone, each within its own topics.
+    /// Where a publish on `topic` goes. A station publishes its own birth, data and status, and nothing else; nobody
+    /// publishes any other topic of ours. What a source has for itself is published by bridges alone, each within its own
+    /// topics, and a command to what is behind a source by the gateway alone.
     pub fn publishing(&self, topic: &str, routes: &Routes) -> Publishing {
         if let Self::Station { own } = self
             && let Some(kind) = topic.strip_prefix(own.as_str())
@@ -71,38 +72,36 @@ impl Identity {
             };
         }
         let free = is_plain(topic) && valid_topic(topic) && !is_ours(topic) && topic != PROBE_TOPIC;
-        let taken = free && routes.takes(topic);
         match self {
             Self::Bridge { topics } if free && topics.iter().any(|own| filter::matches(own, topic)) => {
-                if taken {
+                if routes.takes(topic) {
                     Publishing::Pipeline(DeliveryKind::Foreign)
+                } else if routes.commands(topic) {
+                    Publishing::Refused
                 } else {
                     Publishing::Broker
                 }
             }
-            Self::Station { .. } | Self::Program if free && !taken => Publishing::Broker,
+            Self::Program if free && !routes.reserves(topic) => Publishing::Broker,
             _ => Publishing::Refused,
         }
     }
 
-    /// Where a subscription to `filter` is served. A station sees its own acks and commands and nothing else of ours; a
-    /// program sees everything, a bridge what lies within its topics. Shared and system topics (`$…`) are for nobody.
+    /// Where a subscription to `filter` is served. A station sees its own acks and commands and nothing else; a program
+    /// sees everything, a bridge what lies within its topics. Shared and system topics (`$…`) are for nobody.
     pub fn subscribing(&self, filter: &str, routes: &Routes) -> Subscribing {
         if !is_plain(filter) || !valid_filter(filter) {
             return Subscribing::Refused;
         }
-        let stations = meets_ours(filter) || routes.meets(filter);
+        let at_broker = || Subscribing::Broker { stations: meets_ours(filter) || routes.meets(filter) };
         match self {
             Self::Station { own } => match filter.strip_prefix(own.as_str()) {
                 Some("ack") => Subscribing::Door(TopicKind::Ack),
                 Some("command") => Subscribing::Door(TopicKind::Command),
-                _ if stations => Subscribing::Refused,
-                _ => Subscribing::Broker { stations },
+                _ => Subscribing::Refused,
             },
-            Self::Program => Subscribing::Broker { stations },
-            Self::Bridge { topics } if topics.iter().any(|own| filter::covers(own, filter)) => {
-                Subscribing::Broker { stations }
-            }
+            Self::Program => at_broker(),
+            Self::Bridge { topics } if topics.iter().any(|own| filter::covers(own, filter)) => at_broker(),
             Self::Bridge { .. } => Subscribing::Refused,
         }
     }
@@ -163,8 +162,8 @@ mod tests {
             ("tilth/v1/f/n2/data", Refused),
             ("tilth/v1/g/n1/data", Refused),
             ("tilth/v1", Refused),
-            ("tilth/v10/f", Broker),
-            ("weather/now", Broker),
+            ("tilth/v10/f", Refused),
+            ("weather/now", Refused),
             ("weather/+", Refused),
             ("$SYS/x", Refused),
             (PROBE_TOPIC, Refused),
@@ -180,20 +179,31 @@ mod tests {
     }
 
     #[test]
-    fn what_a_source_takes_is_published_by_bridges_alone_and_within_their_topics() {
+    fn what_a_source_has_for_itself_is_published_by_bridges_alone_and_commands_by_nobody() {
         use Publishing::{Broker, Pipeline, Refused};
         for (topic, by_bridge, by_others) in [
             ("spBv1.0/G/NDATA/e1", Pipeline(DeliveryKind::Foreign), Refused),
             ("spBv1.0/G/DBIRTH/e1/d", Pipeline(DeliveryKind::Foreign), Refused),
             ("spBv1.0/G/NDATA/e2", Refused, Refused),
-            ("spBv1.0/G/NCMD/e1", Broker, Broker),
-            ("spBv1.0/G/NCMD/e2", Refused, Broker),
+            ("spBv1.0/G/NCMD/e1", Refused, Refused),
+            ("spBv1.0/G/DCMD/e1/valve", Refused, Refused),
+            ("spBv1.0/G/NCMD/e2", Refused, Refused),
+            ("spBv1.0/STATE/another", Broker, Refused),
+            ("spBv1.0/G/OTHER/e1", Broker, Refused),
+            ("spBv1.0", Refused, Refused),
             ("tilth/v1/f/n1/data", Refused, Refused),
             ("weather/now", Refused, Broker),
         ] {
             assert_eq!(bridge().publishing(topic, &routes()), by_bridge, "bridge, {topic}");
             assert_eq!(Identity::Program.publishing(topic, &routes()), by_others, "program, {topic}");
+            assert_eq!(
+                station().publishing(topic, &routes()) == Refused,
+                topic != "tilth/v1/f/n1/data",
+                "station, {topic}"
+            );
         }
+        let without = Routes::default();
+        assert_eq!(Identity::Program.publishing("spBv1.0/G/NCMD/e1", &without), Broker, "nobody reads Sparkplug here");
         for (filter, expected) in [
             ("spBv1.0/G/NCMD/e1", Subscribing::Broker { stations: false }),
             ("spBv1.0/G/NDATA/e1", Subscribing::Broker { stations: true }),
@@ -226,10 +236,10 @@ mod tests {
             ("tilth/v1", Refused, with),
             ("+/+/f/#", Refused, with),
             ("#", Refused, with),
-            ("+", without, without),
-            ("+/v2/#", without, without),
-            ("tilth/v2/#", without, without),
-            ("weather/#", without, without),
+            ("+", Refused, without),
+            ("+/v2/#", Refused, without),
+            ("tilth/v2/#", Refused, without),
+            ("weather/#", Refused, without),
             ("$share/g/tilth/v1/f/+/data", Refused, Refused),
             ("$share/g/weather", Refused, Refused),
             ("$SYS/#", Refused, Refused),

@@ -37,7 +37,7 @@ async fn mosquitto_sees_what_stations_send() {
 }
 
 #[tokio::test]
-async fn other_topics_go_through_the_broker() {
+async fn other_topics_go_through_the_broker_but_no_stations() {
     let gateway = Gateway::open().await;
     let mut sub = Mosquitto::subscribe(gateway.mqtt(), "viewer", "lamp/+").await;
     let status =
@@ -45,15 +45,13 @@ async fn other_topics_go_through_the_broker() {
     assert!(within("mosquitto_pub", status).await.unwrap().success());
     assert_eq!(sub.message().await, ("lamp/1".to_owned(), b"on".to_vec()));
 
-    let mut station = Raw::connect(gateway.mqtt(), "n1").await;
-    let granted =
-        station.subscribe(&["$share/g/lamp/1", "lamp/+", "tilth/v1/f/n1/ack", "tilth/v1/f/n2/data", "#"]).await;
     let (failure, broker) = (SubscribeReasonCode::Failure, SubscribeReasonCode::Success(QoS::AtLeastOnce));
-    assert_eq!(granted, [failure, broker, SubscribeReasonCode::Success(QoS::AtMostOnce), failure, failure]);
-    station.send(&publish("lamp/2", 5, b"off")).await;
+    let mut lamp = Raw::connect(gateway.mqtt(), "node-red").await;
+    assert_eq!(lamp.subscribe(&["$share/g/lamp/1", "lamp/+"]).await, [failure, broker]);
+    lamp.send(&publish("lamp/2", 5, b"off")).await;
     let mut seen = Vec::new();
     while seen.len() < 2 {
-        match station.packet().await {
+        match lamp.packet().await {
             Some(Packet::PubAck(ack)) => seen.push(format!("puback {}", ack.pkid)),
             Some(Packet::Publish(message)) => seen.push(format!("{} {:?}", message.topic, message.payload)),
             other => panic!("{other:?}"),
@@ -62,6 +60,19 @@ async fn other_topics_go_through_the_broker() {
     seen.sort();
     assert_eq!(seen, ["lamp/2 b\"off\"", "puback 5"]);
     assert_eq!(sub.message().await, ("lamp/2".to_owned(), b"off".to_vec()));
+
+    // A station is under its own name only.
+    let mut station = Raw::connect(gateway.mqtt(), "n1").await;
+    let granted =
+        station.subscribe(&["$share/g/lamp/1", "lamp/+", "tilth/v1/f/n1/ack", "tilth/v1/f/n2/data", "#"]).await;
+    let own = SubscribeReasonCode::Success(QoS::AtMostOnce);
+    assert_eq!(granted, [failure, failure, own, failure, failure]);
+    station.send(&publish("lamp/1", 5, b"off")).await;
+    station.expect_end().await;
+    let status =
+        mosquitto("mosquitto_pub", gateway.mqtt(), "node-red").args(["-q", "1", "-t", "lamp/3", "-m", "on"]).status();
+    assert!(within("mosquitto_pub", status).await.unwrap().success());
+    assert_eq!(sub.message().await.0, "lamp/3", "and not what the station said");
 }
 
 #[tokio::test]

@@ -32,11 +32,22 @@ async fn a_bridge_publishes_within_its_topics_and_its_will_counts() {
     let will = gateway.next().await;
     assert_eq!((will.kind, will.topic.as_deref()), (DeliveryKind::Foreign, Some("spBv1.0/G/NDEATH/e1")));
 
-    // Nobody else publishes what a source takes: neither a station nor a program.
-    for name in ["n1", "node-red"] {
-        let mut other = Raw::connect(gateway.mqtt(), name).await;
-        other.send(&publish("spBv1.0/G/NDATA/e1", 1, b"forged")).await;
-        other.expect_end().await;
+    // Nobody else publishes what a source takes, nor anything of Sparkplug's: neither a station nor a program. And nobody
+    // at all commands what is behind it: neither by a message nor by a will.
+    for (name, topics) in [
+        ("n1", &["spBv1.0/G/NDATA/e1", "spBv1.0/G/DCMD/e1/valve"][..]),
+        ("node-red", &["spBv1.0/G/NDATA/e1", "spBv1.0/G/DCMD/e1/valve", "spBv1.0/G/NCMD/e1", "spBv1.0/STATE/other"]),
+        ("edge", &["spBv1.0/G/DCMD/e1/valve", "spBv1.0/G/NCMD/e1"]),
+    ] {
+        for topic in topics {
+            let mut other = Raw::connect(gateway.mqtt(), name).await;
+            other.send(&publish(topic, 1, b"forged")).await;
+            other.expect_end().await;
+            let mut connect = hello(name);
+            connect.last_will = Some(LastWill::new(*topic, "forged", QoS::AtLeastOnce, false));
+            let answer = Raw::dial(gateway.mqtt()).await.ask_in(&connect).await;
+            assert_eq!(answer, Some(ConnectReturnCode::NotAuthorized), "{name}, {topic}");
+        }
     }
     // And no native station has a name of a source's.
     let refused = Raw::dial(gateway.mqtt()).await.ask_in(&hello("sp-1")).await;

@@ -335,7 +335,7 @@ async fn properties_reach_subscribers_of_either_version() {
         [SubscribeReasonCode::Success(QoS::AtLeastOnce); 2]
     );
     let mut old = Mosquitto::subscribe(gateway.mqtt(), "node-red", "#").await;
-    let mut station = Raw5::connect(&gateway, "n1").await;
+    let (mut station, mut lamp) = (Raw5::connect(&gateway, "n1").await, Raw5::connect(&gateway, "node-red").await);
     let properties = PublishProperties {
         topic_alias: Some(1),
         payload_format_indicator: Some(1),
@@ -345,10 +345,11 @@ async fn properties_reach_subscribers_of_either_version() {
         user_properties: vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())],
         ..PublishProperties::default()
     };
-    // Once over the station's own way to the broker, and twice handed on by the door.
+    // Once over a program's own way to the broker, and twice handed on by the door.
     for (topic, payload) in [("lamp/1", "on"), ("tilth/v1/f/n1/data", "{}"), ("", "{}")] {
-        station.publish(topic, 7, payload.as_bytes(), Some(properties.clone())).await;
-        assert_eq!(station.puback().await.0, 7);
+        let client = if topic == "lamp/1" { &mut lamp } else { &mut station };
+        client.publish(topic, 7, payload.as_bytes(), Some(properties.clone())).await;
+        assert_eq!(client.puback().await.0, 7);
         let seen = message(&mut viewer).await;
         let topic = if topic.is_empty() { "tilth/v1/f/n1/data" } else { topic };
         assert_eq!((&seen.topic[..], &seen.payload[..]), (topic.as_bytes(), payload.as_bytes()));
