@@ -4,18 +4,19 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use proto::document::Unread;
+use proto::document::{Section, Unread};
 use proto::{FarmId, GatewayId, TimeScale};
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::Keyring;
 use crate::decide::{self, FieldConfig};
-use crate::decode::source::{self, SourceConfig};
+use crate::decode::source::{self, SourceConfig, Written};
 use crate::decode::sparkplug::valves;
 use crate::detect::RulesConfig;
 use crate::door::DoorConfig;
 use crate::external::ExternalConfig;
 use crate::limits::Filters;
+use crate::model;
 use crate::nodes::NodesConfig;
 use crate::update::UpdatesConfig;
 use crate::uplink::UplinkConfig;
@@ -168,10 +169,24 @@ impl Config {
     /// Names the file, the key and the value of everything that is wrong.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let shown = path.display();
-        let text =
-            fs::read_to_string(path).map_err(|error| ConfigError(vec![format!("configuration {shown}: {error}")]))?;
-        Self::parse(&text)
+        fs::read_to_string(path)
+            .map_err(|error| vec![error.to_string()])
+            .and_then(|text| Self::parse(&text))
             .map_err(|wrong| ConfigError(wrong.iter().map(|wrong| format!("configuration {shown}: {wrong}")).collect()))
+    }
+
+    /// Checks a configuration file and the files that it names, without starting anything.
+    ///
+    /// # Errors
+    /// Names the file, the key and the value of everything that is wrong.
+    pub fn check_all(path: &Path) -> Result<(), ConfigError> {
+        let wrong = match fs::read_to_string(path) {
+            Ok(text) => Self::read(&text, |config| [config.check(), config.check_files()].concat()).1,
+            Err(error) => vec![error.to_string()],
+        };
+        let wrong: Vec<String> =
+            wrong.iter().map(|wrong| format!("configuration {}: {wrong}", path.display())).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong)) }
     }
 
     /// Reads and checks a configuration.
@@ -179,17 +194,35 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, a line each with the key and the value.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
-        let (config, mut wrong, keys) = match proto::document::read::<Self>(text) {
-            Ok(config) => (Some(config), Vec::new(), Vec::new()),
-            Err(Unread { mistakes, rest }) => {
-                let wrong = mistakes.iter().map(ToString::to_string).collect();
-                (rest, wrong, mistakes.into_iter().map(|mistake| mistake.key).collect())
-            }
-        };
-        // What was left out or made up is told already.
-        let is_told = |wrong: &String| keys.iter().any(|key| wrong.starts_with(key.as_str()));
-        wrong.extend(config.iter().flat_map(Self::check).filter(|wrong| !is_told(wrong)));
+        let (config, wrong) = Self::read(text, Self::check);
         config.filter(|_| wrong.is_empty()).ok_or(wrong)
+    }
+
+    /// What can be read of a configuration, and everything that is wrong with it, by `check` too.
+    fn read(text: &str, check: impl FnOnce(&Self) -> Vec<String>) -> (Option<Self>, Vec<String>) {
+        let mut document = match Section::parse(text) {
+            Ok(document) => document,
+            Err(mistakes) => return (None, mistakes.iter().map(ToString::to_string).collect()),
+        };
+        let Written { sources, mut mistakes, made_up } = Written::take(&mut document);
+        let mut config = document.read::<Self>().map_or_else(
+            |Unread { mistakes: more, rest }| {
+                mistakes.extend(more);
+                rest
+            },
+            Some,
+        );
+        if let Some(config) = &mut config
+            && !sources.is_empty()
+        {
+            config.sources = sources;
+        }
+        mistakes.sort_by_key(|mistake| mistake.line);
+        let mut wrong: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        let keys: Vec<String> = mistakes.into_iter().map(|mistake| mistake.key).chain(made_up).collect();
+        let checked = config.as_ref().map(check).unwrap_or_default();
+        wrong.extend(checked.into_iter().filter(|line| !is_told(line, &keys)));
+        (config, wrong)
     }
 
     /// What is wrong with the values, a line each.
@@ -273,29 +306,21 @@ impl Config {
         wrong
     }
 
-    /// What is wrong with the files that it names, a line each.
+    /// What is wrong with the files that it names, a line each. Models are not run.
     #[must_use]
     pub fn check_files(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let door = &self.door;
-        if let Err(error) = Keyring::open(door.credentials.clone(), door.credentials_dir.clone()) {
-            wrong.push(format!("door.credentials: {error}"));
-        }
-        if let Some(Err(error)) = door.tls.as_ref().map(crate::door::tls::acceptor) {
-            wrong.push(error.to_string());
-        }
-        if let Some(Err(error)) = self.broker.as_ref().map(|broker| broker.options("tilth")) {
-            wrong.push(error);
-        }
+        wrong.extend(Keyring::check(door.credentials.as_deref(), door.credentials_dir.as_deref()));
+        wrong.extend(door.tls.iter().flat_map(crate::door::tls::check));
+        wrong.extend(self.broker.iter().flat_map(ExternalConfig::check_files));
         if let Some(root) = &self.updates.root
             && let Err(error) = fs::read(root)
         {
             wrong.push(format!("updates.root = {:?}: {error}", root.display().to_string()));
         }
-        if let Some(dir) = &self.models_dir
-            && let Err(error) = fs::read_dir(dir)
-        {
-            wrong.push(format!("models_dir = {:?}: {error}", dir.display().to_string()));
+        if let Some(dir) = &self.models_dir {
+            wrong.extend(check_models(dir).into_iter().map(|wrong| format!("models_dir = {wrong}")));
         }
         wrong
     }
@@ -305,4 +330,31 @@ impl Config {
     pub fn filters(&self) -> Filters {
         Filters::read(&self.filters).unwrap_or_default()
     }
+}
+
+/// Whether nothing more is to be said of what a line is about, because one of `keys` is told already: it was left out, or
+/// something was made up in its place; or something within it was.
+pub(crate) fn is_told(line: &str, keys: &[String]) -> bool {
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let about = line.split([' ', ':']).next().unwrap_or_default();
+    keys.iter().any(|key| !key.is_empty() && (within(about, key) || within(key, about)))
+}
+
+/// What is wrong with a folder of models: of each folder the path and the reason.
+fn check_models(dir: &Path) -> Vec<String> {
+    let said = |path: &Path, reason: String| format!("{:?}: {reason}", path.display().to_string());
+    let folders = match model::folders(dir) {
+        Ok(folders) => folders,
+        Err(error) => return vec![said(dir, error.to_string())],
+    };
+    if folders.is_empty() {
+        return vec![said(dir, "no folder with a model is in it".to_owned())];
+    }
+    let wrong = |folder: &PathBuf| {
+        let wrong = model::look(folder).into_iter();
+        wrong.map(|error| said(folder, error.to_string().replace('\n', " "))).collect::<Vec<_>>()
+    };
+    folders.iter().flat_map(wrong).collect()
 }

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proto::StationId;
+use proto::document::Unread;
 use rumqttc::mqttbytes::valid_filter;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -72,15 +73,7 @@ pub enum CredentialsError {
         /// Why.
         source: std::io::Error,
     },
-    /// It is no TOML, or has other keys than it should.
-    #[error("credentials file {path}: {source}")]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
-    },
-    /// Some of its clients cannot be used; all of them are listed.
+    /// It is no TOML, has other keys than it should, or some of its clients cannot be used; all of that is listed.
     #[error("credentials file {path}: {}", .problems.join("; "))]
     Invalid {
         /// The file.
@@ -154,10 +147,12 @@ impl Credentials {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, CredentialsError> {
-        let file: CredentialsFile = toml::from_str(text)
-            .map_err(|source| CredentialsError::Malformed { path: path.to_owned(), source: Box::new(source) })?;
-        let mut credentials = Self::default();
         let mut problems = Vec::new();
+        let file: CredentialsFile = proto::document::read(text).unwrap_or_else(|Unread { mistakes, rest }| {
+            problems.extend(mistakes.iter().map(ToString::to_string));
+            rest.unwrap_or_default()
+        });
+        let mut credentials = Self::default();
         for entry in file.client {
             let problem = entry.check();
             let name = entry.name;

@@ -48,18 +48,18 @@ async fn gateway() -> ExitCode {
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rumqttd=warn,rumqttd::server=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let Cli { what, config: path } = Cli::parse();
-    let config = match Config::load(&path) {
-        Ok(config) => config,
+    let config = match what {
+        What::Run => Config::load(&path).map(Some),
+        What::Check => Config::check_all(&path).map(|()| None),
+    };
+    let config = match config {
+        Ok(Some(config)) => config,
+        Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);
         }
     };
-    if matches!(what, What::Check) {
-        let wrong = config.check_files();
-        wrong.iter().for_each(|wrong| eprintln!("configuration {}: {wrong}", path.display()));
-        return if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) };
-    }
     match serve(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

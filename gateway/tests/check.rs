@@ -45,17 +45,112 @@ fn all_mistakes_are_named_at_once_with_file_key_and_value() {
 }
 
 #[test]
-fn files_that_are_not_there_are_named() {
+fn every_file_that_is_not_there_is_named_beside_every_wrong_value() {
     let output = check(
-        "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"data\"\nmodels_dir = \"/no/models\"\n[cloud]\nurl = \"http://x\"\ntoken = \"t\"\n\
-         [updates]\nroot = \"/no/root.json\"\n[door]\ncredentials = \"/no/stations.toml\"\n[door.tls]\nlisten = \"127.0.0.1:0\"\n\
-         certificate = \"/no/gateway.pem\"\nkey = \"/no/gateway.key\"\nclient_ca = \"/no/ca.pem\"\n",
+        "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"data\"\nmodels_dir = \"/no/models\"\n[windows]\nlength_s = 7\n\
+         [cloud]\nurl = \"http://x\"\ntoken = \"t\"\n[broker]\nurl = \"mqtts://x\"\nca = \"/no/broker-ca.pem\"\n\
+         certificate = \"/no/client.pem\"\nkey = \"/no/client.key\"\npassword_file = \"/no/password\"\n\
+         [updates]\nroot = \"/no/root.json\"\n[door]\ncredentials = \"/no/stations.toml\"\n\
+         credentials_dir = \"/no/credentials.d\"\nmax_connections = -1\nmax_connections_per_address = 0\n\
+         [door.tls]\nlisten = \"127.0.0.1:0\"\ncertificate = \"/no/gateway.pem\"\nclient_ca = \"/no/ca.pem\"\n\
+         key = \"/no/gateway.key\"\n",
     );
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
-    for part in ["/no/stations.toml", "/no/gateway.pem", "/no/root.json", "/no/models"] {
+    for part in [
+        "models_dir = \"/no/models\": ",
+        "windows.length_s = 7 is not ",
+        "broker.ca = \"/no/broker-ca.pem\": ",
+        "broker.certificate = \"/no/client.pem\": ",
+        "broker.key = \"/no/client.key\": ",
+        "broker.password_file = \"/no/password\": ",
+        "updates.root = \"/no/root.json\": ",
+        "door.credentials: credentials file /no/stations.toml: ",
+        "door.credentials_dir: credentials file /no/credentials.d: ",
+        "line 21: door.max_connections = -1: invalid value: integer `-1`, expected usize",
+        "door.max_connections_per_address = 0 is not above 0",
+        "door.tls.certificate = \"/no/gateway.pem\": ",
+        "door.tls.key = \"/no/gateway.key\": ",
+        "door.tls.client_ca = \"/no/ca.pem\": ",
+    ] {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
     }
+    assert_eq!(said.lines().count(), 14, "{said}");
+    assert!(said.lines().all(|line| line.starts_with("configuration /")), "{said}");
+}
+
+#[test]
+fn files_that_are_there_and_cannot_be_used_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for folder in ["credentials.d", "models", "models/good", "models/none", "models/other"] {
+        fs::create_dir(at(folder)).unwrap();
+    }
+    let write = |name: &str, text: &[u8]| fs::write(at(name), text).unwrap();
+    let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let client =
+        |name: &str| format!("[[client]]\nname = \"{name}\"\nrole = \"station\"\npassword_sha256 = \"{digest}\"\n");
+    write("credentials.toml", client("n1").as_bytes());
+    write("credentials.d/broken.toml", b"[[client]]\nname = \"n2\"\nrole = \"king\"\ncolour = 1\n");
+    write("credentials.d/good.toml", client("n3").as_bytes());
+    write("credentials.d/twice.toml", client("n1").as_bytes());
+    let (onnx, manifest) = gateway::model::LoadedModel::base_files();
+    for folder in ["good", "other"] {
+        write(&format!("models/{folder}/manifest.toml"), manifest.as_bytes());
+        write(&format!("models/{folder}/model.onnx"), onnx);
+    }
+    write("models/other/model.onnx", &onnx[1..]);
+    write("ca.pem", b"no certificate");
+    let output = check(&format!(
+        "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"data\"\nmodels_dir = {:?}\n[door]\ncredentials = {:?}\ncredentials_dir = {:?}\n\
+         [broker]\nurl = \"mqtts://x\"\nca = {:?}\n",
+        at("models"),
+        at("credentials.toml"),
+        at("credentials.d"),
+        at("ca.pem"),
+    ));
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "credentials.d/broken.toml: line 3: client[0].role = \"king\": unknown variant `king`, expected ",
+        "line 4: client[0].colour = 1: unknown field `colour`, expected ",
+        "credentials.d/twice.toml: a client \"n1\" is in an earlier file",
+        "models/none\": cannot read ",
+        "models/other\": the sha256 of model.onnx is ",
+        "ca.pem\": no certificate in it",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    assert_eq!(said.lines().count(), 5, "{said}");
+}
+
+#[test]
+fn every_mistake_of_every_source_is_named_with_its_line() {
+    let output = check(
+        "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"data\"\n\
+         [[source]]\nkind = \"sparkplug\"\nrebirth_s = \"often\"\ncolour = 1\nreport_s = 0\n\
+         channels = [{ name = \"a\", chanel = \"rain\" }, { name = \"b\", channel = \"rain\", scale = \"x\" }]\n\
+         [[source]]\nkind = \"smoke\"\nprefix = 5\n\
+         [[source]]\nname = \"c\"\n\
+         [[source]]\nkind = \"senml\"\ntopics = [\"a/#/b\"]\ntopic = \"x\"\n",
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "line 6: source[0].rebirth_s = \"often\": invalid type: string \"often\", expected u32",
+        "line 7: source[0].colour = 1: unknown field `colour`, expected one of `groups`, ",
+        "source[0].report_s = 0 is not above 0 s",
+        "line 9: source[0].channels[0].chanel = \"rain\": unknown field `chanel`, expected one of `name`, ",
+        "line 9: source[0].channels[1].scale = \"x\": invalid type: string \"x\", expected f64",
+        "line 11: source[1].kind = \"smoke\": unknown variant `smoke`, expected one of `sparkplug`, ",
+        "line 12: source[1].prefix = 5: invalid type: integer `5`, expected a string",
+        "line 13: source[2].kind: is missing, expected one of `sparkplug`, `chirpstack`, `senml`, `json`",
+        "source[3].topics = \"a/#/b\" is not ",
+        "line 18: source[3].topic = \"x\": unknown field `topic`, expected `topics`",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    assert_eq!(said.lines().count(), 11, "{said}");
 }
 
 #[test]

@@ -1,4 +1,7 @@
 //! TOML from people's hands: everything that is wrong with a text is said at once, with its line, key and value.
+//!
+//! [`read`] reads a text whose type says everything. Where it depends on one entry of a table what the others may be, the
+//! text is read in [`Section`]s.
 
 use std::fmt;
 use std::ops::Range;
@@ -54,38 +57,142 @@ pub struct Unread<T> {
 /// # Errors
 /// Every mistake.
 pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Unread<T>> {
-    let (mut document, malformed) = DeTable::parse_recoverable(text);
-    if !malformed.is_empty() {
+    Section::parse(text).map_err(|mistakes| Unread { mistakes, rest: None })?.read()
+}
+
+/// A text, or some entries of one of its tables, to be read by itself. Its mistakes have the lines and keys of the whole text.
+#[derive(Debug, Clone)]
+pub struct Section<'i> {
+    text: &'i str,
+    /// Where its table is in the text.
+    path: Vec<Step>,
+    table: Spanned<DeTable<'i>>,
+}
+
+impl<'i> Section<'i> {
+    /// A whole text.
+    ///
+    /// # Errors
+    /// Every line that is no TOML.
+    pub fn parse(text: &'i str) -> Result<Self, Vec<Mistake>> {
+        let (table, malformed) = DeTable::parse_recoverable(text);
+        if malformed.is_empty() {
+            return Ok(Self { text, path: Vec::new(), table });
+        }
         // What follows from a slip of the pen on the same line says nothing new.
         let mut mistakes: Vec<Mistake> = malformed.iter().take(MOST).map(|error| syntax(text, error)).collect();
         mistakes.sort_by_key(|mistake| mistake.line);
         mistakes.dedup_by_key(|mistake| mistake.line);
-        return Err(Unread { mistakes, rest: None });
+        Err(mistakes)
     }
-    let mut mistakes = Vec::new();
-    let mut fillings = Vec::new();
-    let mut rest = None;
-    // Each round takes an entry out, or tries another filling, of which there are few.
-    while mistakes.len() < MOST {
-        let error = match T::deserialize(Deserializer::from(document.clone())) {
-            Ok(read) if mistakes.is_empty() => return Ok(read),
-            Ok(read) => {
-                rest = Some(read);
+
+    /// Takes the tables of `[[key]]` out. What stands there and is no array of tables stays.
+    pub fn take_tables(&mut self, key: &str) -> Vec<Self> {
+        let is_table = |item: &Spanned<DeValue<'_>>| matches!(item.get_ref(), DeValue::Table(_));
+        let table = self.table.get_mut();
+        if !matches!(table.get(key).map(Spanned::get_ref), Some(DeValue::Array(items)) if items.iter().all(is_table)) {
+            return Vec::new();
+        }
+        let Some(DeValue::Array(items)) = table.remove(key).map(Spanned::into_inner) else { return Vec::new() };
+        let part = |(index, item): (usize, Spanned<DeValue<'i>>)| {
+            let (span, path) =
+                (item.span(), [&self.path[..], &[Step::Key(key.to_owned()), Step::Index(index)]].concat());
+            match item.into_inner() {
+                DeValue::Table(table) => Some(Self { text: self.text, path, table: Spanned::new(span, table) }),
+                _ => None,
+            }
+        };
+        items.into_iter().enumerate().filter_map(part).collect()
+    }
+
+    /// Takes the entries of some keys out.
+    #[must_use]
+    pub fn take(&mut self, keys: &[&str]) -> Self {
+        let span = self.table.span();
+        let (taken, left) = std::mem::take(self.table.get_mut())
+            .into_iter()
+            .partition(|(key, _)| keys.contains(&key.get_ref().as_ref()));
+        *self.table.get_mut() = left;
+        Self { text: self.text, path: self.path.clone(), table: Spanned::new(span, taken) }
+    }
+
+    /// Reads it, as [`read`] does.
+    ///
+    /// # Errors
+    /// Every mistake.
+    pub fn read<T: DeserializeOwned>(mut self) -> Result<T, Unread<T>> {
+        let mut mistakes = Vec::new();
+        let mut fillings = Vec::new();
+        let mut rest = None;
+        // Each round takes an entry out, or tries another filling, of which there are few.
+        while mistakes.len() < MOST {
+            let error = match T::deserialize(Deserializer::from(self.table.clone())) {
+                Ok(read) if mistakes.is_empty() => return Ok(read),
+                Ok(read) => {
+                    rest = Some(read);
+                    break;
+                }
+                Err(error) => error,
+            };
+            if !self.note(&error, &mut mistakes, &mut fillings) {
                 break;
             }
-            Err(error) => error,
-        };
-        if !note(text, &mut document, &error, &mut mistakes, &mut fillings) {
-            break;
         }
+        mistakes.sort_by_key(|mistake| mistake.line);
+        Err(Unread { mistakes, rest })
     }
-    mistakes.sort_by_key(|mistake| mistake.line);
-    Err(Unread { mistakes, rest })
+
+    /// Says what is wrong, and takes it out of the table or puts in what is missing. False when neither can be done.
+    fn note(&mut self, error: &toml::de::Error, mistakes: &mut Vec<Mistake>, fillings: &mut Vec<Filling>) -> bool {
+        let text = self.text;
+        let problem = one_line(error.message());
+        let span = error.span().unwrap_or(0..0);
+        let key = |path: &[Step]| path_text(&[&self.path, path].concat());
+        if let Some(missing) = problem.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+            let holder = find_table(self.table.get_ref(), &span);
+            // Of a whole text there is no line to name.
+            let own = || (!self.path.is_empty()).then_some(self.table.span().start);
+            let line = holder.as_ref().map_or_else(own, |(_, start)| Some(*start)).filter(|start| *start < text.len());
+            let mut path = holder.map(|(path, _)| path).unwrap_or_default();
+            path.push(Step::Key(missing.to_owned()));
+            let (line, key) = (line.map(|at| line_of(text, at)), key(&path));
+            // It may be missing only because a wrong one was taken out, or in what was put in.
+            let is_told = mistakes.iter().any(|mistake| mistake.key == key)
+                || fillings.iter().any(|filling| path.starts_with(&filling.path));
+            if !is_told {
+                let problem = "is missing".to_owned();
+                mistakes.push(Mistake { line, key: key.clone(), value: String::new(), problem });
+            }
+            let index = fillings.len();
+            fillings.push(Filling { path, key, tried: 0 });
+            return fill(text, &mut self.table, fillings, index);
+        }
+        // A filling stands behind the end of the text.
+        if let Some(index) = span.start.checked_sub(text.len() + 1).filter(|index| *index < fillings.len()) {
+            let missing = mistakes
+                .iter_mut()
+                .find(|mistake| mistake.key == fillings[index].key && mistake.problem == "is missing");
+            if let (Some(mistake), Some((_, expected))) = (missing, problem.split_once("`, expected ")) {
+                mistake.problem = format!("is missing, expected {expected}");
+            }
+            return fill(text, &mut self.table, fillings, index);
+        }
+        let Some(found) = find(self.table.get_ref(), &span) else {
+            mistakes.push(Mistake { line: None, key: String::new(), value: String::new(), problem });
+            return false;
+        };
+        let value = if found.is_table { "" } else { text.get(found.value.clone()).unwrap_or_default() };
+        let (line, key) = (Some(line_of(text, found.start)), key(&found.path));
+        mistakes.push(Mistake { line, key, value: shown(value), problem });
+        remove(self.table.get_mut(), &found.path)
+    }
 }
 
 /// What stands in the place of a key that is missing, so that the rest can be read.
 struct Filling {
     path: Vec<Step>,
+    /// The same as it is told, from the beginning of the text.
+    key: String,
     /// How many of [`fillings_of`] were tried.
     tried: usize,
 }
@@ -125,46 +232,6 @@ fn syntax(text: &str, error: &toml::de::Error) -> Mistake {
     let line = error.span().map(|span| line_of(text, span.start));
     let value = line.and_then(|line| text.lines().nth(line - 1)).map(shown).unwrap_or_default();
     Mistake { line, key: String::new(), value, problem: one_line(error.message()) }
-}
-
-/// Says what is wrong, and takes it out of the document or puts in what is missing. False when neither can be done.
-fn note<'i>(
-    text: &str,
-    document: &mut Spanned<DeTable<'i>>,
-    error: &toml::de::Error,
-    mistakes: &mut Vec<Mistake>,
-    fillings: &mut Vec<Filling>,
-) -> bool {
-    let problem = one_line(error.message());
-    let span = error.span().unwrap_or(0..0);
-    if let Some(missing) = problem.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-        let holder = find_table(document.get_ref(), &span);
-        let line = holder.as_ref().map(|(_, start)| *start).filter(|start| *start < text.len());
-        let mut path = holder.map(|(path, _)| path).unwrap_or_default();
-        path.push(Step::Key(missing.to_owned()));
-        let (line, key) = (line.map(|at| line_of(text, at)), path_text(&path));
-        // It may be missing only because a wrong one was taken out, or in what was put in.
-        let is_told = mistakes.iter().any(|mistake| mistake.key == key)
-            || fillings.iter().any(|filling| path.starts_with(&filling.path));
-        if !is_told {
-            mistakes.push(Mistake { line, key, value: String::new(), problem: "is missing".to_owned() });
-        }
-        let index = fillings.len();
-        fillings.push(Filling { path, tried: 0 });
-        return fill(text, document, fillings, index);
-    }
-    // A filling stands behind the end of the text.
-    if let Some(index) = span.start.checked_sub(text.len() + 1).filter(|index| *index < fillings.len()) {
-        return fill(text, document, fillings, index);
-    }
-    let Some(found) = find(document.get_ref(), &span) else {
-        mistakes.push(Mistake { line: None, key: String::new(), value: String::new(), problem });
-        return false;
-    };
-    let value = if found.is_table { "" } else { text.get(found.value.clone()).unwrap_or_default() };
-    let (line, key) = (Some(line_of(text, found.start)), path_text(&found.path));
-    mistakes.push(Mistake { line, key, value: shown(value), problem });
-    remove(document.get_mut(), &found.path)
 }
 
 /// Puts the next value in the place of a missing key; false when all were tried.
@@ -397,5 +464,49 @@ mod tests {
                 "line 2: part.length = true: invalid type: boolean `true`, expected u8",
             ]
         );
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Which {
+        #[serde(rename = "kind")]
+        _kind: Kind,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Length {
+        #[serde(rename = "length")]
+        _length: u8,
+    }
+
+    #[test]
+    fn a_table_whose_keys_depend_on_its_kind_is_read_in_sections() {
+        let text = "name = \"a\"\nsize = 1\n[[list]]\nkind = \"round\"\nlength = 1\n[[list]]\nlength = \"long\"\ncolour = 1\n\n\
+                    [[list]]\nkind = \"oval\"\n";
+        let mut whole = Section::parse(text).unwrap();
+        let mut mistakes = Vec::new();
+        for mut table in whole.take_tables("list") {
+            let which = table.take(&["kind"]).read::<Which>();
+            mistakes.extend(which.err().into_iter().flat_map(|unread| unread.mistakes));
+            mistakes.extend(table.read::<Length>().err().into_iter().flat_map(|unread| unread.mistakes));
+        }
+        let said: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "line 6: list[1].kind: is missing, expected `round` or `square`",
+                "line 7: list[1].length = \"long\": invalid type: string \"long\", expected u8",
+                "line 8: list[1].colour = 1: unknown field `colour`, expected `length`",
+                "line 11: list[2].kind = \"oval\": unknown variant `oval`, expected `round` or `square`",
+                "line 10: list[2].length: is missing",
+            ]
+        );
+        assert!(whole.read::<Whole>().unwrap().list.is_empty(), "they were taken out");
+
+        let mut other = Section::parse("name = \"a\"\nsize = 1\nlist = 5\n").unwrap();
+        assert!(other.take_tables("list").is_empty());
+        let mistakes = other.read::<Whole>().unwrap_err().mistakes;
+        assert_eq!(mistakes[0].to_string(), "line 3: list = 5: invalid type: integer `5`, expected a sequence");
     }
 }

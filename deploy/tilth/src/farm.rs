@@ -310,9 +310,14 @@ pub fn fields(path: &Path, farm: &FarmConfig) -> anyhow::Result<Vec<FieldConfig>
         #[serde(default)]
         field: Vec<FieldConfig>,
     }
-    let Some(Fields { field }) = by_hand("fields", path)? else { return Ok(irrigated(farm)) };
-    refuse("fields", path, gateway::decide::config::check(&field))?;
-    Ok(field)
+    let Some(text) = by_hand(path)? else { return Ok(irrigated(farm)) };
+    let read = proto::document::read(&text).map_err(|unread| unread.mistakes.iter().map(ToString::to_string).collect());
+    let checked = read.and_then(|Fields { field }| {
+        let wrong = gateway::decide::config::check(&field);
+        let said = |(key, value, expected)| format!("{key} = {value} is not {expected}");
+        if wrong.is_empty() { Ok(field) } else { Err(wrong.into_iter().map(said).collect()) }
+    });
+    refuse("fields", path, checked)
 }
 
 /// The simulated fields, as the gateway is to decide on them: advice where they irrigate by a schedule of their own, commands where
@@ -352,33 +357,25 @@ pub fn credentials_dir(data_dir: &Path) -> PathBuf {
 /// # Errors
 /// When it cannot be read, or what is in it cannot be used; all of it is named.
 pub fn sources(path: &Path) -> anyhow::Result<Vec<SourceConfig>> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Sources {
-        #[serde(default)]
-        source: Vec<SourceConfig>,
-    }
-    let Some(Sources { source }) = by_hand("sources", path)? else { return Ok(Vec::new()) };
-    refuse("sources", path, gateway::decode::source::check(&source))?;
-    Ok(source)
+    let Some(text) = by_hand(path)? else { return Ok(Vec::new()) };
+    refuse("sources", path, gateway::decode::source::read(&text))
 }
 
 /// What somebody wrote into a file; none when it is not there.
-fn by_hand<T: serde::de::DeserializeOwned>(what: &str, path: &Path) -> anyhow::Result<Option<T>> {
+fn by_hand(path: &Path) -> anyhow::Result<Option<String>> {
     match fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).map(Some).with_context(|| format!("{what} {}", path.display())),
+        Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }
 
-/// Refuses it when something is wrong: key, value and what is expected.
-fn refuse(what: &str, path: &Path, wrong: Vec<(String, String, String)>) -> anyhow::Result<()> {
-    let lines: Vec<String> = wrong
-        .into_iter()
-        .map(|(key, value, expected)| format!("{what} {}: {key} = {value} is not {expected}", path.display()))
-        .collect();
-    if lines.is_empty() { Ok(()) } else { anyhow::bail!("{}", lines.join("\n")) }
+/// Names the file in each line of what is wrong with it.
+fn refuse<T>(what: &str, path: &Path, read: Result<T, Vec<String>>) -> anyhow::Result<T> {
+    read.map_err(|wrong: Vec<String>| {
+        let lines: Vec<String> = wrong.iter().map(|wrong| format!("{what} {}: {wrong}", path.display())).collect();
+        anyhow::anyhow!("{}", lines.join("\n"))
+    })
 }
 
 /// Makes a directory that only its owner enters.
@@ -405,7 +402,7 @@ mod tests {
         assert_eq!((read.len(), read[0].kind.name()), (1, "sparkplug"));
         fs::write(&file, "[[source]]\nkind = \"sparkplug\"\nhost_id = \"a/b\"\nrebirth_s = 0\n").unwrap();
         let error = sources(&file).unwrap_err().to_string();
-        for part in ["sources.toml: source.sparkplug.host_id = \"a/b\"", "source.sparkplug.rebirth_s = 0"] {
+        for part in ["sources.toml: source[0].host_id = \"a/b\"", "sources.toml: source[0].rebirth_s = 0"] {
             assert!(error.contains(part), "{part}: {error}");
         }
         fs::write(&file, "[[sources]]\n").unwrap();

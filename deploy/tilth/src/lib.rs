@@ -8,7 +8,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -53,8 +53,8 @@ enum Command {
     Keys(registry::KeysArgs),
     /// Run the cloud alone.
     Cloud(ServiceArgs),
-    /// Run a gateway alone.
-    Gateway(ServiceArgs),
+    /// Run a gateway alone, or check its configuration.
+    Gateway(GatewayArgs),
     /// Run simulated stations alone.
     NodeSim(ServiceArgs),
     /// Say which stations a gateway lets in
@@ -64,6 +64,23 @@ enum Command {
     /// Be one of the containers of deploy/compose.yaml
     #[command(hide = true)]
     Container(container::ContainerArgs),
+}
+
+#[derive(Debug, Args)]
+struct GatewayArgs {
+    /// What to do.
+    #[arg(value_enum, default_value = "run")]
+    what: What,
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    /// Run until SIGINT or SIGTERM
+    Run,
+    /// Say everything that is wrong with the configuration and the files that it names, and start nothing
+    Check,
 }
 
 #[derive(Debug, Args)]
@@ -92,11 +109,28 @@ pub fn run(cli: Cli) -> ExitCode {
             registry::run(args).unwrap_or_else(|error| failed(&error))
         }
         Command::Cloud(args) => serve(&args.config, cloud::Config::load, cloud::run),
-        Command::Gateway(args) => serve(&args.config, gateway::Config::load, gateway::run),
+        Command::Gateway(GatewayArgs { what: What::Run, service }) => {
+            serve(&service.config, gateway::Config::load, gateway::run)
+        }
+        Command::Gateway(GatewayArgs { what: What::Check, service }) => check(&service.config),
         Command::NodeSim(args) => serve(&args.config, node_sim::Config::load, node_sim::run),
         Command::Station(args) => station::run(args).unwrap_or_else(|error| failed(&error)),
         Command::Bench(args) => bench::run(args).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS),
         Command::Container(args) => container::run(args),
+    }
+}
+
+/// Says everything that is wrong with a gateway's configuration.
+fn check(config: &Path) -> ExitCode {
+    match gateway::Config::check_all(config) {
+        Ok(()) => {
+            println!("configuration {}: nothing is wrong", config.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(USAGE)
+        }
     }
 }
 

@@ -71,6 +71,21 @@ impl Keyring {
         Ok(Self { file, dir, state: Mutex::new(State::new(credentials, stamp)) })
     }
 
+    /// What is wrong with the files, a line each that begins with the key of the configuration. A file of the directory that
+    /// cannot be used is wrong as well, though a gateway that runs passes it over.
+    #[must_use]
+    pub fn check(file: Option<&Path>, dir: Option<&Path>) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut all = file.map_or_else(|| Ok(Credentials::default()), Credentials::load).unwrap_or_else(|error| {
+            wrong.push(format!("door.credentials: {error}"));
+            Credentials::default()
+        });
+        let passed_over = dir.map_or(Ok(Vec::new()), |dir| take_up(&mut all, dir));
+        let passed_over = passed_over.unwrap_or_else(|error| vec![error.to_string()]);
+        wrong.extend(passed_over.into_iter().map(|problem| format!("door.credentials_dir: {problem}")));
+        wrong
+    }
+
     /// As [`Credentials::verify`], with the files as they are now.
     ///
     /// # Errors
@@ -119,20 +134,29 @@ fn stamp_of(file: Option<&Path>, dir: Option<&Path>) -> Stamp {
 fn read(file: Option<&Path>, dir: Option<&Path>) -> Result<Credentials, CredentialsError> {
     let mut all = file.map_or_else(|| Ok(Credentials::default()), Credentials::load)?;
     let Some(dir) = dir else { return Ok(all) };
+    for problem in take_up(&mut all, dir)? {
+        error!(%problem, "passed over");
+    }
+    Ok(all)
+}
+
+/// Adds the clients of a directory's files, and says what cannot be used of them.
+fn take_up(all: &mut Credentials, dir: &Path) -> Result<Vec<String>, CredentialsError> {
     let files = files_of(dir).map_err(|source| CredentialsError::Unreadable { path: dir.to_owned(), source })?;
+    let mut problems = Vec::new();
     for path in files {
         match Credentials::load(&path) {
             Ok(more) => {
-                for name in all.take_up(more) {
-                    warn!(client = name, file = %path.display(), "passed over: a client of that name is in an earlier file");
-                }
+                problems.extend(all.take_up(more).into_iter().map(|name| {
+                    format!("credentials file {}: a client {name:?} is in an earlier file", path.display())
+                }))
             }
             // Removed since the directory was read.
             Err(CredentialsError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => error!(%error, "passed over"),
+            Err(error) => problems.push(error.to_string()),
         }
     }
-    Ok(all)
+    Ok(problems)
 }
 
 /// The `*.toml` of a directory, by name.

@@ -22,11 +22,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use proto::document::{Mistake, Section, Unread};
 use proto::{Birth, Channel, FieldId, GatewayId, Reading, StationId, Timestamp};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::mapping::JsonConfig;
 use super::sparkplug::{self, SparkplugConfig};
+use crate::config::is_told;
 
 pub mod channels;
 pub mod chirpstack;
@@ -211,7 +214,7 @@ pub struct SourceConfig {
 }
 
 /// The kinds of sources.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Kind {
     /// Sparkplug B 3.0.
@@ -269,15 +272,39 @@ impl TryFrom<toml::Table> for SourceConfig {
     type Error = String;
 
     fn try_from(table: toml::Table) -> Result<Self, String> {
-        let (common, own): (toml::Table, toml::Table) =
-            table.into_iter().partition(|(key, _)| COMMON.contains(&key.as_str()));
-        let said = |error: toml::de::Error| error.message().replace('\n', " ");
-        let kind: Kind = own.try_into().map_err(said)?;
-        let mut common: Common = common.try_into().map_err(said)?;
-        if common.name.is_empty() {
-            kind.name().clone_into(&mut common.name);
+        let text = table.to_string();
+        let (read, mistakes) = Section::parse(&text).map_or_else(|mistakes| (None, mistakes), Self::read);
+        // The lines are not those of the text that it came from.
+        let said = mistakes.into_iter().map(|mistake| Mistake { line: None, ..mistake }.to_string());
+        read.filter(|_| said.len() == 0).ok_or_else(|| said.collect::<Vec<_>>().join("; "))
+    }
+}
+
+/// What a text's `[[source]]` tables hold.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// What could be read of each. One whose kind nobody can tell is something made up.
+    pub sources: Vec<SourceConfig>,
+    /// What cannot be.
+    pub mistakes: Vec<Mistake>,
+    /// What was made up, by its key.
+    pub made_up: Vec<String>,
+}
+
+impl Written {
+    /// Takes them out of a text.
+    #[must_use]
+    pub fn take(text: &mut Section<'_>) -> Self {
+        let mut written = Self::default();
+        for (index, table) in text.take_tables("source").into_iter().enumerate() {
+            let (source, mistakes) = SourceConfig::read(table);
+            written.mistakes.extend(mistakes);
+            written.sources.push(source.unwrap_or_else(|| {
+                written.made_up.push(format!("source[{index}]"));
+                SourceConfig { common: Common::default(), kind: Kind::Json(JsonConfig::default()) }
+            }));
         }
-        Ok(Self { common, kind })
+        written
     }
 }
 
@@ -309,6 +336,45 @@ impl Common {
 }
 
 impl SourceConfig {
+    /// Reads one, as far as its kind is known; and says all that is wrong with it.
+    fn read(mut table: Section<'_>) -> (Option<Self>, Vec<Mistake>) {
+        #[derive(Deserialize)]
+        struct Which {
+            kind: Name,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Name {
+            Sparkplug,
+            Chirpstack,
+            Senml,
+            Json,
+        }
+        /// What can be read of a part.
+        fn whole<T: DeserializeOwned + Default>(part: Section<'_>, mistakes: &mut Vec<Mistake>) -> T {
+            part.read().unwrap_or_else(|unread: Unread<T>| {
+                mistakes.extend(unread.mistakes);
+                unread.rest.unwrap_or_default()
+            })
+        }
+        let mut mistakes = Vec::new();
+        let mut common: Common = whole(table.take(&COMMON), &mut mistakes);
+        let kind = match table.take(&["kind"]).read::<Which>() {
+            Ok(Which { kind: Name::Sparkplug }) => Kind::Sparkplug(whole(table, &mut mistakes)),
+            Ok(Which { kind: Name::Chirpstack }) => Kind::Chirpstack(whole(table, &mut mistakes)),
+            Ok(Which { kind: Name::Senml }) => Kind::Senml(whole(table, &mut mistakes)),
+            Ok(Which { kind: Name::Json }) => Kind::Json(whole(table, &mut mistakes)),
+            Err(unread) => {
+                mistakes.extend(unread.mistakes);
+                return (None, mistakes);
+            }
+        };
+        if common.name.is_empty() {
+            kind.name().clone_into(&mut common.name);
+        }
+        (Some(Self { common, kind }), mistakes)
+    }
+
     /// The topics that it takes, as MQTT filters.
     #[must_use]
     pub fn filters(&self) -> Vec<String> {
@@ -331,12 +397,12 @@ impl SourceConfig {
         }
     }
 
-    /// What is wrong with its values: key, value, and what is expected.
-    fn check(&self) -> Vec<(String, String, String)> {
+    /// What is wrong with its values: key, value, and what is expected. It is the source at `index`.
+    fn check(&self, index: usize) -> Vec<(String, String, String)> {
         let mut wrong = Vec::new();
         let common = &self.common;
         let mut say = |key: &str, value: String, expected: &str| {
-            wrong.push((format!("source.{}.{key}", common.name), value, expected.to_owned()));
+            wrong.push((format!("source[{index}].{key}"), value, expected.to_owned()));
         };
         if !names::is_name(&common.name) || common.name.len() > PREFIX_MOST {
             say("name", format!("{:?}", common.name), "1 to 32 characters of a-z, 0-9, - and _");
@@ -348,17 +414,18 @@ impl SourceConfig {
         if common.report_s == Some(0) {
             say("report_s", "0".to_owned(), "above 0 s");
         }
-        for rule in &common.channels {
+        for (rule, at) in common.channels.iter().zip(0..) {
             if let Err((key, value, expected)) = rule.check() {
-                say(&format!("channels.{key}"), format!("{value:?}"), &expected);
+                say(&format!("channels[{at}].{key}"), format!("{value:?}"), &expected);
             }
         }
         let of_kind: Vec<(&str, String, String)> = match &self.kind {
             Kind::Sparkplug(config) => {
                 // Its rules are asked for at births, of all nodes and devices alike.
-                for rule in common.channels.iter().filter(|rule| rule.of.is_some() || rule.counter) {
+                let rules = common.channels.iter().enumerate();
+                for (at, rule) in rules.filter(|(_, rule)| rule.of.is_some() || rule.counter) {
                     let expected = "a rule without of and counter, which sparkplug does not know";
-                    say("channels.name", format!("{:?}", rule.name), expected);
+                    say(&format!("channels[{at}].name"), format!("{:?}", rule.name), expected);
                 }
                 config.check().into_iter().map(|(key, value, expected)| (key, value, expected.to_owned())).collect()
             }
@@ -373,15 +440,39 @@ impl SourceConfig {
     }
 }
 
+/// The sources of a text that holds nothing else.
+///
+/// # Errors
+/// Everything that is wrong, a line each with the key and the value.
+pub fn read(text: &str) -> Result<Vec<SourceConfig>, Vec<String>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sources {
+        #[serde(default, rename = "source")]
+        _source: Vec<SourceConfig>,
+    }
+    let said = |mistakes: &[Mistake]| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut text = Section::parse(text).map_err(|mistakes| said(&mistakes))?;
+    let Written { sources, mut mistakes, made_up } = Written::take(&mut text);
+    mistakes.extend(text.read::<Sources>().err().into_iter().flat_map(|unread| unread.mistakes));
+    mistakes.sort_by_key(|mistake| mistake.line);
+    let mut wrong = said(&mistakes);
+    let told: Vec<String> = mistakes.into_iter().map(|mistake| mistake.key).chain(made_up).collect();
+    let checked =
+        check(&sources).into_iter().map(|(key, value, expected)| format!("{key} = {value} is not {expected}"));
+    wrong.extend(checked.filter(|line| !is_told(line, &told)));
+    if wrong.is_empty() { Ok(sources) } else { Err(wrong) }
+}
+
 /// What is wrong with the values of all sources: key, value, and what is expected.
 #[must_use]
 pub fn check(sources: &[SourceConfig]) -> Vec<(String, String, String)> {
     let mut wrong = Vec::new();
     for (i, source) in sources.iter().enumerate() {
-        wrong.extend(source.check());
+        wrong.extend(source.check(i));
         let common = &source.common;
         let mut say = |key: &str, value: &str, expected: String| {
-            wrong.push((format!("source.{}.{key}", common.name), format!("{value:?}"), expected));
+            wrong.push((format!("source[{i}].{key}"), format!("{value:?}"), expected));
         };
         for other in sources[..i].iter().map(|other| &other.common) {
             let (ours, theirs) = (common.prefix(), other.prefix());

@@ -16,7 +16,7 @@ use super::config::TlsConfig;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file that cannot be read or holds no PEM of its kind.
-    #[error("door.tls.{key} {path}: {reason}")]
+    #[error("door.tls.{key} = {path:?}: {reason}")]
     File {
         /// The configuration's key.
         key: &'static str,
@@ -30,22 +30,23 @@ pub enum TlsError {
     Unusable(String),
 }
 
+/// What is wrong with the files, a line each.
+pub(crate) fn check(config: &TlsConfig) -> Vec<String> {
+    let files = [
+        certificates("certificate", &config.certificate).err(),
+        private_key(&config.key).err(),
+        authorities(&config.client_ca).err(),
+    ];
+    let wrong: Vec<String> = files.into_iter().flatten().map(|error| error.to_string()).collect();
+    // Whether they fit each other can only be seen when each is one.
+    if wrong.is_empty() { acceptor(config).err().map(|error| error.to_string()).into_iter().collect() } else { wrong }
+}
+
 /// What accepts TLS connections as `config` says.
 pub(crate) fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
     let certificates = certificates("certificate", &config.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|error| TlsError::File {
-        key: "key",
-        path: config.key.clone(),
-        reason: error.to_string(),
-    })?;
-    let mut roots = RootCertStore::empty();
-    for authority in self::certificates("client_ca", &config.client_ca)? {
-        roots.add(authority).map_err(|error| TlsError::File {
-            key: "client_ca",
-            path: config.client_ca.clone(),
-            reason: error.to_string(),
-        })?;
-    }
+    let key = private_key(&config.key)?;
+    let roots = authorities(&config.client_ca)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
@@ -59,12 +60,27 @@ pub(crate) fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
     Ok(TlsAcceptor::from(Arc::new(server)))
 }
 
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| file_error("key", path, &error))
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates("client_ca", path)? {
+        roots.add(authority).map_err(|error| file_error("client_ca", path, &error))?;
+    }
+    Ok(roots)
+}
+
+fn file_error(key: &'static str, path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
+    TlsError::File { key, path: path.to_owned(), reason: reason.to_string() }
+}
+
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let file_error = |reason| TlsError::File { key, path: path.to_owned(), reason };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| file_error(error.to_string()))?;
-    if certificates.is_empty() { Err(file_error("no certificate in it".to_owned())) } else { Ok(certificates) }
+        .map_err(|error| file_error(key, path, &error))?;
+    if certificates.is_empty() { Err(file_error(key, path, &"no certificate in it")) } else { Ok(certificates) }
 }
 
 /// Who a certificate is for: its common name, or else its first DNS name.

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rumqttc::{MqttOptions, TlsConfiguration, Transport};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -115,9 +117,34 @@ impl ExternalConfig {
         if self.certificate.is_some() != self.key.is_some() {
             wrong.push(("certificate", format!("{:?}", self.certificate), "there together with broker.key"));
         }
+        if self.certificate.is_some() && self.ca.is_none() {
+            wrong.push(("certificate", format!("{:?}", self.certificate), "of use without broker.ca"));
+        }
         if self.client_id.as_deref().is_some_and(|id| id.is_empty() || id.len() > 128) {
             wrong.push(("client_id", format!("{:?}", self.client_id), "of 1 to 128 bytes"));
         }
+        wrong
+    }
+
+    /// What is wrong with the files, a line each.
+    #[must_use]
+    pub fn check_files(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (key, path) in [("ca", &self.ca), ("certificate", &self.certificate)] {
+            let Some(path) = path else { continue };
+            let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            match certificates {
+                Ok(certificates) if !certificates.is_empty() => {}
+                Ok(_) => wrong.push(of_file(key, path, &"no certificate in it")),
+                Err(error) => wrong.push(of_file(key, path, &error)),
+            }
+        }
+        if let Some(path) = &self.key
+            && let Err(error) = PrivateKeyDer::from_pem_file(path)
+        {
+            wrong.push(of_file("key", path, &error));
+        }
+        wrong.extend(self.password_file.as_ref().and_then(|path| read("password_file", path).err()));
         wrong
     }
 
@@ -170,7 +197,11 @@ fn shown(url: &Url) -> String {
 }
 
 fn read(key: &str, path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("broker.{key} = {:?}: {error}", path.display().to_string()))
+    fs::read(path).map_err(|error| of_file(key, path, &error))
+}
+
+fn of_file(key: &str, path: &Path, reason: &dyn fmt::Display) -> String {
+    format!("broker.{key} = {path:?}: {reason}")
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! A model that runs inside the gateway's own process: the one that the gateway brings along, and those that its operator
 //! laid into a folder. What comes from the registry runs in a [`Runner`](super::Runner).
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use proto::assignment::{MAX_MANIFEST_BYTES, MAX_MODEL_BYTES};
 use proto::manifest::Golden;
@@ -118,6 +119,36 @@ impl LoadedModel {
         }
         result
     }
+}
+
+/// The folders of a directory, by name: each is for a model.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn folders(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut folders: Vec<PathBuf> = paths.into_iter().filter(|path| path.is_dir()).collect();
+    folders.sort();
+    Ok(folders)
+}
+
+/// What speaks against the model in a directory, as far as that is seen without running it.
+#[must_use]
+pub fn look(dir: &Path) -> Vec<ModelError> {
+    let read = || -> Result<_, ModelError> {
+        let (onnx, manifest) = read_dir(dir)?;
+        Ok((onnx, Manifest::parse(&manifest)?))
+    };
+    let (onnx, manifest) = match read() {
+        Ok(read) => read,
+        Err(error) => return vec![error],
+    };
+    let mut wrong = admit(&onnx, &digest(&onnx), &manifest);
+    if wrong.is_empty() {
+        let inspected = structure::read(&onnx).map(|proto| structure::inspect(&proto, Some(&manifest)).as_error());
+        wrong.extend(inspected.unwrap_or_else(Some));
+    }
+    wrong
 }
 
 /// Both files of a model's directory.

@@ -1,7 +1,6 @@
 //! Where updates meet the rest of the gateway: which models it starts with, the updater's place beside the pipeline, and
 //! the mark that an ordered end leaves.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -11,7 +10,7 @@ use tokio::sync::watch;
 use super::{Base, Journal, Run, Setting, Starter, Updater};
 use crate::config::{CloudConfig, Config};
 use crate::detect::slots::Line;
-use crate::model::{LoadedModel, Model, ModelError};
+use crate::model::{LoadedModel, Model, ModelError, folders};
 
 /// A model and the version that stands by, as the detector takes them.
 pub type WithStandby = (Model, Option<Model>);
@@ -27,6 +26,7 @@ pub struct Updates(Option<(Journal, Starter)>);
 /// # Errors
 /// When a model that the gateway brings along does not work, or the journal of updates cannot be read or written.
 pub fn begin(config: &Config, now: Timestamp) -> anyhow::Result<(Vec<WithStandby>, Updates)> {
+    let folders = |dir: &Path| folders(dir).with_context(|| format!("cannot read models_dir {}", dir.display()));
     let folders = config.models_dir.as_deref().map(folders).transpose()?;
     let own = match &folders {
         None => vec![LoadedModel::base(now)?],
@@ -103,14 +103,6 @@ fn from_own(folders: Option<&[PathBuf]>, name: &str, since: Timestamp) -> Result
         }
     }
     Err(ModelError::of_machine(proto::update::Reason::Unavailable, format!("no folder holds a model {name}")))
-}
-
-fn folders(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).with_context(|| format!("cannot read models_dir {}", dir.display()))?;
-    let mut folders: Vec<_> =
-        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    folders.sort();
-    Ok(folders)
 }
 
 impl Updates {

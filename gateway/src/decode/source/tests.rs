@@ -68,19 +68,19 @@ fn what_is_wrong_is_named_with_its_key_and_value() {
         "#,
     );
     for part in [
-        "source.A b.name = \"A b\" is not 1 to 32 characters of a-z",
-        "source.A b.groups = \"a/b\" is not a group",
-        "source.A b.rebirth_s = 0 is not above 0 s",
-        "source.A b.channels.channel = \"mud\" is not a channel, like soil_moisture_20cm",
-        "source.gh2.prefix = \"gh\" is not apart from \"gh-\" of source gh",
-        "source.gh.stations = \"gh2-1\" is not free: source gh2 has it",
+        "source[0].name = \"A b\" is not 1 to 32 characters of a-z",
+        "source[0].groups = \"a/b\" is not a group",
+        "source[0].rebirth_s = 0 is not above 0 s",
+        "source[0].channels[0].channel = \"mud\" is not a channel, like soil_moisture_20cm",
+        "source[2].prefix = \"gh\" is not apart from \"gh-\" of source gh",
+        "source[1].stations = \"gh2-1\" is not free: source gh2 has it",
     ] {
         assert!(wrong.iter().any(|line| line.starts_with(part)), "{part}: {wrong:#?}");
     }
     for (text, part) in [
         ("[[source]]\nkind = \"sparkplug\"\ncolour = 1", "unknown field `colour`"),
         ("[[source]]\nkind = \"smoke\"", "unknown variant `smoke`"),
-        ("[[source]]\nname = \"x\"", "missing field `kind`"),
+        ("[[source]]\nname = \"x\"", "kind: is missing, expected one of `sparkplug`, "),
         ("[[source]]\nkind = \"sparkplug\"\nreport_s = \"x\"", "invalid type: string \"x\""),
     ] {
         #[derive(Debug, Deserialize)]

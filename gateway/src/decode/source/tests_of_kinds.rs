@@ -217,15 +217,15 @@ fn all_mistakes_of_all_sources_are_named_at_once() {
         .collect();
     let wrong = wrong.join("\n");
     for part in [
-        "source.chirpstack.topics = \"application/#/up\" is not an MQTT filter",
-        "source.chirpstack.cayenne_ports = 0 is not a port for applications",
-        "source.senml.topics = [] is not at least one topic",
-        "source.packs.topics = \"a/{probe}\" is not a topic whose only capture is {station}",
-        "source.packs.topics = \"b/{\" is not a topic",
-        "source.sparkplug.channels.name = \"total\" is not a rule without of and counter",
-        "source.json.station = \"{station}\" is not made of captures that topic has",
-        "source.json.value = \"v\" is not a JSON Pointer",
-        "source.json.channels.unit = \"Cel\" is not a unit of rain: mm",
+        "source[0].topics = \"application/#/up\" is not an MQTT filter",
+        "source[0].cayenne_ports = 0 is not a port for applications",
+        "source[1].topics = [] is not at least one topic",
+        "source[2].topics = \"a/{probe}\" is not a topic whose only capture is {station}",
+        "source[2].topics = \"b/{\" is not a topic",
+        "source[3].channels[0].name = \"total\" is not a rule without of and counter",
+        "source[4].station = \"{station}\" is not made of captures that topic has",
+        "source[4].value = \"v\" is not a JSON Pointer",
+        "source[4].channels[0].unit = \"Cel\" is not a unit of rain: mm",
     ] {
         assert!(wrong.contains(part), "{part}:\n{wrong}");
     }
