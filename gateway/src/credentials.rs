@@ -21,6 +21,9 @@
 //! Passwords are random tokens of 128 bits or more, so a plain SHA-256 of them cannot be searched. A client without a
 //! `password_sha256` can come in with a certificate only.
 //!
+//! Where there is a file or a directory, a certificate lets in only whom it lists, so that whoever is removed stays outside
+//! though his certificate is still good. Where there is neither, every certificate of our authority lets in a station.
+//!
 //! The [`Keyring`] reads them again when they change, so that a station is added or removed while the gateway runs.
 
 use std::collections::{HashMap, hash_map};
@@ -240,10 +243,10 @@ impl Credentials {
         }
     }
 
-    /// What a client that proved its name by a certificate is let in for: a station, unless it is listed otherwise.
+    /// What a client is listed for.
     #[must_use]
-    pub fn role_of(&self, name: &str) -> Role {
-        self.clients.get(name).map_or(Role::Station, |client| client.role)
+    pub fn role_of(&self, name: &str) -> Option<Role> {
+        self.clients.get(name).map(|client| client.role)
     }
 }
 
@@ -305,15 +308,15 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!(credentials.role_of("edge"), Role::Bridge);
+        assert_eq!(credentials.role_of("edge"), Some(Role::Bridge));
         assert_eq!(credentials.topics_of("edge")[..], ["spBv1.0/#".to_owned()]);
         assert!(credentials.topics_of("n1").is_empty());
         assert_eq!(credentials.verify("n1", b"test"), Ok(Role::Station));
         assert_eq!(credentials.verify("n1", b"Test"), Err(Refusal::Password));
         assert_eq!(credentials.verify("n2", b"test"), Err(Refusal::Unknown));
         assert_eq!(credentials.verify("grafana", b""), Err(Refusal::Unknown), "no password is not an empty one");
-        assert_eq!(credentials.role_of("grafana"), Role::Subscriber);
-        assert_eq!(credentials.role_of("n9"), Role::Station);
+        assert_eq!(credentials.role_of("grafana"), Some(Role::Subscriber));
+        assert_eq!(credentials.role_of("n9"), None);
     }
 
     #[test]

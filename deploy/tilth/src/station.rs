@@ -18,6 +18,7 @@ use crate::{farm, secret, up};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tilth station add weather-1                    lets weather-1 in, and prints its password, once
+  tilth station add probe-1 --certificate        lets probe-1 in by its certificate, without a password
   tilth station add edge1 --bridge 'spBv1.0/Farm/+/edge1/#' --bridge 'spBv1.0/STATE/#'
   tilth station list
   tilth station remove weather-1                 at its next connect it is refused
@@ -46,6 +47,9 @@ enum Command {
         /// and subscribes; may be given more than once
         #[arg(long = "bridge", value_name = "FILTER")]
         topics: Vec<String>,
+        /// It comes in by a certificate of its name: it gets no password
+        #[arg(long)]
+        certificate: bool,
     },
     /// Name everybody who is let in
     List,
@@ -60,7 +64,9 @@ enum Command {
 #[derive(Debug, Serialize)]
 struct Added {
     station: StationId,
-    password: String,
+    /// None for one that comes in by a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
     /// Where a station sends its readings.
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<String>,
@@ -87,19 +93,12 @@ pub fn run(args: StationArgs) -> anyhow::Result<ExitCode> {
         None => farm::credentials_dir(&args.data_dir.map_or_else(up::default_data_dir, Ok)?),
     };
     match args.command {
-        Command::Add { name, topics } => {
-            let added = add(&dir, name, topics)?;
+        Command::Add { name, topics, certificate } => {
+            let added = add(&dir, name, topics, certificate)?;
             if args.json {
                 println!("{}", serde_json::to_string(&added)?);
-            } else if let Some(topic) = added.topic {
-                println!("station   {}\npassword  {}\ntopic     {topic}", added.station, added.password);
-                println!("\nMQTT's user name and client id are the station's name. The password is not shown again.");
             } else {
-                println!("bridge    {}\npassword  {}", added.station, added.password);
-                added.topics.iter().for_each(|filter| println!("topics    {filter}"));
-                println!(
-                    "\nMQTT's user name is the bridge's name, its client id any. The password is not shown again."
-                );
+                added.show();
             }
         }
         Command::List => {
@@ -129,14 +128,31 @@ pub fn run(args: StationArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn add(dir: &Path, station: StationId, topics: Vec<String>) -> anyhow::Result<Added> {
+impl Added {
+    fn show(&self) {
+        let Self { station, password, topic, topics } = self;
+        println!("{}   {station}", if topic.is_some() { "station" } else { "bridge " });
+        password.iter().for_each(|password| println!("password  {password}"));
+        topic.iter().for_each(|topic| println!("topic     {topic}"));
+        topics.iter().for_each(|filter| println!("topics    {filter}"));
+        let client_id = if topic.is_some() { "the same" } else { "any" };
+        match password {
+            Some(_) => {
+                println!("\nMQTT's user name is {station}, its client id {client_id}. The password is not shown again.")
+            }
+            None => println!("\nThe common name of its certificate is {station}, MQTT's client id {client_id}."),
+        }
+    }
+}
+
+fn add(dir: &Path, station: StationId, topics: Vec<String>, certificate: bool) -> anyhow::Result<Added> {
     if let Some(known) = list(dir)?.into_iter().find(|known| known.name == station.as_str()) {
         bail!("{station} is there already, in {}: remove it first to give it another password", known.file.display());
     }
-    let password = secret::password();
+    let password = (!certificate).then(secret::password);
     let role = if topics.is_empty() { Role::Station } else { Role::Bridge };
-    let mut entry = entry(station.as_str(), role, &password);
-    entry.topics.clone_from(&topics);
+    let password_sha256 = password.as_deref().map(secret::digest);
+    let entry = Entry { name: station.to_string(), role, password_sha256, topics: topics.clone() };
     if let Some(problem) = entry.check() {
         bail!("client {:?}: {problem}", station.as_str());
     }
@@ -205,17 +221,18 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let dir = data.path().join("credentials.d");
         let n9: StationId = "n9".parse().unwrap();
-        let error = add(&dir, n9.clone(), vec![]).unwrap_err().to_string();
+        let error = add(&dir, n9.clone(), vec![], false).unwrap_err().to_string();
         assert!(error.starts_with("no directory of credentials files"), "{error}");
         fs::create_dir(&dir).unwrap();
         write(&data.path().join("credentials.toml"), [("n1", Role::Station, "secret")]).unwrap();
 
-        let added = add(&dir, n9.clone(), vec![]).unwrap();
+        let added = add(&dir, n9.clone(), vec![], false).unwrap();
         assert_eq!(added.topic.as_deref(), Some("tilth/v1/fallon/n9/data"));
+        let password = added.password.unwrap();
         let credentials = Credentials::load(&dir.join("n9.toml")).unwrap();
-        assert_eq!(credentials.verify("n9", added.password.as_bytes()), Ok(Role::Station));
-        assert!(!fs::read_to_string(dir.join("n9.toml")).unwrap().contains(&added.password), "only its digest is kept");
-        let error = add(&dir, n9.clone(), vec![]).unwrap_err().to_string();
+        assert_eq!(credentials.verify("n9", password.as_bytes()), Ok(Role::Station));
+        assert!(!fs::read_to_string(dir.join("n9.toml")).unwrap().contains(&password), "only its digest is kept");
+        let error = add(&dir, n9.clone(), vec![], false).unwrap_err().to_string();
         assert!(error.starts_with("n9 is there already, in "), "{error}");
         let names: Vec<String> = list(&dir).unwrap().into_iter().map(|listed| listed.name).collect();
         assert_eq!(names, ["n1", "n9"]);
@@ -224,13 +241,17 @@ mod tests {
         assert!(error.contains("is not a file of its own"), "{error}");
         remove(&dir, &n9).unwrap();
         let edge: StationId = "edge".parse().unwrap();
-        let error = add(&dir, edge.clone(), vec!["#".to_owned()]).unwrap_err().to_string();
+        let error = add(&dir, edge.clone(), vec!["#".to_owned()], false).unwrap_err().to_string();
         assert_eq!(error, "client \"edge\": topics: \"#\" would match tilth/v1");
-        let added = add(&dir, edge, vec!["spBv1.0/#".to_owned()]).unwrap();
+        let added = add(&dir, edge, vec!["spBv1.0/#".to_owned()], false).unwrap();
         assert_eq!((added.topic, added.topics), (None, vec!["spBv1.0/#".to_owned()]));
         let credentials = Credentials::load(&dir.join("edge.toml")).unwrap();
-        assert_eq!(credentials.verify("edge", added.password.as_bytes()), Ok(Role::Bridge));
+        assert_eq!(credentials.verify("edge", added.password.unwrap().as_bytes()), Ok(Role::Bridge));
         let error = remove(&dir, &n9).unwrap_err().to_string();
         assert!(error.starts_with("there is no station n9 in "), "{error}");
+        assert_eq!(add(&dir, n9.clone(), vec![], true).unwrap().password, None);
+        let credentials = Credentials::load(&dir.join("n9.toml")).unwrap();
+        assert_eq!(credentials.role_of("n9"), Some(Role::Station));
+        assert_eq!(credentials.verify("n9", b""), Err(gateway::credentials::Refusal::Unknown));
     }
 }

@@ -26,6 +26,8 @@ const FILES_MOST: usize = 20_000;
 pub struct Keyring {
     file: Option<PathBuf>,
     dir: Option<PathBuf>,
+    /// Whether there is a list of who may connect.
+    lists: bool,
     state: Mutex<State>,
 }
 
@@ -45,7 +47,7 @@ type Stamp = [Option<SystemTime>; 2];
 impl From<Credentials> for Keyring {
     /// Credentials that never change.
     fn from(credentials: Credentials) -> Self {
-        Self { file: None, dir: None, state: Mutex::new(State::new(credentials, [None; 2])) }
+        Self { file: None, dir: None, lists: true, state: Mutex::new(State::new(credentials, [None; 2])) }
     }
 }
 
@@ -60,7 +62,8 @@ impl State {
 }
 
 impl Keyring {
-    /// The credentials of a file and of a directory's `*.toml`; without either, nobody has a password.
+    /// The credentials of a file and of a directory's `*.toml`; without either, nobody has a password, and a certificate lets
+    /// in everybody.
     ///
     /// # Errors
     /// When the file cannot be read or holds a client that cannot be used, or the directory cannot be read. A file of the
@@ -68,7 +71,8 @@ impl Keyring {
     pub fn open(file: Option<PathBuf>, dir: Option<PathBuf>) -> Result<Self, CredentialsError> {
         let stamp = stamp_of(file.as_deref(), dir.as_deref());
         let credentials = read(file.as_deref(), dir.as_deref())?;
-        Ok(Self { file, dir, state: Mutex::new(State::new(credentials, stamp)) })
+        let lists = file.is_some() || dir.is_some();
+        Ok(Self { file, dir, lists, state: Mutex::new(State::new(credentials, stamp)) })
     }
 
     /// What is wrong with the files, a line each that begins with the key of the configuration. A file of the directory that
@@ -94,10 +98,13 @@ impl Keyring {
         self.current().verify(name, password)
     }
 
-    /// As [`Credentials::role_of`], with the files as they are now.
-    #[must_use]
-    pub fn role_of(&self, name: &str) -> Role {
-        self.current().role_of(name)
+    /// What a client that proved its name by a certificate is let in for: what it is listed for, or where there is no list, a
+    /// station.
+    ///
+    /// # Errors
+    /// When it is not on the list.
+    pub fn role_of(&self, name: &str) -> Result<Role, Refusal> {
+        if self.lists { self.current().role_of(name).ok_or(Refusal::Unknown) } else { Ok(Role::Station) }
     }
 
     /// As [`Credentials::topics_of`], with the files as they are now.
@@ -212,6 +219,27 @@ mod tests {
         fs::remove_file(dir.path().join("n2.toml")).unwrap();
         becomes(&keyring, "n2", "other", Err(Refusal::Unknown));
         assert_eq!(keyring.verify("n1", b"one"), Ok(Role::Station));
+    }
+
+    #[test]
+    fn a_certificate_lets_in_who_is_listed_and_everybody_where_there_is_no_list() {
+        let none = Keyring::open(None, None).unwrap();
+        assert_eq!((none.role_of("n1"), none.verify("n1", b"")), (Ok(Role::Station), Err(Refusal::Unknown)));
+
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = Keyring::open(None, Some(dir.path().to_owned())).unwrap();
+        assert_eq!(keyring.role_of("n1"), Err(Refusal::Unknown), "a list of nobody lets in nobody");
+        let becomes = |expected| {
+            let until = Instant::now() + Duration::from_secs(30);
+            while keyring.role_of("n1") != expected {
+                assert!(Instant::now() < until, "n1 is never {expected:?}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        };
+        fs::write(dir.path().join("n1.toml"), "[[client]]\nname = \"n1\"\nrole = \"subscriber\"\n").unwrap();
+        becomes(Ok(Role::Subscriber));
+        fs::remove_file(dir.path().join("n1.toml")).unwrap();
+        becomes(Err(Refusal::Unknown));
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub struct DoorConfig {
     /// the whole table it is port 1883 of the machine itself). Port 0 takes a free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
-    /// The credentials file (see [`crate::credentials`]). Without it nobody has a password.
+    /// The credentials file (see [`crate::credentials`]). Without it nobody has a password. Where there is one, or a directory
+    /// of them, a certificate lets in only whom it lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<PathBuf>,
     /// A directory of more credentials files. A station is added or removed by a file there, while the gateway runs.
@@ -64,7 +65,7 @@ pub struct TlsConfig {
     /// Its private key.
     pub key: PathBuf,
     /// The authorities that sign clients' certificates. A client is who its certificate's common name (or else first
-    /// DNS name) says.
+    /// DNS name) says. There is no list of revoked ones: who is no longer in the credentials is not let in.
     pub client_ca: PathBuf,
 }
 

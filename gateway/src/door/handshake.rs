@@ -358,7 +358,10 @@ fn admit(shared: &Shared, frame: &Frame, proof: &Proof) -> Result<Admitted, Refu
     let Hello { mqtt5, client_id, nameless, keep_alive, user, password, will } = Hello::read(frame)?;
     let (name, role) = match proof {
         // The certificate says who it is. A user name may repeat it.
-        Proof::Certificate(name) if user.is_empty() || user == *name => (name.clone(), shared.keyring.role_of(name)),
+        Proof::Certificate(name) if user.is_empty() || user == *name => {
+            let role = shared.keyring.role_of(name).map_err(|refusal| Refused::Credentials(refusal, shown(name)))?;
+            (name.clone(), role)
+        }
         Proof::Certificate(_) => return Err(Refused::Credentials(Refusal::Unknown, shown(&user))),
         Proof::Password(address) => {
             let role = verify(shared, *address, &user, password.as_bytes())?;

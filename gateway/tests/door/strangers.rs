@@ -192,4 +192,7 @@ async fn a_certificate_of_our_authority_lets_in_and_no_other() {
     until("a refusal", || read(&metrics.connections_refused_certificate_name) == 1).await;
     refused("n8", Some(&pki.issue("n7", &[]))).await;
     assert_eq!(read(&metrics.connections_refused_client_id), 1);
+    assert_eq!(read(&metrics.connections_refused_unknown), 0);
+    refused("n99", Some(&pki.issue("n99", &[]))).await;
+    assert_eq!(read(&metrics.connections_refused_unknown), 1, "a good certificate of somebody who is not listed");
 }

@@ -72,7 +72,9 @@ impl Gateway {
         {
             credentials.insert(name, role, &password(name));
         }
-        credentials.insert("sp-1", Role::Station, &password("sp-1"));
+        for name in ["n7", "n8", "sp-1"] {
+            credentials.insert(name, Role::Station, &password(name));
+        }
         credentials.insert_bridge("edge", &["spBv1.0/G/+/e1/#", "spBv1.0/STATE/#"], &password("edge"));
         let (sender, deliveries) = queue(room, BYTES);
         let broker = Broker::start(broker).await.unwrap();
