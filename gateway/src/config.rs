@@ -66,7 +66,8 @@ pub struct Config {
     /// When the rules raise alerts.
     #[serde(default)]
     pub rules: RulesConfig,
-    /// A folder with a folder for each model (`model.onnx` and `manifest.toml`); without it the built-in model runs.
+    /// A folder with a folder for each model (`model.onnx` and `manifest.toml`); without it the built-in model runs. Each runs
+    /// in a process of its own, within the limits of `[updates]`; the gateway goes on without one that fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models_dir: Option<PathBuf>,
     /// Models that come over the air from the cloud's registry.
@@ -353,7 +354,7 @@ fn check_models(dir: &Path) -> Vec<String> {
         return vec![said(dir, "no folder with a model is in it".to_owned())];
     }
     let wrong = |folder: &PathBuf| {
-        let wrong = model::look(folder).into_iter();
+        let wrong = model::look(folder).err().unwrap_or_default().into_iter();
         wrong.map(|error| said(folder, error.to_string().replace('\n', " "))).collect::<Vec<_>>()
     };
     folders.iter().flat_map(wrong).collect()

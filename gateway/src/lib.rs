@@ -102,10 +102,13 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     let now = config.time.at(wall_clock());
     let keyring = Keyring::open(config.door.credentials.clone(), config.door.credentials_dir.clone())?;
     let opening = config.clone();
-    let (models, updates) = tokio::task::spawn_blocking(move || update::begin(&opening, now)).await??;
+    let (started, updates) = tokio::task::spawn_blocking(move || update::begin(&opening, now)).await??;
     let opening = config.clone();
-    let (intake, analysis, snapshot) =
-        tokio::task::spawn_blocking(move || ingest::open(&opening, models, now)).await??;
+    let opened = tokio::task::spawn_blocking(move || {
+        let (intake, analysis, snapshot) = ingest::open(&opening, started.models, now)?;
+        Ok::<_, StoreError>((intake, analysis.without(started.failed), snapshot))
+    });
+    let (intake, analysis, snapshot) = opened.await??;
 
     let broker = Broker::start(BrokerConfig::default()).await?;
     let (deliveries, queue) = door::queue(ingest::QUEUE, ingest::QUEUE_BYTES);

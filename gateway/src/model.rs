@@ -30,7 +30,7 @@ pub use check::check;
 pub use error::ModelError;
 pub use graph::MAX_BATCH;
 pub use limits::RunnerLimits;
-pub use loaded::{LoadedModel, folders, look};
+pub use loaded::{LoadedModel, Look, folders, look};
 pub use process::RunnerProgram;
 pub use report::{CheckReport, Problem, TensorInfo};
 pub use runner::Runner;

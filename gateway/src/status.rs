@@ -279,7 +279,7 @@ fn models(snapshot: &Snapshot, status: &GatewayStatus, now: Timestamp) -> Markup
                     }
                 }
                 @for (model, reason) in &snapshot.failed_models {
-                    tr { td.fault { (model) " stopped" } td.words.long { (reason) } td {} }
+                    tr { td.fault { (model) " does not run" } td.words.long { (reason) } td {} }
                 }
                 @for model in &update.models {
                     @if let Some(candidate) = &model.candidate {

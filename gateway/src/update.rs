@@ -20,7 +20,7 @@ pub mod source;
 pub mod startup;
 pub mod updater;
 
-pub use beginning::{Updates, begin, ended_well};
+pub use beginning::{Started, Updates, begin, ended_well};
 pub use config::UpdatesConfig;
 pub use journal::{Journal, JournalError};
 pub use startup::{Base, Place, Run, Starter};

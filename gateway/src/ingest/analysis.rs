@@ -67,6 +67,8 @@ pub struct Analysis {
     pub(super) windows: Windows,
     clocks: Watch,
     pub(super) detector: Detector,
+    /// Models that did not start, each with the reason.
+    not_started: Vec<(String, String)>,
     /// Windows that wait for the other stations before they are judged.
     pub(super) barrier: Barrier,
     decisions: Decisions,
@@ -167,6 +169,7 @@ impl Analysis {
             windows,
             clocks,
             detector,
+            not_started: Vec::new(),
             barrier,
             decisions,
             heard: None,
@@ -193,6 +196,14 @@ impl Analysis {
         analysis.emit();
         analysis.show();
         Ok((analysis, recent, snapshots))
+    }
+
+    /// The same where some models did not start, each with the reason: the page names them.
+    #[must_use]
+    pub fn without(mut self, models: Vec<(String, String)>) -> Self {
+        self.not_started = models;
+        self.show();
+        self
     }
 
     /// Works until the intake has ended and everything that is stored is gone through. Blocks: give it a thread of its own.
@@ -538,7 +549,7 @@ impl Analysis {
         let counters = self.shared.counters();
         let mut alerts: Vec<Alert> = self.detector.open().cloned().collect();
         alerts.sort_by_key(|alert| std::cmp::Reverse(alert.opened));
-        let failed_models = self.detector.failed();
+        let failed_models = [self.not_started.clone(), self.detector.failed()].concat();
         let mut status = Snapshot::at(now, counters.clone()).status;
         status.started = self.started;
         status.models = self.detector.running();

@@ -90,7 +90,7 @@ pub struct Snapshot {
     pub fields: Vec<Standing>,
     /// The open alerts, the newest first.
     pub alerts: Vec<Alert>,
-    /// Models that stopped, with the reason.
+    /// Models that did not start or stopped, with the reason.
     pub failed_models: Vec<(String, String)>,
     /// Bytes of the raw readings in the store, once they were added up.
     pub raw_bytes: Option<u64>,

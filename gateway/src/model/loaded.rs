@@ -1,5 +1,5 @@
-//! A model that runs inside the gateway's own process: the one that the gateway brings along, and those that its operator
-//! laid into a folder. What comes from the registry runs in a [`Runner`](super::Runner).
+//! A model that runs inside the gateway's own process: the one that the gateway brings along. What its operator laid into a
+//! folder, and what comes from the registry, runs in a [`Runner`](super::Runner).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -132,23 +132,29 @@ pub fn folders(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// What speaks against the model in a directory, as far as that is seen without running it.
-#[must_use]
-pub fn look(dir: &Path) -> Vec<ModelError> {
-    let read = || -> Result<_, ModelError> {
-        let (onnx, manifest) = read_dir(dir)?;
-        Ok((onnx, Manifest::parse(&manifest)?))
-    };
-    let (onnx, manifest) = match read() {
-        Ok(read) => read,
-        Err(error) => return vec![error],
-    };
-    let mut wrong = admit(&onnx, &digest(&onnx), &manifest);
+/// What a model's files say it is.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// SHA-256 of its ONNX file, in hexadecimal.
+    pub digest: String,
+}
+
+/// Looks at the model in a directory without running it.
+///
+/// # Errors
+/// All that speaks against it, as far as that is seen so.
+pub fn look(dir: &Path) -> Result<Look, Vec<ModelError>> {
+    let (onnx, manifest) = read_dir(dir).map_err(|error| vec![error])?;
+    let manifest = Manifest::parse(&manifest).map_err(|error| vec![error.into()])?;
+    let digest = digest(&onnx);
+    let mut wrong = admit(&onnx, &digest, &manifest);
     if wrong.is_empty() {
         let inspected = structure::read(&onnx).map(|proto| structure::inspect(&proto, Some(&manifest)).as_error());
         wrong.extend(inspected.unwrap_or_else(Some));
     }
-    wrong
+    if wrong.is_empty() { Ok(Look { manifest, digest }) } else { Err(wrong) }
 }
 
 /// Both files of a model's directory.

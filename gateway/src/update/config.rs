@@ -17,15 +17,15 @@ pub struct UpdatesConfig {
     pub poll_s: u64,
     /// The most that is received from the registry in an hour, in bytes.
     pub bytes_per_hour: u64,
-    /// The most memory that a pushed model may take, in bytes, whatever its manifest asks for.
+    /// The most memory that a model that is not built in may take, in bytes, whatever its manifest asks for.
     pub max_memory_bytes: u64,
-    /// The most time that a pushed model may take for a sample, in milliseconds, whatever its manifest asks for.
+    /// The most time that such a model may take for a sample, in milliseconds, whatever its manifest asks for.
     pub max_latency_ms: u64,
     /// The most time that the self-test may take, in seconds.
     pub self_test_s: u64,
     /// How long the gateway must stay up with a new version before it counts as kept, in seconds of the wall clock.
     pub probation_s: u64,
-    /// The `gateway` or `tilth` program that runs pushed models; without it this very program.
+    /// The `gateway` or `tilth` program that runs such models; without it this very program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runner_program: Option<PathBuf>,
 }
@@ -46,13 +46,13 @@ impl Default for UpdatesConfig {
 }
 
 impl UpdatesConfig {
-    /// The program that runs pushed models.
+    /// The program that runs models that are not built in.
     #[must_use]
     pub fn program(&self) -> RunnerProgram {
         self.runner_program.as_ref().map_or_else(RunnerProgram::this, RunnerProgram::at)
     }
 
-    /// What a pushed model may take.
+    /// What such a model may take.
     #[must_use]
     pub const fn limits(&self) -> RunnerLimits {
         RunnerLimits {

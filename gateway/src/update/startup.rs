@@ -38,7 +38,7 @@ pub enum Place {
 type StartBase = dyn Fn(&str, Timestamp) -> Result<Model, ModelError> + Send + Sync;
 type StartPushed = dyn Fn(&Path, Timestamp) -> Result<Model, ModelError> + Send + Sync;
 
-/// Starts models: those that the gateway brought along inside it, pushed ones in a child.
+/// Starts models: the built-in one inside the gateway, all others in a child.
 #[derive(Clone)]
 pub struct Starter {
     base: Arc<StartBase>,

@@ -77,7 +77,7 @@ async fn publish(client: &AsyncClient, events: &mut EventLoop, topic: String, pa
     while !matches!(events.poll().await.unwrap(), Event::Incoming(Incoming::PubAck(_))) {}
 }
 
-/// The process in which a gateway's pushed model runs.
+/// The process in which a gateway's model runs.
 fn runner(gateway: u32) -> Option<Pid> {
     let of = |pid: &str, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok()).find_map(|pid| {
@@ -143,16 +143,7 @@ async fn while_a_model_hangs_stations_are_acknowledged_and_it_is_rolled_back_and
     let refusal = &state.refusals[0];
     assert_eq!((refusal.version.as_deref(), refusal.reason), (Some("1.1.0"), Reason::Timeout));
     assert_eq!(refusal.text, "did not answer within 10,000 ms");
-    let page = format!("http://{}/", ready["status"].as_str().unwrap());
-    let asked = Instant::now();
-    loop {
-        let text = reqwest::get(&page).await.unwrap().text().await.unwrap();
-        if text.contains("soil-anomaly 1.1.0 refused") && text.contains(&refusal.text) {
-            break;
-        }
-        assert!(asked.elapsed() < PATIENCE, "the page does not say it:\n{text}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    page_says(&ready, &["soil-anomaly 1.1.0 refused", &refusal.text]).await;
 
     let after = pubacks();
     until("the stations go on", || pubacks() > after + 3 * STATIONS as u64).await;
@@ -173,4 +164,58 @@ async fn while_a_model_hangs_stations_are_acknowledged_and_it_is_rolled_back_and
             assert_eq!(count, Some(3), "window {number} of {name}, of {sent} batches");
         }
     }
+}
+
+/// Waits until the gateway's page says all of this.
+async fn page_says(ready: &serde_json::Value, words: &[&str]) {
+    let page = format!("http://{}/", ready["status"].as_str().unwrap());
+    let asked = Instant::now();
+    loop {
+        let text = reqwest::get(&page).await.unwrap().text().await.unwrap();
+        let missing: Vec<_> = words.iter().filter(|words| !text.contains(**words)).collect();
+        if missing.is_empty() {
+            return;
+        }
+        assert!(asked.elapsed() < PATIENCE, "the page does not say {missing:?}:\n{text}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn models_of_a_folder_run_beside_the_gateway_which_goes_on_without_those_that_fail() {
+    let models = tempfile::tempdir().unwrap();
+    let (onnx, good) = next();
+    let mut liar = good.clone();
+    liar.name = "liar".to_owned();
+    liar.golden[0].output[0] += 1.0;
+    let mut cut = good.clone();
+    cut.name = "cut".to_owned();
+    for (manifest, onnx) in [(&good, &onnx[..]), (&liar, &onnx), (&cut, &onnx[1..])] {
+        let dir = models.path().join(&manifest.name);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("manifest.toml"), manifest.to_toml().unwrap()).unwrap();
+        fs::write(dir.join("model.onnx"), onnx).unwrap();
+    }
+    fs::create_dir(models.path().join("empty")).unwrap();
+    let mut process = Process::alone(&["n0".to_owned()], &format!("models_dir = {:?}\n", models.path()));
+    process.start();
+    let ready = process.until_ready().await;
+    let at = |name: &str| format!("{} does not run", models.path().join(name).display());
+    let failed = [at("cut"), at("empty"), "liar 1.1.0 does not run".to_owned(), "soil-anomaly 1.1.0".to_owned()];
+    page_says(&ready, &failed.each_ref().map(String::as_str)).await;
+    page_says(&ready, &["the sha256 of model.onnx is ", "golden sample"]).await;
+
+    let port = ready["mqtt"].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap();
+    let start = Timestamp::from_jiff(jiff::Timestamp::now()).plus_secs(-5 * 86_400).floor_to(900);
+    let seen = Arc::<Seen>::default();
+    let station = tokio::spawn(station("n0".to_owned(), port, start, Arc::clone(&seen)));
+    let pubacks = || seen.pubacks.load(Ordering::Relaxed);
+    until("the station reports", || pubacks() > 10).await;
+    let model = runner(process.child.as_ref().unwrap().id()).expect("it runs in a process of its own");
+    kill(model, Signal::SIGSTOP).unwrap();
+    page_says(&ready, &["soil-anomaly 1.1.0 does not run", "did not answer within "]).await;
+    let after = pubacks();
+    until("the station goes on", || pubacks() > after + 10).await;
+    seen.over.store(true, Ordering::Relaxed);
+    assert!(station.await.unwrap() > 20);
 }

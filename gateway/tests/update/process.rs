@@ -33,11 +33,25 @@ pub struct Process {
 }
 
 impl Process {
-    /// A gateway's place, with these stations in its credentials.
+    /// The place of a gateway that takes updates, with these stations in its credentials.
     pub fn new(server: &Server, repository: &Repository, stations: &[String]) -> Self {
+        let process = Self::alone(stations, "");
+        let at = |name: &str| process.dir.path().join(name);
+        fs::write(at("root.json"), repository.pinned()).unwrap();
+        let more = format!(
+            "[cloud]\nurl = \"{}\"\ntoken = \"{TOKEN}\"\n[updates]\nroot = {:?}\npoll_s = 1\n",
+            server.url,
+            at("root.json"),
+        );
+        let config = fs::read_to_string(at("gateway.toml")).unwrap();
+        fs::write(at("gateway.toml"), config + &more).unwrap();
+        process
+    }
+
+    /// The same without a cloud, and with some keys more.
+    pub fn alone(stations: &[String], keys: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
-        fs::write(at("root.json"), repository.pinned()).unwrap();
         let mut credentials = String::new();
         for name in stations {
             let digest = hex::encode(Sha256::digest(name));
@@ -45,14 +59,11 @@ impl Process {
         }
         fs::write(at("credentials.toml"), credentials).unwrap();
         let config = format!(
-            "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"{}\"\nstatus_listen = \"127.0.0.1:0\"\nready_file = \"{}\"\n\
-             [door]\nlisten = \"127.0.0.1:0\"\ncredentials = \"{}\"\n[cloud]\nurl = \"{}\"\ntoken = \"{TOKEN}\"\n\
-             [updates]\nroot = \"{}\"\npoll_s = 1\n",
+            "farm = \"f\"\ngateway = \"g\"\ndata_dir = \"{}\"\nstatus_listen = \"127.0.0.1:0\"\nready_file = \"{}\"\n{keys}\
+             [door]\nlisten = \"127.0.0.1:0\"\ncredentials = \"{}\"\n",
             at("data"),
             at("ready"),
             at("credentials.toml"),
-            server.url,
-            at("root.json"),
         );
         fs::write(at("gateway.toml"), config).unwrap();
         Self { dir, child: None }
