@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::energy::outlook::Outlook;
 use crate::energy::plan::Cycle;
+use crate::energy::solar::{Bounds, Solar};
 use crate::energy::turns::{Policy, Turns, TurnsState};
-use crate::energy::{Battery, Chemistry, Panel, Supply, SupplyConfig};
+use crate::energy::{Chemistry, Supply, SupplyConfig};
 use crate::farm::STEP_S;
 use crate::field::FieldConfig;
 use crate::radio::outage::Fading;
@@ -35,6 +36,13 @@ pub const PLANNED: Policy = Policy::Planned { reserve: RESERVE, least_gap_s: CYC
 /// The longest on-time and the longest gap, s.
 const MOST_ON_S: u32 = 3600;
 const MOST_GAP_S: u32 = 86_400;
+
+/// What is allowed of its panel and battery.
+const BOUNDS: Bounds = Bounds {
+    panel_w: (0.0, 10_000.0, "0 to 10000 W"),
+    battery_wh: (1.0, 100_000.0, "1 to 100000 Wh"),
+    cells: (1.0, 24.0, "1 to 24"),
+};
 
 /// `[farm.base_station]`: what stands between stations and gateway. Without it stations reach the gateway by themselves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,13 +128,6 @@ impl BaseStationConfig {
                 near(self.longitude, gateway.longitude),
                 "within a degree of the gateway",
             ),
-            ("panel_w", self.panel_w.to_string(), within(self.panel_w, 0.0, 10_000.0), "0 to 10000 W"),
-            ("tilt_deg", self.tilt_deg.to_string(), within(self.tilt_deg, 0.0, 90.0), "0 to 90 degrees"),
-            ("shaded", self.shaded.to_string(), within(self.shaded, 0.0, 1.0), "0 to 1"),
-            ("battery_wh", self.battery_wh.to_string(), within(self.battery_wh, 1.0, 100_000.0), "1 to 100000 Wh"),
-            ("cells", self.cells.to_string(), (1..=24).contains(&self.cells), "1 to 24"),
-            ("age_years", self.age_years.to_string(), within(self.age_years, 0.0, 20.0), "0 to 20 years"),
-            ("charge", self.charge.to_string(), within(self.charge, 0.0, 1.0), "0 to 1"),
             ("off_w", self.off_w.to_string(), within(self.off_w, 0.0, 100.0), "0 to 100 W"),
             (
                 "on_w",
@@ -144,8 +145,17 @@ impl BaseStationConfig {
             ),
             ("reserve", self.reserve.to_string(), within(self.reserve, 0.0, 1.0), "0 to 1"),
         ];
+        let solar = self.solar().problems(&BOUNDS);
+        let solar = solar.into_iter().map(|(key, value, allowed)| (key, value.to_string(), allowed.to_owned()));
         let wrong = checks.into_iter().filter(|(_, _, holds, _)| !holds);
-        wrong.map(|(key, value, _, allowed)| (key, value, allowed.to_owned())).collect()
+        solar.chain(wrong.map(|(key, value, _, allowed)| (key, value, allowed.to_owned()))).collect()
+    }
+
+    /// What it is powered by.
+    #[must_use]
+    pub fn solar(&self) -> Solar {
+        let Self { panel_w, tilt_deg, shaded, battery, battery_wh, cells, age_years, charge, .. } = *self;
+        Solar { panel_w, tilt_deg, shaded, battery, battery_wh, cells, age_years, charge }
     }
 
     /// Whether the stations of a field are behind it.
@@ -174,21 +184,10 @@ impl BaseStationConfig {
         self.gap_s.unwrap_or(self.most_gap_s)
     }
 
-    /// What it is powered by.
+    /// Its panel, controller and battery.
     #[must_use]
     pub fn supply(&self) -> SupplyConfig {
-        let SupplyConfig { panel, controller, .. } = SupplyConfig::base_station();
-        let area_m2 = self.panel_w / (1000.0 * panel.efficiency);
-        SupplyConfig {
-            panel: Panel { area_m2, tilt_deg: self.tilt_deg, shaded: self.shaded, ..panel },
-            controller,
-            battery: Battery {
-                chemistry: self.battery,
-                capacity_wh: self.battery_wh,
-                cells: self.cells,
-                age_years: self.age_years,
-            },
-        }
+        self.solar().supply(&SupplyConfig::base_station(), 1.0)
     }
 
     /// What it takes and for how long.

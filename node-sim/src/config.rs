@@ -690,8 +690,16 @@ mod tests {
     fn wrong_farm_values_and_unknown_keys_are_named() {
         let mut farm = FarmConfig { stations: 0, report_s: 1000, latitude: 80.0, ..FarmConfig::default() };
         farm.sensors.powered_s = 0.0;
-        farm.energy = Some(EnergyConfig { planned: true, most_gap_s: 600, reserve: 2.0, ..EnergyConfig::default() });
+        farm.energy = Some(EnergyConfig {
+            panel_w: 101.0,
+            planned: true,
+            most_gap_s: 600,
+            reserve: 2.0,
+            ..EnergyConfig::default()
+        });
+        farm.radio = Some(RadioConfig { spreading: 12, sent_dbm: 30.0, ..RadioConfig::default() });
         farm.base_station = Some(BaseStationConfig {
+            cells: 25,
             fields: vec!["creek".parse().unwrap(), "west".parse().unwrap()],
             on_s: 400,
             gap_s: Some(300),
@@ -706,8 +714,12 @@ mod tests {
              farm.report_s: 1000 is not a multiple of sample_s up to 86400 s\n\
              farm.latitude: 80 is not -66 to 66 degrees, where each day has a night\n\
              farm.sensors.powered_s: 0 is not 0.05 to 3600 s\n\
+             farm.energy.panel_w: 101 is not 0 to 100 W\n\
              farm.energy.reserve: 2 is not 0 to 1\n\
              farm.energy.most_gap_s: 600 is not report_s to 86400 s\n\
+             farm.radio.spreading: 12 is not 7 to 10, as from 902 to 915 MHz\n\
+             farm.radio.sent_dbm: 30 is not -3 to 21 dBm\n\
+             farm.base_station.cells: 25 is not 1 to 24\n\
              farm.base_station.on_w: 25 is not above off_w and up to 1000 W\n\
              farm.base_station.on_s: 400 is not a multiple of 300 up to 3600 s\n\
              farm.base_station.gap_s: 300 is not on_s to 86400 s\n\

@@ -11,6 +11,7 @@ pub mod node;
 pub mod outlook;
 pub mod panel;
 pub mod plan;
+pub mod solar;
 pub mod turns;
 
 use proto::Timestamp;
@@ -20,6 +21,7 @@ pub use battery::{Battery, BatteryState, Chemistry};
 pub use load::Load;
 pub use node::EnergyConfig;
 pub use panel::{Panel, Soiling};
+pub use solar::Solar;
 
 use crate::sun::Place;
 use crate::weather::Conditions;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::weather::Conditions;
 
-pub use lora::Lora;
+pub use lora::{Lora, Plan};
 pub use node::RadioConfig;
 pub use path::Path;
 
@@ -24,6 +24,8 @@ const THERMAL_DBM_HZ: f64 = -174.0;
 /// assumption: measurements in crops and orchards say from none to a half, and a few decibels.
 const WET_SHARE: f64 = 0.3;
 const WET_DB: f64 = 1.5;
+/// Gain of a station's antenna, dBi: a short whip.
+pub const STATION_GAIN_DBI: f64 = 1.0;
 /// A kilometre, m.
 const KM: f64 = 1000.0;
 
@@ -52,8 +54,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// A station's in the field, a kilometre from its gateway: 915 MHz with 14 dBm, the probe's antenna low over a crop, some metres of
-    /// which are in the way. The exponent and the fading are those that measurements over crops give.
+    /// A station's in the field, a kilometre from its gateway: 915 MHz with 14 dBm (13 at its radio's pin), its antenna low over a crop,
+    /// some metres of which are in the way. The exponent and the fading are those that measurements over crops give.
     #[must_use]
     pub const fn station() -> Self {
         Self {

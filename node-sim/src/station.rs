@@ -171,8 +171,8 @@ impl Station {
             // Log-distance path loss with an exponent of 2.7, as measured over crops; -50 dBm at ten metres.
             signal_dbm: -50.0 - 27.0 * (metres / 10.0).log10() + 2.0 * draw.normal(),
         };
-        let (sample_s, report_s) = every_s;
-        let power = energy.map(|energy| Power::new(energy, *gateway, variation.panel, sample_s, report_s));
+        let sends_by = radio.copied().unwrap_or_default();
+        let power = energy.map(|energy| Power::new(energy, &sends_by, *gateway, variation.panel, every_s));
         let to_base = base.map(|base| distance_m(latitude, longitude, base).max(10.0));
         let radio = radio.map(|radio| Radio::new(radio, to_base.unwrap_or(metres), seed, id.as_str()));
         let mut draw = Chance::new(seed, &format!("station/{id}/probes")).at(0);

@@ -5,10 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use super::outlook::Forecast;
 use super::plan::Cycle;
+use super::solar::{Bounds, Solar, outside};
 use super::turns::{Policy, Turns, TurnsState};
-use super::{Battery, Chemistry, Controller, Load, Panel, Supply, SupplyConfig};
+use super::{Chemistry, Load, Supply, SupplyConfig};
+use crate::radio::RadioConfig;
 use crate::sun::Place;
 use crate::weather::Conditions;
+
+/// What is allowed of a station's panel and battery.
+const BOUNDS: Bounds = Bounds {
+    panel_w: (0.0, 100.0, "0 to 100 W"),
+    battery_wh: (0.1, 1000.0, "0.1 to 1000 Wh"),
+    cells: (1.0, 12.0, "1 to 12"),
+};
 
 /// `[farm.energy]`: what every station is powered by. Without it stations have a battery that never ends.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -34,8 +43,8 @@ pub struct EnergyConfig {
     pub sleep_w: f64,
     /// For each of the probes that a sample reads, J; 0 to 10.
     pub sample_j: f64,
-    /// How long a report is on air, s; 0 to 60.
-    pub air_s: f64,
+    /// How long a report is on air, s; 0 to 60. Without it as long as the radio's report is when nothing is lost.
+    pub air_s: Option<f64>,
     /// Whether it plans its reports by the energy that is forecast, at most one each `report_s`. Otherwise there is one each `report_s`.
     pub planned: bool,
     /// Share of the battery that a plan keeps back for when the forecast is wrong, 0 to 1.
@@ -60,7 +69,7 @@ impl Default for EnergyConfig {
             charge: 0.85,
             sleep_w: load.sleep_w,
             sample_j: load.sample_j,
-            air_s: 1.1,
+            air_s: None,
             planned: false,
             reserve: 0.3,
             most_gap_s: 6 * 3600,
@@ -73,22 +82,21 @@ impl EnergyConfig {
     pub(crate) fn problems(&self, report_s: u32) -> Vec<(&'static str, f64, &'static str)> {
         // Without a plan there is no longest gap.
         let least_gap_s = if self.planned { f64::from(report_s) } else { 0.0 };
-        let within = [
-            ("panel_w", self.panel_w, 0.0, 100.0, "0 to 100 W"),
-            ("tilt_deg", self.tilt_deg, 0.0, 90.0, "0 to 90 degrees"),
-            ("shaded", self.shaded, 0.0, 1.0, "0 to 1"),
-            ("battery_wh", self.battery_wh, 0.1, 1000.0, "0.1 to 1000 Wh"),
-            ("cells", f64::from(self.cells), 1.0, 12.0, "1 to 12"),
-            ("age_years", self.age_years, 0.0, 20.0, "0 to 20 years"),
-            ("charge", self.charge, 0.0, 1.0, "0 to 1"),
-            ("sleep_w", self.sleep_w, 0.0, 1.0, "0 to 1 W"),
-            ("sample_j", self.sample_j, 0.0, 10.0, "0 to 10 J"),
-            ("air_s", self.air_s, 0.0, 60.0, "0 to 60 s"),
-            ("reserve", self.reserve, 0.0, 1.0, "0 to 1"),
-            ("most_gap_s", f64::from(self.most_gap_s), least_gap_s, 86_400.0, "report_s to 86400 s"),
+        let own = [
+            ("sleep_w", self.sleep_w, (0.0, 1.0, "0 to 1 W")),
+            ("sample_j", self.sample_j, (0.0, 10.0, "0 to 10 J")),
+            ("air_s", self.air_s.unwrap_or_default(), (0.0, 60.0, "0 to 60 s")),
+            ("reserve", self.reserve, (0.0, 1.0, "0 to 1")),
+            ("most_gap_s", f64::from(self.most_gap_s), (least_gap_s, 86_400.0, "report_s to 86400 s")),
         ];
-        let wrong = within.into_iter().filter(|(_, value, low, high, _)| !(*low..=*high).contains(value));
-        wrong.map(|(key, value, _, _, allowed)| (key, value, allowed)).collect()
+        [self.solar().problems(&BOUNDS), outside(&own)].concat()
+    }
+
+    /// What it is powered by.
+    #[must_use]
+    pub fn solar(&self) -> Solar {
+        let Self { panel_w, tilt_deg, shaded, battery, battery_wh, cells, age_years, charge, .. } = *self;
+        Solar { panel_w, tilt_deg, shaded, battery, battery_wh, cells, age_years, charge }
     }
 
     /// The longest time between two reports while there is power, s.
@@ -99,18 +107,7 @@ impl EnergyConfig {
 
     /// The supply, with a panel that gives `of_panel` times as much.
     pub(crate) fn supply(&self, of_panel: f64) -> SupplyConfig {
-        let SupplyConfig { panel, controller, .. } = SupplyConfig::station();
-        let area_m2 = self.panel_w * of_panel / (1000.0 * panel.efficiency);
-        SupplyConfig {
-            panel: Panel { area_m2, tilt_deg: self.tilt_deg, shaded: self.shaded, ..panel },
-            controller: Controller { ..controller },
-            battery: Battery {
-                chemistry: self.battery,
-                capacity_wh: self.battery_wh,
-                cells: self.cells,
-                age_years: self.age_years,
-            },
-        }
+        self.solar().supply(&SupplyConfig::station(), of_panel)
     }
 }
 
@@ -145,15 +142,23 @@ pub enum Wake {
 }
 
 impl Power {
-    /// The power of a station at a place that samples and reports so often, with a panel that gives `of_panel` times as much as
-    /// is configured.
+    /// The power of a station at a place that samples and reports so often (s) by such a radio, with a panel that gives `of_panel` times as
+    /// much as is configured.
     #[must_use]
-    pub fn new(config: &EnergyConfig, place: Place, of_panel: f64, sample_s: u32, report_s: u32) -> Self {
-        let load = Load { sleep_w: config.sleep_w, sample_j: config.sample_j, ..Load::station() };
+    pub fn new(
+        config: &EnergyConfig,
+        radio: &RadioConfig,
+        place: Place,
+        of_panel: f64,
+        (sample_s, report_s): (u32, u32),
+    ) -> Self {
+        let EnergyConfig { sleep_w, sample_j, .. } = *config;
+        let load = Load { sleep_w, sample_j, transmit_w: radio.transmit_w(), ..Load::station() };
+        let air_s = config.air_s.unwrap_or_else(|| radio.air_s());
         let asleep_w = load.sleep_w + load.sample_j * f64::from(load.probes) / f64::from(sample_s);
-        let on_s = config.air_s + load.listen_s;
+        let on_s = air_s + load.listen_s;
         let cycle = Cycle {
-            on_w: asleep_w + load.report_j(config.air_s) / on_s,
+            on_w: asleep_w + load.report_j(air_s) / on_s,
             off_w: asleep_w,
             on_s,
             most_gap_s: f64::from(config.longest_gap_s(report_s)),

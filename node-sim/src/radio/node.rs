@@ -4,18 +4,19 @@ use proto::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::outage::{Fading, is_up};
-use super::{Link, Lora, Path};
+use super::{Link, Lora, Path, Plan, STATION_GAIN_DBI};
+use crate::energy::load;
 use crate::weather::Conditions;
 
 /// `[farm.radio]`: how every station reaches its gateway. Without it each always does.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RadioConfig {
-    /// LoRa's spreading factor, 7 to 12.
+    /// LoRa's spreading factor, 7 to 12; to 10 from 902 to 915 MHz.
     pub spreading: u32,
-    /// MHz; 200 to 1000.
+    /// MHz; 200 to 1000. It says how large a packet may be, too ([`Plan`]).
     pub frequency_mhz: f64,
-    /// e.i.r.p., dBm; -10 to 36.
+    /// e.i.r.p., dBm; -3 to 21, which an SX1276 and a whip give.
     pub sent_dbm: f64,
     /// Path loss exponent, 2 to 5.
     pub exponent: f64,
@@ -38,10 +39,15 @@ impl Default for RadioConfig {
 impl RadioConfig {
     /// What is wrong with it: key, value and what is allowed.
     pub(crate) fn problems(&self) -> Vec<(&'static str, f64, &'static str)> {
+        let plan = Plan::of(self.frequency_mhz);
+        let (slowest, allowed) = match plan {
+            Plan::Eu868 => (f64::from(plan.slowest()), "7 to 12"),
+            Plan::Us915 => (f64::from(plan.slowest()), "7 to 10, as from 902 to 915 MHz"),
+        };
         let within = [
-            ("spreading", f64::from(self.spreading), 7.0, 12.0, "7 to 12"),
+            ("spreading", f64::from(self.spreading), 7.0, slowest, allowed),
             ("frequency_mhz", self.frequency_mhz, 200.0, 1000.0, "200 to 1000 MHz"),
-            ("sent_dbm", self.sent_dbm, -10.0, 36.0, "-10 to 36 dBm"),
+            ("sent_dbm", self.sent_dbm, -3.0, 21.0, "-3 to 21 dBm"),
             ("exponent", self.exponent, 2.0, 5.0, "2 to 5"),
             ("plants_m", self.plants_m, 0.0, 400.0, "0 to 400 m"),
             ("shadowing_db", self.shadowing_db, 0.0, 15.0, "0 to 15 dB"),
@@ -49,6 +55,24 @@ impl RadioConfig {
         ];
         let wrong = within.into_iter().filter(|(_, value, low, high, _)| !(*low..=*high).contains(value));
         wrong.map(|(key, value, _, _, allowed)| (key, value, allowed)).collect()
+    }
+
+    /// The modem.
+    #[must_use]
+    pub fn lora(&self) -> Lora {
+        Lora { spreading: self.spreading, plan: Plan::of(self.frequency_mhz), ..Lora::station() }
+    }
+
+    /// How long a report is on air when nothing is lost, s.
+    #[must_use]
+    pub fn air_s(&self) -> f64 {
+        self.lora().report_air_s(self.report_bytes)
+    }
+
+    /// What a station takes while it sends, W.
+    #[must_use]
+    pub fn transmit_w(&self) -> f64 {
+        load::transmit_w(self.sent_dbm - STATION_GAIN_DBI)
     }
 }
 
@@ -65,11 +89,9 @@ impl Radio {
     /// The radio of a station that is so far from its gateway.
     #[must_use]
     pub fn new(config: &RadioConfig, distance_m: f64, seed: u64, station: &str) -> Self {
-        let RadioConfig { spreading, frequency_mhz, sent_dbm, exponent, plants_m, shadowing_db, report_bytes } =
-            *config;
+        let RadioConfig { frequency_mhz, sent_dbm, exponent, plants_m, shadowing_db, report_bytes, .. } = *config;
         let link = Link { distance_m, frequency_mhz, sent_dbm, exponent, plants_m, shadowing_db, ..Link::station() };
-        let lora = Lora { spreading, ..Lora::station() };
-        Self { link, lora, report_bytes, fading: Fading::new(seed, station) }
+        Self { link, lora: config.lora(), report_bytes, fading: Fading::new(seed, station) }
     }
 
     /// Power at the gateway, dBm.

@@ -6,11 +6,12 @@ use crate::energy::course::{Outcome, Season};
 use crate::energy::plan::Cycle;
 use crate::energy::turns::Policy;
 use crate::energy::{Load, SupplyConfig};
+use crate::radio::Lora;
 
 /// Gaps of a fixed rhythm that are tried, in parts of the shortest: each a quarter longer than the one before.
 const TRIED: usize = 24;
-/// A report's time on air, s: two hundred bytes at a spreading factor of 12, as from a station far away.
-const AIR_S: f64 = 7.7;
+/// The report of a station far away, bytes.
+const REPORT_BYTES: u32 = 200;
 /// Share of the light that the crop takes from that station's panel.
 const SHADED: f64 = 0.98;
 
@@ -32,7 +33,8 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
     let station = SupplyConfig::station();
     let shaded = SupplyConfig { panel: crate::energy::Panel { shaded: SHADED, ..station.panel }, ..station };
     let load = Load::station();
-    let on_j = load.sample_j * f64::from(load.probes) + load.report_j(AIR_S);
+    let far = Lora { spreading: Lora::station().plan.slowest(), ..Lora::station() };
+    let on_j = load.sample_j * f64::from(load.probes) + load.report_j(far.report_air_s(REPORT_BYTES));
     let reporting = Cycle { on_w: load.sleep_w + on_j / 5.0, off_w: load.sleep_w, on_s: 5.0, most_gap_s: 6.0 * 3600.0 };
     let planned = Policy::Planned { reserve: 0.3, least_gap_s: 300.0 };
     for (name, config, cycle, policy, least_gap_s) in [
