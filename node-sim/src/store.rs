@@ -23,8 +23,11 @@ use crate::farm::FarmState;
 use crate::node::Entry;
 use crate::truth::{Report, put_station, take, take_station};
 
-/// The version of the folder's format.
-const VERSION: u32 = 2;
+/// The version of the folder's format, and the oldest that is read as far as nothing in it was kept otherwise: stations' power was.
+const VERSION: u32 = 3;
+const OLDEST: u32 = 2;
+/// What to do with one that cannot be read. Its boot numbers are lost, and a gateway that has heard them takes new reports for old ones.
+const ANEW: &str = "begin the farm anew: with another state_dir, and a gateway that has stored nothing of it";
 const STATE: &str = "state.toml";
 
 /// Why the kept state cannot be used.
@@ -391,13 +394,13 @@ fn read_state(dir: &Path) -> Result<Option<StateFile>, StoreError> {
     };
     let format = |problem: String| StoreError::Format { path: path.clone(), problem };
     let version: VersionOnly = toml::from_str(&text).map_err(|error| format(error.message().to_owned()))?;
-    if version.version != VERSION {
-        return Err(format(format!(
-            "is of version {}, this program reads version {VERSION}; begin the farm anew in another state_dir",
-            version.version
-        )));
+    if !(OLDEST..=VERSION).contains(&version.version) {
+        let read = format!("this program reads versions {OLDEST} to {VERSION}");
+        return Err(format(format!("is of version {}, {read}; {ANEW}", version.version)));
     }
-    toml::from_str(&text).map(Some).map_err(|error| format(error.message().to_owned()))
+    toml::from_str(&text).map(Some).map_err(|error| {
+        format(format!("{} (version {}); {ANEW}", error.message().replace('\n', ", "), version.version))
+    })
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
@@ -408,8 +411,11 @@ fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base_station::BaseStationConfig;
     use crate::config::FarmConfig;
+    use crate::energy::EnergyConfig;
     use crate::farm::Farm;
+    use crate::sensing::Detail;
 
     fn identity(seed: u64) -> Identity {
         Identity { farm: "demo".parse().unwrap(), seed, start: Timestamp::from_secs(0) }
@@ -478,9 +484,88 @@ mod tests {
         let error = Store::open(dir.path(), identity(2)).unwrap_err().to_string();
         assert!(error.ends_with("holds a farm with seed = 1, the configuration says 2"), "{error}");
         let path = dir.path().join(STATE);
-        let text = std::fs::read_to_string(&path).unwrap().replacen("version = 2", "version = 1", 1);
-        std::fs::write(&path, text).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for other in [1, 4] {
+            std::fs::write(&path, text.replacen("version = 3", &format!("version = {other}"), 1)).unwrap();
+            let error = Store::open(dir.path(), identity(1)).unwrap_err().to_string();
+            let expected = format!("is of version {other}, this program reads versions 2 to 3; {ANEW}");
+            assert!(error.contains(&expected), "{error}");
+        }
+    }
+
+    /// A farm with all that can be kept.
+    fn whole_farm() -> FarmConfig {
+        let mut config = FarmConfig {
+            stations: 3,
+            energy: Some(EnergyConfig { planned: true, ..EnergyConfig::default() }),
+            base_station: Some(BaseStationConfig::default()),
+            ..FarmConfig::default()
+        };
+        config.sensors.model = Detail::DataSheet;
+        config.faults.random = true;
+        config
+    }
+
+    #[test]
+    fn a_farm_of_the_version_before_goes_on_unless_its_stations_power_was_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(STATE);
+        // As version 2 was: it kept a supply where this keeps turns.
+        let as_before = |config: &FarmConfig| {
+            let _ = std::fs::remove_dir_all(dir.path());
+            let mut farm = Farm::new(config).unwrap();
+            farm.advance(farm.now().plus_secs(7777), |_| {});
+            let (mut store, _) = Store::open(dir.path(), identity(1)).unwrap();
+            store.keep(keep(&farm.state(), 5, Vec::new())).unwrap();
+            let mut state: toml::Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
+            state["version"] = 2.into();
+            for (_, station) in state["farm"]["stations"].as_table_mut().unwrap() {
+                if let Some(power) = station.get_mut("power").and_then(toml::Value::as_table_mut) {
+                    let supply = power["turns"]["supply"].clone();
+                    *power = [("supply".to_owned(), supply), ("missed".to_owned(), false.into())].into_iter().collect();
+                }
+            }
+            std::fs::write(&path, state.to_string()).unwrap();
+            farm.state()
+        };
+        let plain = as_before(&FarmConfig { stations: 3, ..FarmConfig::default() });
+        let (_, kept) = Store::open(dir.path(), identity(1)).unwrap();
+        let kept = kept.unwrap();
+        assert_eq!((kept.boot, kept.farm), (5, plain));
+        as_before(&FarmConfig { base_station: None, ..whole_farm() });
         let error = Store::open(dir.path(), identity(1)).unwrap_err().to_string();
-        assert!(error.contains("is of version 1, this program reads version 2; begin"), "{error}");
+        assert!(
+            error.contains("unknown field `supply`") && error.ends_with(&format!("(version 2); {ANEW}")),
+            "{error}"
+        );
+        assert!(resume_time(dir.path()).unwrap_err().to_string().ends_with(ANEW));
+    }
+
+    /// Whoever changes what is kept raises the version, or sees to it that the older one is read, and writes the new mark here.
+    #[test]
+    fn what_is_kept_changes_with_the_version_alone() {
+        fn keys(value: &toml::Value, path: &str, found: &mut std::collections::BTreeSet<String>) {
+            match value {
+                toml::Value::Table(table) => table.iter().for_each(|(key, value)| {
+                    // Names of stations, fields and channels are no keys of the format.
+                    let named = ["stations", "fields", "followed", "held", "wet", "sealed"]
+                        .iter()
+                        .any(|map| path.ends_with(map));
+                    keys(value, &format!("{path}.{}", if named { "*" } else { key }), found);
+                }),
+                toml::Value::Array(items) => items.iter().for_each(|item| keys(item, &format!("{path}[]"), found)),
+                value => {
+                    found.insert(format!("{path}: {}", value.type_str()));
+                }
+            }
+        }
+        let mut farm = Farm::new(&whole_farm()).unwrap();
+        farm.advance(farm.now().plus_secs(30 * 86_400), |_| {});
+        let mut found = std::collections::BTreeSet::new();
+        keys(&toml::Value::try_from(farm.state()).unwrap(), "farm", &mut found);
+        let found: Vec<String> = found.into_iter().collect();
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(found.join("\n"));
+        let mark = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+        assert_eq!((VERSION, format!("{mark:08x}").as_str()), (3, "8b16b67f"), "{}", found.join("\n"));
     }
 }
