@@ -233,8 +233,8 @@ impl From<proto::GatewayStatus> for GatewayStatus {
 impl From<proto::UplinkStatus> for UplinkStatus {
     fn from(status: proto::UplinkStatus) -> Self {
         let lane = |(name, lane)| {
-            let proto::LaneStatus { records, oldest, refused } = lane;
-            (name, LaneStatus { records, oldest, refused })
+            let proto::LaneStatus { records, oldest, refused, dropped } = lane;
+            (name, LaneStatus { records, oldest, refused, dropped })
         };
         let link = |link: proto::LinkStatus| {
             let proto::LinkStatus { up, since, last_success, last_error, last_error_at, bytes } = link;

@@ -144,7 +144,8 @@ pub struct RetentionConfig {
     pub raw_days: u32,
     /// Raw readings at most this many, in bytes; the oldest go first.
     pub raw_bytes: u64,
-    /// What waits for the cloud, in bytes; beyond it the oldest windows go first and are counted.
+    /// What waits for the cloud, in bytes; beyond it the oldest windows go and are counted. Alerts, decisions and births may
+    /// each take an eighth of it, and 16 MiB at most.
     pub spool_bytes: u64,
 }
 

@@ -315,7 +315,7 @@ async fn watch_backlog(
         }
         for (lane, backlog) in &backlog {
             let lane = now.uplink.lanes.entry(lane.name().to_owned()).or_default();
-            (lane.records, lane.oldest) = (backlog.records, backlog.oldest);
+            (lane.records, lane.oldest, lane.dropped) = (backlog.records, backlog.oldest, backlog.dropped);
         }
         if let Some(update) = &told.update {
             now.update = update.borrow().clone();

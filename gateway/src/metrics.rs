@@ -111,6 +111,8 @@ pub fn render(snapshot: &Snapshot, sources: &Sources) -> Result<String, std::fmt
         waited.get_or_create(&[("lane", lane.clone())]).set(age);
     }
     registry.register("backlog_age_seconds", "How long the oldest record has waited, in farm time", waited);
+    let dropped = status.uplink.lanes.iter().map(|(lane, of)| (lane.clone(), of.dropped)).collect();
+    add("dropped_records", "What was dropped unsent because too much waited", "lane", dropped, &mut registry);
     if let Some(link) = &status.uplink.link {
         gauge("link_up", "Whether the cloud was reached the last time", u64::from(link.up), &mut registry);
     }

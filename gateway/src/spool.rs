@@ -6,24 +6,24 @@
 //!
 //! A window that has waited for an hour is live no more: from then on it belongs to the back-fill, which sends the newest
 //! first. The rows stay where they are; a mark says up to which row they are the back-fill's.
+//!
+//! How much may wait, and what goes when it is more, says `spool/bound.rs`.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use proto::{Lane, Record, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use crate::store::{Backlog, Store, StoreError, quarantine, spool_sum};
 
+mod bound;
 mod raw;
 
 /// The most records that are put into one batch.
 pub const MAX_RECORDS: usize = 1_000;
 /// The most bytes of records in one batch, before compression.
 pub const MAX_BYTES: usize = 2 << 20;
-/// How many of the oldest records are dropped in one transaction when the spool is full.
-const DROP_AT_ONCE: u32 = 500;
 /// How long a window may wait and still be live, in milliseconds of farm time.
 const LIVE_MS: i64 = 3_600_000;
 /// Windows that have waited for longer than this go too when one has waited for too long, so that not each goes alone.
@@ -213,7 +213,7 @@ impl Spool {
         Ok(())
     }
 
-    /// What waits in each lane.
+    /// What waits in each lane, and what was dropped of it.
     ///
     /// # Errors
     /// When SQLite refuses.
@@ -226,7 +226,7 @@ impl Spool {
             let parts: &[(Lane, i64, i64)] = match lane {
                 Lane::Aggregates => &[(Lane::Aggregates, late + 1, i64::MAX)],
                 Lane::Backfill => &[(Lane::Aggregates, 0, late), (Lane::Backfill, 0, i64::MAX)],
-                lane => &[(*lane, 0, i64::MAX)],
+                _ => &[(*lane, 0, i64::MAX)],
             };
             for (of, from, to) in parts {
                 // Rows are in the order in which they were made; the index answers both.
@@ -240,6 +240,7 @@ impl Spool {
                 let oldest = oldest.map(Timestamp::from_millis);
                 backlog.oldest = backlog.oldest.into_iter().chain(oldest).min();
             }
+            backlog.dropped = bound::dropped(&transaction, *lane)?;
         }
         Ok(all)
     }
@@ -273,71 +274,6 @@ impl Spool {
     pub fn keep(&mut self, key: &str, value: i64) -> Result<(), StoreError> {
         self.connection().execute("INSERT OR REPLACE INTO uplink VALUES (?1, ?2)", params![key, value])?;
         Ok(())
-    }
-
-    /// Holds the spool within `most` bytes: beyond it the oldest windows go, which the raw readings outlive. Gives how
-    /// many went, and how long it took to drop them.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn trim(&mut self, most: u64) -> Result<(u64, Duration), StoreError> {
-        // To add the spool up means to read it; where the whole file is smaller it need not be.
-        if self.store.used_bytes()? <= most {
-            return Ok((0, Duration::ZERO));
-        }
-        let bytes: i64 =
-            self.connection().query_row("SELECT coalesce(sum(length(body)), 0) FROM spool", [], |row| row.get(0))?;
-        let began = Instant::now();
-        let mut excess = bytes - most.cast_signed();
-        let mut dropped = 0;
-        // In turns, so that a commit is not held up for long.
-        while excess > 0 {
-            let (windows, bytes) = self.drop_oldest(excess)?;
-            if windows == 0 {
-                break;
-            }
-            (dropped, excess) = (dropped + windows, excess - bytes);
-        }
-        Ok((dropped, began.elapsed()))
-    }
-
-    /// Drops the oldest windows, `excess` bytes of them but at most [`DROP_AT_ONCE`]; gives how many went, and their bytes.
-    fn drop_oldest(&mut self, excess: i64) -> Result<(u64, i64), StoreError> {
-        let transaction = self.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // What is under way stays: of the live lane, and of the back-fill when it sends windows.
-        let mut under_ways = [0..=0, 0..=0];
-        for (lane, rows) in [Lane::Aggregates, Lane::Backfill].into_iter().zip(&mut under_ways) {
-            let last: Option<i64> =
-                transaction.query_row("SELECT sending FROM lane WHERE lane = ?1", [lane as i64], |row| row.get(0))?;
-            if let Some(last) = last
-                && let Some((rows_lane, range, _)) = under_way(&transaction, lane, last)?
-                && rows_lane == Lane::Aggregates as i64
-            {
-                *rows = range;
-            }
-        }
-        let [live, late] = under_ways;
-        let (mut windows, mut bytes) = (0_i64, 0);
-        {
-            let mut statement = transaction.prepare_cached(
-                "DELETE FROM spool WHERE id IN (SELECT id FROM
-                    (SELECT id, sum(length(body)) OVER (ORDER BY id) - length(body) AS before
-                        FROM (SELECT id, body FROM spool WHERE lane = ?1
-                            AND id NOT BETWEEN ?2 AND ?3 AND id NOT BETWEEN ?4 AND ?5 ORDER BY id LIMIT ?6))
-                    WHERE before < ?7) RETURNING length(body)",
-            )?;
-            let (lane, at_once) = (Lane::Aggregates as i64, DROP_AT_ONCE);
-            let which = params![lane, live.start(), live.end(), late.start(), late.end(), at_once, excess];
-            for length in statement.query_map(which, |row| row.get::<_, i64>(0))? {
-                (windows, bytes) = (windows + 1, bytes + length?);
-            }
-        }
-        transaction.execute(
-            "INSERT INTO counter VALUES ('spool_dropped', ?1) ON CONFLICT DO UPDATE SET value = value + excluded.value",
-            [windows],
-        )?;
-        transaction.commit()?;
-        Ok((windows.cast_unsigned(), bytes))
     }
 }
 
@@ -427,8 +363,11 @@ fn set_aside(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proto::Window;
 
+    use super::bound::DROP_AT_ONCE;
     use super::*;
     use crate::store::Group;
 
@@ -489,7 +428,7 @@ mod tests {
         let (dropped, took) = all.trim(limit.cast_unsigned()).unwrap();
         assert!(took > Duration::ZERO);
         assert!(dropped > 2 * u64::from(DROP_AT_ONCE) && (limit - 100..=limit).contains(&bytes(&mut all)));
-        assert_eq!(all.store.counters().unwrap()["spool_dropped"], dropped);
+        assert_eq!(all.backlog().unwrap().map(|(_, b)| b.dropped), [0, 0, 0, dropped, 0]);
         assert_eq!(all.next(Lane::Aggregates, most(3), now()).unwrap().unwrap(), sending);
         all.acknowledged(Lane::Aggregates, &sending, 3).unwrap();
         let next = all.next(Lane::Aggregates, most(1), now()).unwrap().unwrap();
@@ -543,6 +482,7 @@ mod tests {
         let mut all = Spool::open(dir.path()).unwrap();
         assert_eq!(all.next(Lane::Backfill, most(1), later).unwrap().unwrap(), late);
         assert_eq!(all.trim(1).unwrap().0, 6, "all but what is under way");
+        assert_eq!(all.backlog().unwrap().map(|(_, b)| b.dropped), [0, 0, 0, 0, 6]);
         assert_eq!(all.next(Lane::Backfill, most(1), later).unwrap().unwrap(), late);
         all.acknowledged(Lane::Backfill, &late, 4).unwrap();
         assert_eq!(all.next(Lane::Backfill, most(9), later).unwrap(), None);

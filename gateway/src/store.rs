@@ -286,6 +286,8 @@ pub struct Backlog {
     pub records: u64,
     /// When the oldest was made.
     pub oldest: Option<Timestamp>,
+    /// Windows, alerts and decisions that were dropped unsent since the store was made, because too much waited.
+    pub dropped: u64,
 }
 
 /// The store, open for reading and writing.

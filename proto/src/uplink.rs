@@ -319,6 +319,10 @@ pub struct LaneStatus {
     /// Records that the cloud refused for good, since the gateway was started.
     #[serde(default)]
     pub refused: u64,
+    /// Windows, alerts or decisions that were dropped unsent since the gateway was set up, because too much waited. What the
+    /// cloud has of the lane has no gap for it: a record gets its sequence when it is sent.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 /// The way to the cloud, as the gateway sees it.

@@ -21,12 +21,12 @@ test('a gateway with an old backlog is behind', () => {
 test('lanes stand by priority, with ages where the gateway says them', () => {
   const backlog = { aggregates: 7, alerts: 0, backfill: 900, unheard_of: 1 };
   const oldest = ago(90);
-  const uplink = { lanes: { backfill: { records: 900, oldest, refused: 2 } }, link: null, budget: null };
+  const uplink = { lanes: { backfill: { records: 900, oldest, refused: 2, dropped: 5 } }, link: null, budget: null };
   expect(lanesOf({ backlog, uplink })).toEqual([
-    { name: 'alerts', records: 0, oldest: null, refused: 0 },
-    { name: 'aggregates', records: 7, oldest: null, refused: 0 },
-    { name: 'backfill', records: 900, oldest, refused: 2 },
-    { name: 'unheard_of', records: 1, oldest: null, refused: 0 },
+    { name: 'alerts', records: 0, oldest: null, refused: 0, dropped: 0 },
+    { name: 'aggregates', records: 7, oldest: null, refused: 0, dropped: 0 },
+    { name: 'backfill', records: 900, oldest, refused: 2, dropped: 5 },
+    { name: 'unheard_of', records: 1, oldest: null, refused: 0, dropped: 0 },
   ]);
 });
 

@@ -31,6 +31,7 @@ export interface LaneState {
   readonly records: number;
   readonly oldest: string | null;
   readonly refused: number;
+  readonly dropped: number;
 }
 
 /** By priority; an older gateway says only how much waits. */
@@ -43,7 +44,7 @@ export function lanesOf(status: Pick<Status, 'backlog' | 'uplink'>): readonly La
     .sort((a, b) => place(a) - place(b))
     .map((name) => {
       const lane = status.uplink.lanes[name];
-      return { name, records: status.backlog[name] ?? 0, oldest: lane?.oldest ?? null, refused: lane?.refused ?? 0 };
+      return { name, records: status.backlog[name] ?? 0, oldest: lane?.oldest ?? null, refused: lane?.refused ?? 0, dropped: lane?.dropped ?? 0 };
     });
 }
 

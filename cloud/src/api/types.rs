@@ -607,6 +607,8 @@ pub struct LaneStatus {
     pub oldest: Option<Timestamp>,
     /// Records that the cloud refused for good, since the gateway was started.
     pub refused: u64,
+    /// Windows, alerts or decisions that were dropped unsent since the gateway was set up, because too much waited.
+    pub dropped: u64,
 }
 
 /// The way to the cloud, as the gateway sees it.

@@ -8,26 +8,32 @@ use proto::{Lane, LinkStatus, Timestamp, UplinkStatus};
 use super::{age, bytes, number};
 use crate::uplink::Pace;
 
-/// By lane: how many records wait, and for how long the oldest does.
+/// By lane: how many records wait, for how long the oldest does, and what the cloud does not get.
 pub fn backlog(uplink: &UplinkStatus, now: Timestamp) -> Markup {
     let waiting: u64 = uplink.lanes.values().map(|lane| lane.records).sum();
     html! {
         section {
             h2 { "Waiting for the cloud · " (number(waiting)) }
             table {
-                tr { th { "Lane, the most urgent first" } th { "Records" } th { "Oldest" } th { "Refused by the cloud" } }
+                tr { th { "Lane, the most urgent first" } th { "Records" } th { "Oldest" } th { "Refused by the cloud" } th { "Dropped unsent" } }
                 @for lane in Lane::ALL {
                     @let of = uplink.lanes.get(lane.name()).copied().unwrap_or_default();
                     tr {
                         td { (words(lane)) }
                         td { (number(of.records)) }
                         td { @match of.oldest { Some(oldest) => (age(now, oldest)), None => "–" } }
-                        td.fault[of.refused > 0] { @if of.refused > 0 { (number(of.refused)) } @else { "–" } }
+                        (lost(of.refused))
+                        (lost(of.dropped))
                     }
                 }
             }
         }
     }
+}
+
+/// The cell of what the cloud does not get.
+fn lost(count: u64) -> Markup {
+    html! { td.fault[count > 0] { @if count > 0 { (number(count)) } @else { "–" } } }
 }
 
 const fn words(lane: Lane) -> &'static str {

@@ -1,10 +1,11 @@
 //! Weeks without a cloud: what is new goes first, the backlog follows, and each record is there once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use gateway::spool::Spool;
 use gateway::uplink::UplinkConfig;
-use proto::{Lane, Record};
+use proto::{Alert, Lane, Record};
 
 use crate::support::{Mood, Running, alert, cloud, counts, mark, now, place, spool, until, window};
 
@@ -93,4 +94,40 @@ async fn a_new_store_and_a_store_that_was_set_back_lose_nothing() {
     let uplink = Running::start(copy.path(), &url, UplinkConfig::default());
     until("all of the copy is there", || counts(&cloud).len() == 160).await;
     uplink.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_lane_dropped_is_told_and_leaves_no_gap_and_no_alert_open_that_ended() {
+    let (cloud, address) = cloud().await;
+    let (dir, mut store) = place();
+    let ended = |number: i64| match alert(number) {
+        Record::Alert(alert) => Record::Alert(Alert { closed: Some(alert.opened), revision: 1, ..alert }),
+        other => panic!("{other:?}"),
+    };
+    spool(&mut store, now(), (0..3).map(alert).collect());
+    let uplink = Running::start(dir.path(), &format!("http://{address}"), UplinkConfig::default());
+    until("the cloud knows of three", || cloud.lock().unwrap().records.len() == 3).await;
+    cloud.lock().unwrap().mood = Mood::Broken;
+    spool(&mut store, now(), (3..6).map(alert).collect());
+    until("the next three are under way", || !uplink.error().is_empty()).await;
+
+    spool(&mut store, now(), (0..6).map(ended).collect());
+    spool(&mut store, now(), (6..2_000).flat_map(|number| [alert(number), ended(number)]).collect());
+    let mut watched = Spool::open(dir.path()).unwrap();
+    let (dropped, _) = watched.trim(1 << 20).unwrap();
+    assert!(dropped > 500, "{dropped}");
+    let told = watched.backlog().unwrap().into_iter().find(|(lane, _)| *lane == Lane::Alerts).unwrap().1;
+    assert_eq!(told.dropped, dropped);
+
+    cloud.lock().unwrap().mood = Mood::Well;
+    until("nothing waits", || crate::support::waiting(dir.path()) == 0).await;
+    uplink.end().await;
+    let cloud = cloud.lock().unwrap();
+    let mut open = BTreeMap::new();
+    for (_, record) in &cloud.records {
+        let Record::Alert(alert) = record else { panic!("{record:?}") };
+        open.insert(alert.id.clone(), alert.closed.is_none());
+    }
+    assert_eq!((open.len() as u64, cloud.gaps), (2_000 - dropped, 0));
+    assert!(open.values().all(|is_open| !is_open), "all that the cloud knows of have ended");
 }
