@@ -14,8 +14,8 @@
 //! their threads and children from `/proc`, from after a warm-up until they have come to rest after the last message: what
 //! a server puts off is counted. A station's messages are a minute of its time apart, from some days ago on: it sends what
 //! it kept, a report each minute, faster than it was measured. So its windows of a quarter of an hour close with every
-//! fifteenth message, as in a field where stations report each minute, and go through the base model; the gateway's clock is
-//! the wall clock. The load comes from this process, encoded beforehand.
+//! fifteenth message, as in a field where stations report each minute, and go through the base model, which is held against
+//! what the gateway says it has emitted and judged; its clock is the wall clock. The load comes from this process, encoded beforehand.
 //!
 //! [`stations`] and [`soak`] answer two more questions: what ten thousand stations cost that report each minute, and
 //! whether anything grows over a month.

@@ -68,6 +68,8 @@ pub struct Detector {
     history: usize,
     /// Stations whose state may have changed since it was told.
     touched: BTreeSet<StationId>,
+    /// Windows that a model has scored, since somebody asked.
+    judged: u64,
     /// Since when silence is watched: silence before the gateway itself ran is nobody's fault.
     watching_since: Option<Timestamp>,
 }
@@ -83,7 +85,7 @@ impl Detector {
         for alert in restored.into_iter().filter(|a| a.closed.is_none()) {
             stations.entry(alert.station.clone()).or_insert_with(|| Station::new(history)).restore(alert);
         }
-        Self { models, rules, stations, history, touched: BTreeSet::new(), watching_since: None }
+        Self { models, rules, stations, history, touched: BTreeSet::new(), judged: 0, watching_since: None }
     }
 
     /// Judges windows that were just emitted, of any revision, and gives every alert that was opened, changed or closed,
@@ -167,6 +169,11 @@ impl Detector {
         self.models.failed()
     }
 
+    /// How many windows a model has scored since this was asked last.
+    pub fn take_judged(&mut self) -> u64 {
+        std::mem::take(&mut self.judged)
+    }
+
     /// Does what the updater wants, between two boundaries: no window is judged by half.
     pub fn obey(&mut self, order: Order) {
         self.models.obey(order);
@@ -219,6 +226,9 @@ impl Detector {
             }
         }
         let scores = self.score(due, tick);
+        if !tick.quiet {
+            self.judged += scores.values().filter(|scores| !scores.is_empty()).count() as u64;
+        }
         for id in due {
             if let (Some(station), Some(scores)) = (self.stations.get_mut(id), scores.get(id)) {
                 station.note(scores, tick.end);

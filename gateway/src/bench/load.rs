@@ -95,9 +95,9 @@ impl<'a> Clients<'a> {
         Ok(Self { prepared, clients: clients.into_iter().map(|(_, client)| Arc::new(client)).collect() })
     }
 
-    /// Publishes that were acknowledged so far.
-    pub fn acknowledged(&self) -> u64 {
-        self.clients.iter().map(|client| u64::from(client.acknowledged.load(Ordering::Relaxed))).sum()
+    /// Publishes that were acknowledged so far, of each connection.
+    pub fn acknowledged(&self) -> Vec<u64> {
+        self.clients.iter().map(|client| u64::from(client.acknowledged.load(Ordering::Relaxed))).collect()
     }
 
     /// Sends `messages`, shared out evenly, each connection up to `window` before it has their PUBACKs.

@@ -15,12 +15,16 @@ use tokio::time::{Instant, sleep};
 
 use super::Server;
 use super::load::Clients;
-use super::payload::{FARM, PASSWORD, station};
+use super::payload::{CHANNELS, FARM, PASSWORD, STEP_MS, station};
 use super::process::{Processes, Scratch};
-use crate::config::Config;
+use crate::config::{Config, WindowsConfig};
+use crate::filter::HALF_WIDTH;
+use crate::window::Rhythm;
 
 /// How long a server may take until it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the last windows may take to be on disk once all is quiet; they wait some seconds for others.
+const EMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a subscriber may take to have its subscription.
 const SUBSCRIBE_TIME: Duration = Duration::from_secs(1);
 
@@ -117,27 +121,50 @@ impl Running {
         Ok(Self { address: address(&ready, "mqtt")?, processes, status: Some(address(&ready, "status")?) })
     }
 
-    /// A gateway must have taken as many readings as were acknowledged, have closed windows, and judged them.
+    /// A gateway must have taken as many readings as were acknowledged, have emitted the windows that they fill, and have had
+    /// them judged by its model.
     ///
     /// # Errors
     /// When it has not: then it was something else that was measured.
     pub async fn check(&mut self, clients: &Clients<'_>) -> anyhow::Result<()> {
         self.processes.check()?;
         let Some(status) = self.status else { return Ok(()) };
-        let metrics = reqwest::get(format!("http://{status}/metrics")).await?.text().await?;
-        let acknowledged = clients.acknowledged() * super::payload::CHANNELS.len() as u64;
-        let readings = metric(&metrics, "readings").context("the gateway counts no readings")?;
-        ensure!(readings == acknowledged as f64, "{acknowledged} readings are acknowledged, but {readings} stored");
-        Ok(())
+        let sent = clients.acknowledged();
+        let until = Instant::now() + EMIT_TIMEOUT;
+        loop {
+            let metrics = reqwest::get(format!("http://{status}/metrics")).await?.text().await?;
+            match has_done(&metrics, &sent) {
+                Err(_) if Instant::now() < until => sleep(Duration::from_millis(100)).await,
+                done => return done,
+            }
+        }
     }
 }
 
-/// The value of the first line of `/metrics` whose name ends like this, in any dress.
-fn metric(metrics: &str, name: &str) -> Option<f64> {
-    metrics.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let (key, value) = line.rsplit_once(' ')?;
-        key.contains(name).then(|| value.parse().ok())?
-    })
+/// Whether a gateway that says this of itself has done all that there was to do with so many messages of each station.
+fn has_done(metrics: &str, sent: &[u64]) -> anyhow::Result<()> {
+    let readings = sent.iter().sum::<u64>() * CHANNELS.len() as u64;
+    let full = sent.iter().copied().map(windows_of).sum::<u64>();
+    // A window is judged when every station is that far.
+    let due = sent.iter().min().copied().map_or(0, windows_of) * sent.len() as u64;
+    let [stored, emitted, judged] = ["readings", "windows", "windows_judged"].map(|event| counter(metrics, event));
+    ensure!(stored == readings, "{readings} readings are acknowledged, but {stored} stored");
+    ensure!(emitted >= full, "{full} windows are full, but {emitted} emitted");
+    ensure!(judged >= due, "{due} windows are to be judged, but {judged} are");
+    Ok(())
+}
+
+/// How many windows so many messages of a station fill at least, each of a minute, and no filter looks beyond their end.
+fn windows_of(messages: u64) -> u64 {
+    let ahead = HALF_WIDTH as u64 * u64::from(Rhythm::default().interval_s) * 1000 / STEP_MS.unsigned_abs();
+    let window = u64::from(WindowsConfig::default().length_s) * 1000 / STEP_MS.unsigned_abs();
+    messages.saturating_sub(1 + ahead) / window
+}
+
+/// A counter of `/metrics`; 0 when it has not begun to count.
+fn counter(metrics: &str, event: &str) -> u64 {
+    let begin = format!("{{event=\"{event}\"}} ");
+    metrics.lines().find_map(|line| line.split_once(&begin)?.1.parse().ok()).unwrap_or(0)
 }
 
 async fn mosquitto(subscriber: bool, scratch: &Scratch) -> anyhow::Result<Running> {
@@ -196,4 +223,34 @@ async fn ready(path: &Path, processes: &mut Processes) -> anyhow::Result<serde_j
 fn address(ready: &serde_json::Value, key: &str) -> anyhow::Result<SocketAddr> {
     let text = ready[key].as_str().with_context(|| format!("it does not say its {key} address"))?;
     Ok(text.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_that_stores_and_does_not_think_is_not_measured() {
+        // Of 100 and 46 messages, a minute apart, 5 and 2 quarters of an hour are over with the quarter that a filter may look
+        // beyond.
+        let sent = [100, 46];
+        let said = |readings: u64, windows: u64, judged: u64| {
+            let metrics = format!(
+                "# HELP x\ngateway_events_total{{event=\"readings\"}} {readings}\n\
+                 gateway_events_total{{event=\"windows\"}} {windows}\n\
+                 gateway_events_total{{event=\"windows_judged\"}} {judged}\n"
+            );
+            has_done(&metrics, &sent).map_err(|error| error.to_string())
+        };
+        let readings = 146 * CHANNELS.len() as u64;
+        assert_eq!(said(readings, 7, 4), Ok(()));
+        for (windows, judged, wrong) in [
+            (6, 4, "7 windows are full, but 6 emitted"),
+            (0, 0, "7 windows are full, but 0 emitted"),
+            (8, 3, "4 windows are to be judged, but 3 are"),
+        ] {
+            assert_eq!(said(readings, windows, judged).unwrap_err(), wrong);
+        }
+        assert!(said(readings - 1, 7, 4).unwrap_err().contains("are acknowledged"));
+    }
 }

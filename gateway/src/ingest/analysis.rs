@@ -488,13 +488,19 @@ impl Analysis {
             tracing::info!(id = alert.id, closed = alert.closed.is_some(), score = alert.score, alert.message, "alert");
         }
         let (decisions, fields) = self.decisions.take();
+        let mut counters = std::mem::take(&mut self.uncounted);
+        for (name, by) in [("windows", windows.len() as u64), ("windows_judged", self.detector.take_judged())] {
+            if by > 0 {
+                count(&mut counters, name, by);
+            }
+        }
         self.waiting.push_back(Emission {
             windows,
             alerts,
             decisions,
             fields,
             cursor: self.done,
-            counters: std::mem::take(&mut self.uncounted),
+            counters,
             replay_from: self.windows.oldest_commit(),
             judged: self.barrier.judged(),
             analysed: moved,
