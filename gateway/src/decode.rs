@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use proto::{Batch, Birth, DecodeError, Status, Timestamp};
 
+use crate::contain::contained;
 use crate::door::DeliveryKind;
 
 pub mod cayenne;
@@ -40,6 +41,9 @@ pub enum Unreadable {
     /// It begins like plain JSON, and is none that can be taken.
     #[error(transparent)]
     Plain(#[from] JsonError),
+    /// Its decoder panicked.
+    #[error("its decoder panicked: {0}")]
+    Panicked(String),
     /// It is a source's, and no station's.
     #[error("a source's message came as a station's")]
     Foreign,
@@ -59,6 +63,19 @@ pub fn read(kind: DeliveryKind, payload: &Bytes, now: Timestamp) -> Result<Messa
     })
 }
 
+/// As [`read`], for what just came: a panic refuses the payload, and does not end the gateway, to which a station would send
+/// the same again.
+///
+/// # Errors
+/// When it is not what its topic says, or the decoder panics.
+pub(crate) fn read_contained(kind: DeliveryKind, payload: &Bytes, now: Timestamp) -> Result<Message, Unreadable> {
+    or_panicked(|| read(kind, payload, now))
+}
+
+fn or_panicked(read: impl FnOnce() -> Result<Message, Unreadable>) -> Result<Message, Unreadable> {
+    contained(read).unwrap_or_else(|said| Err(Unreadable::Panicked(said)))
+}
+
 /// A short word for counting what could not be read: `malformed_data`, `malformed_json`.
 #[must_use]
 pub fn refusal(kind: DeliveryKind, error: &Unreadable) -> String {
@@ -71,6 +88,7 @@ pub fn refusal(kind: DeliveryKind, error: &Unreadable) -> String {
     match error {
         Unreadable::Native(error) => format!("{}_{kind}", error.reason()),
         Unreadable::Plain(error) => format!("{}_json", error.reason()),
+        Unreadable::Panicked(_) => format!("panicked_{kind}"),
         Unreadable::Foreign => format!("value_{kind}"),
     }
 }
@@ -88,6 +106,9 @@ mod tests {
         assert_eq!(refusal(DeliveryKind::Data, &error), "malformed_json");
         let error = read(DeliveryKind::Birth, b"{").unwrap_err();
         assert_eq!(refusal(DeliveryKind::Birth, &error), "malformed_birth", "only readings come as JSON");
+        let error = or_panicked(|| panic!("no such byte")).unwrap_err();
+        assert_eq!(refusal(DeliveryKind::Data, &error), "panicked_data");
+        assert_eq!(error.to_string(), "its decoder panicked: no such byte");
         let status = Status { online: true, boot: 3, irrigated: None, model: None };
         assert_eq!(read(DeliveryKind::Status, &status.encode()).unwrap(), Message::Status(status));
     }

@@ -36,6 +36,7 @@ pub mod bench;
 pub mod broker;
 pub mod clock;
 pub mod config;
+mod contain;
 pub mod credentials;
 pub mod decide;
 pub mod decode;

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use super::mapping::JsonConfig;
 use super::sparkplug::{self, SparkplugConfig};
 use crate::config::is_told;
+use crate::contain::contained;
 
 pub mod channels;
 pub mod chirpstack;
@@ -608,6 +609,17 @@ pub struct Taken {
     pub decoded: Decoded,
 }
 
+impl Source {
+    fn refused(&self, topic: &str, error: SourceError) -> Refused {
+        Refused { source_name: self.common.name.clone(), kind: self.kind, topic: shown(topic), error }
+    }
+}
+
+/// A topic as it is shown.
+fn shown(topic: &str) -> String {
+    topic.chars().take(200).collect()
+}
+
 impl Sources {
     /// Those of a configuration.
     #[must_use]
@@ -625,18 +637,12 @@ impl Sources {
     /// # Errors
     /// When it cannot be taken at all.
     pub fn decode(&mut self, topic: &str, payload: &[u8], now: Timestamp) -> Result<Taken, Refused> {
-        let shown = || topic.chars().take(200).collect::<String>();
         let Some(source) = self.routes.position(topic).and_then(|at| self.sources.get_mut(at)) else {
             let error = SourceError::new("topic", "no source of the configuration takes this topic");
-            return Err(Refused { source_name: "none".to_owned(), kind: "source", topic: shown(), error });
+            return Err(Refused { source_name: "none".to_owned(), kind: "source", topic: shown(topic), error });
         };
         let kind = source.kind;
-        let mut decoded = source.decoder.decode(topic, payload, now).map_err(|error| Refused {
-            source_name: source.common.name.clone(),
-            kind,
-            topic: shown(),
-            error,
-        })?;
+        let mut decoded = source.decoder.decode(topic, payload, now).map_err(|error| source.refused(topic, error))?;
         let common = &source.common;
         let mut foreign: BTreeSet<StationId> = BTreeSet::new();
         let mut may_write = |station: &StationId| {
@@ -656,6 +662,19 @@ impl Sources {
             });
         }
         Ok(Taken { source: common.name.clone(), kind, decoded })
+    }
+
+    /// As [`Self::decode`], for what just came: a panic refuses the message, and does not end the gateway, to which a client
+    /// would send the same again. The decoder goes on with what it remembered by then.
+    ///
+    /// # Errors
+    /// When it cannot be taken at all, or the decoder panics.
+    pub(crate) fn decode_contained(&mut self, topic: &str, payload: &[u8], now: Timestamp) -> Result<Taken, Refused> {
+        contained(|| self.decode(topic, payload, now)).unwrap_or_else(|said| {
+            let at = self.routes.position(topic).unwrap_or_default();
+            let error = SourceError::new("panicked", format!("its decoder panicked: {said}"));
+            Err(self.sources[at].refused(topic, error))
+        })
     }
 
     /// Gives a source what it kept before a restart. What belongs to none any more is passed over.
@@ -685,6 +704,6 @@ impl std::fmt::Debug for Sources {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod tests_of_kinds;

@@ -88,7 +88,7 @@ impl Intake {
             return count(&mut group.counters, "duplicate_batches", 1);
         }
         self.recent.note(&bridge, sent);
-        let read = match self.sources.decode(&topic, &payload, now) {
+        let read = match self.sources.decode_contained(&topic, &payload, now) {
             Ok(read) => read,
             Err(refused) => {
                 tracing::warn!(%bridge, %refused, "a source's message cannot be read: kept aside");

@@ -179,7 +179,7 @@ impl Intake {
             let Delivery { station, kind, payload, packet, duplicate, ticket, .. } = delivery;
             let station = (*station).clone();
             tickets.push(ticket);
-            let message = match decode::read(kind, &payload, now) {
+            let message = match decode::read_contained(kind, &payload, now) {
                 Ok(message) => message,
                 Err(error) => {
                     tracing::warn!(%station, %error, "a payload cannot be read: kept aside");

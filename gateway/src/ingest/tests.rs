@@ -392,6 +392,40 @@ async fn what_piles_up_while_the_disk_is_slow_is_stored_in_commits_of_a_bounded_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_payload_at_which_a_decoder_panics_is_kept_aside_and_acknowledged_and_the_next_is_taken() {
+    let dir = TempDir::new().unwrap();
+    let (mut intake, _analysis, _) = super::open(&config(dir.path()), Vec::new(), quarter(200)).unwrap();
+    intake.sources = crate::decode::source::tests::that_panics();
+    let mailbox = Arc::new(crate::door::Mailbox::default());
+    let mut deliveries: Vec<Delivery> = [b"before", &b"panic"[..], b"after"]
+        .into_iter()
+        .zip(1..)
+        .map(|(payload, packet)| Delivery {
+            station: Arc::new("edge".parse().unwrap()),
+            kind: DeliveryKind::Foreign,
+            topic: Some("spBv1.0/G/NDATA/e1".into()),
+            payload: payload.into(),
+            packet,
+            duplicate: false,
+            ticket: Ticket::withheld(Arc::clone(&mailbox), packet),
+        })
+        .collect();
+    let taken = intake.take_in(&mut deliveries);
+    assert!(intake.keep(taken, &outbox().await, || false).unwrap());
+    let contents = mailbox.take(true);
+    assert_eq!((contents.acknowledged, contents.abandoned), (3, false));
+    assert_eq!(intake.shared.counters()["refused.panicked_sparkplug"], 1);
+    let payloads: Vec<_> = stored(dir.path()).into_iter().filter(|(name, _)| name == "edge").map(|(_, p)| p).collect();
+    assert_eq!(payloads, ["before", "after"]);
+    let store = rusqlite::Connection::open(dir.path().join(crate::store::FILE)).unwrap();
+    let aside = "SELECT source, reason, body FROM quarantine";
+    let aside = store.query_row(aside, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let (source, reason, body): (String, String, Vec<u8>) = aside.unwrap();
+    assert_eq!((&*source, &*body), ("source gh", &b"panic"[..]));
+    assert!(reason.starts_with("topic \"spBv1.0/G/NDATA/e1\": its decoder panicked: assertion"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn how_far_stations_are_stored_survives_a_group_that_holds_no_message() {
     let outbox = outbox().await;
     let dir = TempDir::new().unwrap();

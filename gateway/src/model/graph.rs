@@ -1,9 +1,7 @@
 //! A graph that tract runs: planned for the sizes of batch that come, and one by one where it cannot do otherwise.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use proto::update::Reason;
@@ -16,6 +14,7 @@ use tract_onnx::prelude::{
 use super::error::{ModelError, failed_allocation};
 use super::limits::Limit;
 use super::widen::widen;
+use crate::contain::contained as contain;
 
 /// Most samples in one run; more are run in several. A larger batch gains nothing, and its tensors (a hundred steps of a dozen
 /// features each) no longer fit a core's cache: 256 took 20 % more time and 13 MiB more memory.
@@ -172,27 +171,16 @@ fn plan(model: InferenceModel, shape: [usize; 3]) -> TractResult<Arc<TypedRunnab
 
 /// Runs `work` so that both an error and a panic of the runtime are an error of the model, which may take `memory`.
 fn contained<T>(memory: Option<&Limit>, work: impl FnOnce() -> TractResult<T>) -> Result<T, ModelError> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    match contain(work) {
         Ok(Ok(value)) => Ok(value),
         // The alternate form shows all causes of an error.
         Ok(Err(error)) => Err(ModelError::new(Reason::Unsupported, format_args!("the runtime refuses it: {error:#}"))),
-        Err(panic) => {
-            let said = panic_text(panic.as_ref());
-            Err(match failed_allocation(said) {
-                Some(wanted) => {
-                    let limit = memory.map_or_else(|| "memory that there is".to_owned(), Limit::as_size);
-                    ModelError::new(Reason::Memory, format_args!("needs {wanted}, more than is left of the {limit}"))
-                }
-                None => ModelError::new(Reason::Panic, format_args!("the runtime panicked: {said}")),
-            })
-        }
+        Err(said) => Err(match failed_allocation(&said) {
+            Some(wanted) => {
+                let limit = memory.map_or_else(|| "memory that there is".to_owned(), Limit::as_size);
+                ModelError::new(Reason::Memory, format_args!("needs {wanted}, more than is left of the {limit}"))
+            }
+            None => ModelError::new(Reason::Panic, format_args!("the runtime panicked: {said}")),
+        }),
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
 }

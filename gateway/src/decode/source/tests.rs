@@ -102,6 +102,24 @@ impl Decoder for Told {
     }
 }
 
+/// Cannot bear one payload.
+struct Panics;
+
+impl Decoder for Panics {
+    fn decode(&mut self, _: &str, payload: &[u8], _: Timestamp) -> Result<Decoded, SourceError> {
+        assert_ne!(payload, b"panic");
+        Ok(Decoded { heard: vec!["gh-1".parse().unwrap()], ..Decoded::default() })
+    }
+}
+
+/// A source that takes `spBv1.0/#`, and whose decoder panics at the payload `panic`.
+pub(crate) fn that_panics() -> Sources {
+    let configs = sources("[[source]]\nkind = \"sparkplug\"\nname = \"gh\"\n");
+    let mut all = Sources::new(&configs, &"g1".parse().unwrap());
+    all.sources[0].decoder = Box::new(Panics);
+    all
+}
+
 #[test]
 fn a_source_writes_only_its_own_stations() {
     let configs = sources("[[source]]\nkind = \"sparkplug\"\nname = \"gh\"\nstations = { \"a/b\" = \"north-1\" }\n");
