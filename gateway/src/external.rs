@@ -39,11 +39,13 @@ use crate::door::{Delivery, DeliveryKind, Mailbox, Ticket, ToPipeline};
 const MAX_OUTGOING: usize = 1_024;
 /// Messages that came and wait for room in the pipeline. With more, nothing is read from the broker.
 const MAX_WAITING: usize = 1_024;
+/// Bytes of them, likewise: one more message may come.
+const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 /// Acknowledgements and messages that rumqttc may hold.
 const REQUESTS: usize = 4_096;
-/// Events of rumqttc that may wait to be looked at.
-const EVENTS: usize = 64;
-/// The largest packet that is taken or sent.
+/// Events of rumqttc that may wait to be looked at, each with a whole packet. It reads up to ten packets ahead by itself.
+const EVENTS: usize = 8;
+/// The largest packet that is taken or sent. A larger one ends the connection, each time that it comes.
 const MAX_PACKET_BYTES: usize = 16 * 1024 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// The shortest and the longest time between two attempts to connect; each is drawn between half and all of it.
@@ -155,9 +157,22 @@ struct Session {
     withheld: u32,
     /// Messages that the pipeline has no room for.
     waiting: VecDeque<Delivery>,
+    /// Their bytes.
+    waiting_bytes: usize,
     /// Acknowledgements that rumqttc had no room for.
     acknowledged: VecDeque<u16>,
     connected: bool,
+}
+
+impl Session {
+    fn wait(&mut self, delivery: Delivery) {
+        self.waiting_bytes += delivery.payload.len();
+        self.waiting.push_back(delivery);
+    }
+
+    fn has_room(&self) -> bool {
+        self.waiting.len() < MAX_WAITING && self.waiting_bytes < MAX_WAITING_BYTES
+    }
 }
 
 impl Drop for Session {
@@ -233,7 +248,7 @@ impl External {
     }
 
     /// Stays connected until `shutdown`. Then it takes nothing more, waits (five seconds at most) until what came is stored,
-    /// acknowledges that, and returns.
+    /// acknowledges what of it is, says goodbye and returns.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut retry = RETRY[0];
         loop {
@@ -241,7 +256,7 @@ impl External {
             let end = self.serve(&mut session, &shutdown).await;
             self.handle.metrics.connected_now.store(0, Ordering::Relaxed);
             let reason = match end {
-                End::Shutdown => return,
+                End::Shutdown => return self.say_goodbye(&mut session).await,
                 End::Lost(reason) => reason,
             };
             if session.connected {
@@ -278,21 +293,22 @@ impl External {
             mailbox: Arc::default(),
             withheld: 0,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             acknowledged: VecDeque::new(),
             connected: false,
         }
     }
 
     async fn serve(&mut self, session: &mut Session, shutdown: &CancellationToken) -> End {
-        let mut drain_until = None;
+        let (mut drain_until, mut abandoned) = (None, false);
         let mailbox = Arc::clone(&session.mailbox);
         let deliveries = self.deliveries.clone();
         loop {
-            if let Err(end) = self.take_mail(session) {
-                return end;
+            abandoned |= self.take_mail(session);
+            if abandoned && drain_until.is_none() {
+                return End::Lost("what came could not be stored".to_owned());
             }
-            if drain_until.is_some() && session.withheld == 0 && session.acknowledged.is_empty() {
-                self.say_goodbye(session).await;
+            if drain_until.is_some() && (abandoned || session.withheld == 0) && session.acknowledged.is_empty() {
                 return End::Shutdown;
             }
             let running = drain_until.is_none();
@@ -300,17 +316,15 @@ impl External {
             tokio::select! {
                 biased;
                 () = mailbox.woken() => {}
-                () = shutdown.cancelled(), if running => {
-                    // What the pipeline has not got comes again next time.
-                    session.waiting.clear();
-                    drain_until = Some(Instant::now() + DRAIN);
-                }
+                () = shutdown.cancelled(), if running => drain_until = Some(Instant::now() + DRAIN),
                 () = sleep_until(drain_until.unwrap_or_else(Instant::now)), if !running => return End::Shutdown,
                 place = deliveries.reserve(next), if !session.waiting.is_empty() => {
                     let (Some(place), Some(delivery)) = (place, session.waiting.pop_front()) else { return End::Shutdown };
+                    session.waiting_bytes -= delivery.payload.len();
                     place.fill(delivery);
                 }
-                event = session.events.recv(), if session.waiting.len() < MAX_WAITING => match event {
+                // What comes after the shutdown takes no room.
+                event = session.events.recv(), if session.has_room() || !running => match event {
                     Some(Ok(Event::Incoming(packet))) => {
                         if let Err(end) = self.take(session, packet, running) {
                             return end;
@@ -330,8 +344,8 @@ impl External {
         }
     }
 
-    /// Acknowledges to the broker what is on disk.
-    fn take_mail(&self, session: &mut Session) -> Result<(), End> {
+    /// Acknowledges to the broker what is on disk. Whether something never will be.
+    fn take_mail(&self, session: &mut Session) -> bool {
         let contents = session.mailbox.take(true);
         session.withheld -= contents.acknowledged;
         // Released PUBACKs, four bytes each.
@@ -346,7 +360,7 @@ impl External {
             session.acknowledged.pop_front();
             count(&self.handle.metrics.pubacks);
         }
-        if contents.abandoned { Err(End::Lost("what came could not be stored".to_owned())) } else { Ok(()) }
+        contents.abandoned
     }
 
     fn take(&self, session: &mut Session, packet: Incoming, running: bool) -> Result<(), End> {
@@ -406,9 +420,9 @@ impl External {
         let (packet, duplicate, payload) = (publish.pkid, publish.dup, publish.payload);
         let delivery = Delivery { station, kind, topic, payload, packet, duplicate, ticket };
         if !session.waiting.is_empty() {
-            session.waiting.push_back(delivery);
+            session.wait(delivery);
         } else if let Err(mpsc::error::TrySendError::Full(delivery)) = self.deliveries.try_send(delivery) {
-            session.waiting.push_back(delivery);
+            session.wait(delivery);
         }
     }
 

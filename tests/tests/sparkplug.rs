@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use gateway::spool::{Limits, Spool};
@@ -25,18 +25,70 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Gateway {
     dir: TempDir,
     process: Child,
+    /// Where nodes connect.
+    mqtt: SocketAddr,
     password: String,
+    /// The farm's own broker, where the gateway is its client.
+    broker: Option<Child>,
 }
 
 impl Gateway {
     /// One that lets a bridge in that speaks for a node.
     fn start(node: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let credentials = dir.path().join("credentials.d");
+        fs::create_dir(&credentials).unwrap();
+        let added = Command::new(tilth())
+            .args(["station", "add", node, "--json", "--bridge", &format!("spBv1.0/Farm/+/{node}/#")])
+            .args(["--bridge", "spBv1.0/STATE/#", "--credentials-dir"])
+            .arg(&credentials)
+            .output()
+            .unwrap();
+        assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+        let added: serde_json::Value = serde_json::from_slice(&added.stdout).unwrap();
+        let password = added["password"].as_str().unwrap().to_owned();
+        let mut gateway =
+            Self::run(dir, &format!("[door]\nlisten = \"127.0.0.1:0\"\ncredentials_dir = {credentials:?}\n"));
+        gateway.password = password;
+        gateway.mqtt = gateway.ready()["mqtt"].as_str().unwrap().parse().unwrap();
+        gateway
+    }
+
+    /// One that is a client of a Mosquitto, as the node is: each with a password.
+    fn start_at_mosquitto(node: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        fs::create_dir(at("credentials.d")).unwrap();
+        fs::write(at("passwords"), "").unwrap();
+        for name in ["tilth", node] {
+            let mut add = Command::new("mosquitto_passwd");
+            let added = add.arg("-b").arg(at("passwords")).args([name, &format!("{name}'s")]).status().unwrap();
+            assert!(added.success());
+        }
+        fs::write(at("password"), "tilth's\n").unwrap();
+        let mqtt = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let broker = format!(
+            "listener {} 127.0.0.1\nallow_anonymous false\npassword_file {}\nuser root\n",
+            mqtt.port(),
+            at("passwords").display()
+        );
+        fs::write(at("mosquitto.conf"), broker).unwrap();
+        let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+        let mut broker = Command::new(program);
+        let broker = broker.arg("-c").arg(at("mosquitto.conf")).stderr(Stdio::null()).spawn().unwrap();
+        until("Mosquitto listens", || TcpStream::connect(mqtt).ok());
+        let config = format!("[broker]\nurl = \"mqtt://tilth@{mqtt}\"\npassword_file = {:?}\n[door]\n", at("password"));
+        let mut gateway = Self::run(dir, &config);
+        (gateway.broker, gateway.password, gateway.mqtt) = (Some(broker), format!("{node}'s"), mqtt);
+        gateway.ready();
+        gateway
+    }
+
+    /// Runs one with these ways to it.
+    fn run(dir: TempDir, ways: &str) -> Self {
+        let at = |name: &str| dir.path().join(name);
         let config = format!(
             "farm = \"fallon\"\ngateway = \"home\"\ndata_dir = {:?}\nstatus_listen = \"127.0.0.1:0\"\nready_file = {:?}\n
-             [door]\nlisten = \"127.0.0.1:0\"\ncredentials_dir = {:?}\n
+             {ways}
              [windows]\nlength_s = 60\ncontext_s = 60\nidle_s = 60\nlateness_s = 600\n
              [[source]]\nkind = \"sparkplug\"\nprefix = \"sp-\"\nstations = {{ \"Farm/edge1/probe\" = \"north-1\", \"Farm/edge2\" = \"roof\", \"Farm/edge3/probe\" = \"south-1\", \"Farm/edge3/valve\" = \"pump-1\" }}
              channels = [{{ name = \"Frost\", channel = \"soil_temperature_20cm\" }}]
@@ -46,36 +98,25 @@ impl Gateway {
              [field.irrigation]\nkind = \"drip\"\napplication_mm_per_h = 6.0\nmax_minutes = 600\n",
             at("data"),
             at("ready.json"),
-            at("credentials.d"),
         );
         fs::write(at("gateway.toml"), config).unwrap();
-        let added = Command::new(tilth())
-            .args(["station", "add", node, "--json", "--bridge", &format!("spBv1.0/Farm/+/{node}/#")])
-            .args(["--bridge", "spBv1.0/STATE/#", "--credentials-dir"])
-            .arg(at("credentials.d"))
-            .output()
-            .unwrap();
-        assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
-        let added: serde_json::Value = serde_json::from_slice(&added.stdout).unwrap();
-        let password = added["password"].as_str().unwrap().to_owned();
         let process = Command::new(tilth()).args(["gateway", "--config"]).arg(at("gateway.toml")).spawn().unwrap();
-        Self { dir, process, password }
+        let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
+        Self { dir, process, mqtt: nowhere, password: String::new(), broker: None }
     }
 
     fn at(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn mqtt(&self) -> SocketAddr {
+    fn ready(&self) -> serde_json::Value {
         let ready = until("the gateway is ready", || fs::read_to_string(self.at("ready.json")).ok());
-        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
-        ready["mqtt"].as_str().unwrap().parse().unwrap()
+        serde_json::from_str(&ready).unwrap()
     }
 
     /// Runs a node against it to its end.
     fn serve(&self, mut node: Command, name: &str, start: Timestamp) {
-        let mqtt = self.mqtt();
-        let (host, port) = (mqtt.ip().to_string(), mqtt.port().to_string());
+        let (host, port) = (self.mqtt.ip().to_string(), self.mqtt.port().to_string());
         let start = (start.as_millis() / 1000).to_string();
         let done = node.args([&*host, &*port, name, &*self.password, "home", &*start]).output().unwrap();
         let (said, wrong) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
@@ -89,7 +130,7 @@ impl Gateway {
         fs::remove_file(self.at("ready.json")).unwrap();
         let mut again = Command::new(tilth());
         self.process = again.args(["gateway", "--config"]).arg(self.at("gateway.toml")).spawn().unwrap();
-        self.mqtt();
+        self.ready();
     }
 
     fn end(&mut self) {
@@ -129,8 +170,10 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        for process in [Some(&mut self.process), self.broker.as_mut()].into_iter().flatten() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
@@ -205,7 +248,15 @@ fn a_node_of_sparkplug_payload_is_asked_for_its_birth_and_loses_nothing_by_it() 
 
 #[test]
 fn a_valve_of_a_device_is_commanded_until_it_says_that_it_ran() {
-    let mut gateway = Gateway::start("edge3");
+    commanded(Gateway::start("edge3"));
+}
+
+#[test]
+fn a_valve_is_commanded_over_a_broker_of_the_farm_that_wants_passwords() {
+    commanded(Gateway::start_at_mosquitto("edge3"));
+}
+
+fn commanded(mut gateway: Gateway) {
     let start = some_start();
     let mut script = Command::new(python_with("sparkplug"));
     script.arg(project().join("tests/python/sparkplug_valve.py"));

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
-use gateway::decode::source::Routes;
+use gateway::decode::source::{Announcement, Routes};
 use gateway::door::{Deliveries, Delivery, DeliveryKind, queue};
 use gateway::external::{External, ExternalConfig, ExternalMetrics, ToExternal};
 use nix::sys::signal::{Signal, kill};
@@ -100,9 +100,14 @@ struct Way {
 
 impl Way {
     async fn open(config: &ExternalConfig, room: usize) -> Self {
+        Self::open_saying(config, room, &[]).await
+    }
+
+    /// One that says this about itself.
+    async fn open_saying(config: &ExternalConfig, room: usize, announced: &[Announcement]) -> Self {
         let (sender, deliveries) = queue(room, BYTES);
         let names = ("f".parse().unwrap(), &"g".parse().unwrap());
-        let external = External::new(config, names, Routes::default(), sender).unwrap();
+        let external = External::new(config, names, Routes::default(), sender).unwrap().saying(announced);
         let (to_broker, shutdown) = (external.handle(), CancellationToken::new());
         let metrics = Arc::clone(to_broker.metrics());
         let task = tokio::spawn(external.run(shutdown.clone()));
@@ -366,4 +371,73 @@ async fn a_large_message_comes_through() {
     assert_eq!(delivery.payload.len(), 200_000);
     delivery.ticket.commit();
     until("the acknowledgement", || read(&way.metrics.pubacks) == 1).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_acknowledges_what_is_stored_and_says_goodbye_whatever_waits() {
+    let broker = Broker::start("allow_anonymous true").await;
+    let state = gateway::decode::sparkplug::command::state("g1", proto::Timestamp::from_secs(1_780_297_200));
+    let mut way = Way::open_saying(&broker.config(), 1, std::slice::from_ref(&state)).await;
+    way.connected().await;
+    let options = MqttOptions::new("edge", "127.0.0.1", broker.port);
+    let (client, mut events) = AsyncClient::new(options, 10);
+    client.try_subscribe("spBv1.0/STATE/g1", QoS::AtLeastOnce).unwrap();
+    until("the acknowledgement of its own word", || read(&way.metrics.pubacks) == 1).await;
+    broker.publish("tilth/v1/f/n1/data", 0..5).await;
+    until("all of them, of which one is in the queue", || read(&way.metrics.publishes) == 5).await;
+    way.shutdown.cancel();
+    for expected in 0..3 {
+        let delivery = way.next().await;
+        assert_eq!(number(&delivery), expected);
+        delivery.ticket.commit();
+    }
+    let not_stored = way.next().await;
+    until("the acknowledgements", || read(&way.metrics.pubacks) == 4).await;
+    assert!(!way.task.is_finished());
+    drop(not_stored.ticket);
+    loop {
+        let event = within("the state", events.poll()).await.unwrap();
+        if matches!(event, Event::Incoming(Incoming::Publish(publish)) if publish.payload == state.offline) {
+            break;
+        }
+    }
+    within("the end", way.task).await.unwrap();
+
+    let mut way = Way::open(&broker.config(), 10).await;
+    for expected in [3, 4] {
+        let delivery = way.next().await;
+        assert_eq!((number(&delivery), delivery.duplicate), (expected, true));
+        delivery.ticket.commit();
+    }
+    broker.publish("tilth/v1/f/n1/data", [5]).await;
+    assert_eq!(number(&way.next().await), 5, "and no other came again");
+}
+
+#[tokio::test]
+async fn what_waits_for_the_pipeline_is_bounded_in_bytes() {
+    const MESSAGES: u64 = 20;
+    let broker = Broker::start("allow_anonymous true").await;
+    let mut way = Way::open(&broker.config(), 1).await;
+    way.connected().await;
+    let mut options = MqttOptions::new("n1", "127.0.0.1", broker.port);
+    options.set_max_packet_size(2 << 20, 2 << 20);
+    let (station, mut events) = AsyncClient::new(options, 20);
+    for _ in 0..MESSAGES {
+        station.try_publish("tilth/v1/f/n1/data", QoS::AtLeastOnce, false, vec![7; 1 << 20]).unwrap();
+    }
+    let mut acknowledged = 0;
+    while acknowledged < MESSAGES {
+        let event = within("a PUBACK", events.poll()).await.unwrap();
+        acknowledged += u64::from(matches!(event, Event::Incoming(Incoming::PubAck(_))));
+    }
+    // One in the queue, and 4 MiB that wait for it.
+    for taken in 0..MESSAGES {
+        let wanted = MESSAGES.min(taken + 5);
+        until("as many as may wait", || read(&way.metrics.publishes) >= wanted).await;
+        assert_eq!(read(&way.metrics.publishes), wanted);
+        let delivery = way.next().await;
+        assert_eq!(delivery.payload.len(), 1 << 20);
+        delivery.ticket.commit();
+    }
+    until("the acknowledgements", || read(&way.metrics.pubacks) == MESSAGES).await;
 }
