@@ -100,6 +100,16 @@ pub fn render(snapshot: &Snapshot, sources: &Sources) -> Result<String, std::fmt
     gauge("connected", "Stations that are connected", sources.outbox.connected() as u64, &mut registry);
     gauge("open_alerts", "Alerts that are open", snapshot.alerts.len() as u64, &mut registry);
     gauge("disk_bytes", "Bytes that the store takes on disk", status.disk_bytes, &mut registry);
+    let (correction_ms, doubt) = snapshot.own_clock;
+    gauge(
+        "clock_in_doubt",
+        "Whether the gateway's own clock is not believed",
+        u64::from(doubt.is_some()),
+        &mut registry,
+    );
+    let correction: Gauge<f64, AtomicU64> = Gauge::default();
+    correction.set(correction_ms as f64 / 1000.0);
+    registry.register("clock_correction_seconds", "What is added to the gateway's own clock", correction);
     let waiting: Family<[(&'static str, String); 1], Gauge> = Family::default();
     for (lane, records) in &status.backlog {
         waiting.get_or_create(&[("lane", lane.clone())]).set(i64::try_from(*records).unwrap_or(i64::MAX));

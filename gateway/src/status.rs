@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Verdict;
 use crate::config::RetentionConfig;
 use crate::door::{TurnedAway, TurnedAwayLog};
-use crate::ingest::{Snapshot, Snapshots, StationState};
+use crate::ingest::{Doubt, Snapshot, Snapshots, StationState};
 use crate::metrics::{self, Sources};
 use crate::uplink::Pace;
 
@@ -120,6 +120,7 @@ async fn show(State(page): State<Page>) -> Markup {
                     "Farm time " (minute(now)) ", started " (age(now, status.started)) " ago, version " (status.version) ". "
                     (number(status.readings)) " readings stored, " (page.sources.outbox.connected()) " stations connected."
                 }
+                (own_clock(snapshot.own_clock))
                 (alerts(&snapshot, now))
                 (decisions(&snapshot, now))
                 (stations(&snapshot, now))
@@ -141,6 +142,27 @@ fn look(data_dir: &Path) -> rusqlite::Result<(Disk, Vec<Refused>)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let store = Connection::open_with_flags(data_dir.join(crate::store::FILE), flags)?;
     Ok((Disk::look(data_dir, &store)?, refusals::newest(&store)?))
+}
+
+/// Whether the gateway's own clock is right, where that is not certain.
+fn own_clock((correction_ms, doubt): (i64, Option<Doubt>)) -> Markup {
+    let off = age(Timestamp::from_millis(correction_ms.saturating_abs()), Timestamp::from_millis(0));
+    let way = if correction_ms > 0 { "behind" } else { "ahead" };
+    html! {
+        @if let Some(doubt) = doubt {
+            section {
+                h2.fault { "Clock in doubt" }
+                "The gateway's clock " (doubt.says()) ". Until stations agree on the time, or it is set, no station is told the time and \
+                 no reading is let go of for its age."
+                @if correction_ms != 0 { " The farm's time is held against it: the clock is " (off) " " (way) "." }
+            }
+        } @else if correction_ms != 0 {
+            section {
+                h2.warning { "Wrong clock" }
+                "The gateway's clock is " (off) " " (way) ", as its stations agree. The farm's time goes by them; set the clock."
+            }
+        }
+    }
 }
 
 fn alerts(snapshot: &Snapshot, now: Timestamp) -> Markup {

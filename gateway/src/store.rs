@@ -52,6 +52,8 @@ const INCREMENTAL: i64 = 2;
 const BUSY: Duration = Duration::from_secs(10);
 /// The number in `meta` that says from which commit on the raw store knows more of the stations' progress than the table.
 const PROGRESS_FROM: &str = "progress_from";
+/// The key of the number of the last command to a station.
+const LAST_COMMAND: &str = "last_command";
 /// What a raw row takes beside its body, bytes: its other columns, and its share of the page.
 const RAW_ROW: u64 = 128;
 /// The most rows that are kept aside. The oldest goes first: it is there to be looked at, not to be processed.
@@ -488,6 +490,19 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+impl Store {
+    /// Keeps the number of the last command that was given to a station.
+    ///
+    /// # Errors
+    /// When SQLite cannot write.
+    pub fn keep_last_command(&mut self, number: u64) -> Result<(), StoreError> {
+        let _turn = self.turn.take();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        put_meta(&transaction, LAST_COMMAND, number.cast_signed())?;
+        Ok(transaction.commit()?)
     }
 }
 

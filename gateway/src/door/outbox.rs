@@ -183,13 +183,24 @@ impl Outbox {
     /// Sends a station a command under the next number. Returns what [`Self::publish`] returns.
     ///
     /// A station carries out no number twice, and none below its last. So all commands get their numbers here: from `now`, the
-    /// farm's clock in ms, so that a restarted gateway goes on above those that it gave before.
+    /// farm's clock in ms, and above [`Self::count_commands_from`], so that a restarted gateway goes on above those that it gave
+    /// before, also when its clock was set back.
     pub fn command(&self, station: &StationId, command: Command, now: Timestamp) -> bool {
         let least = now.as_millis().max(1).cast_unsigned();
         let next = |last: u64| least.max(last + 1);
         let last = self.clients.commands.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         let id = last.map_or(least, next);
         self.publish(station, TopicKind::Command, &CommandMessage { id, command }.encode())
+    }
+
+    /// The numbers of commands go on above `last`.
+    pub(crate) fn count_commands_from(&self, last: u64) {
+        self.clients.commands.fetch_max(last, Ordering::Relaxed);
+    }
+
+    /// The number of the last command to any station; 0 before the first.
+    pub(crate) fn last_command(&self) -> u64 {
+        self.clients.commands.load(Ordering::Relaxed)
     }
 
     /// [`Self::publish`], but for the sending: `send` gets the mailbox if it must be sent.

@@ -344,7 +344,8 @@ impl Analysis {
             }
             let placed = place(&mut self.windows, &station, &content, at, commit);
             let now = self.now();
-            self.aside.extend(self.clocks.follow(&station, &content, &placed, at, now, &mut self.uncounted));
+            let tells = self.shared.clock.doubt().is_none();
+            self.aside.extend(self.clocks.follow(&station, &content, &placed, (at, now), tells, &mut self.uncounted));
             // After each message, so that what closes does not depend on which others came in its group.
             let Passed { closed, until, report_s } = self.windows.pass(&station);
             self.closes(closed);
@@ -517,7 +518,7 @@ impl Analysis {
     /// waits for that: a number that was remembered as gone through must not be given to other messages.
     pub(super) fn write(&mut self) -> Result<(), StoreError> {
         while let Some(emission) = self.waiting.front().filter(|e| e.cursor.commit <= self.shared.newest()) {
-            match self.store.emit(emission, self.time.at(crate::wall_clock())) {
+            match self.store.emit(emission, self.now()) {
                 Ok(()) => {}
                 Err(error) if error.passes() => {
                     tracing::error!(%error, waiting = self.waiting.len(), "an emission could not be stored; trying again");
@@ -566,7 +567,8 @@ impl Analysis {
         let fields = self.decisions.standing();
         let raw_bytes = self.shared.raw_bytes();
         let first = Snapshot::at(now, counters);
-        let snapshot = Snapshot { status, fields, alerts, failed_models, raw_bytes, unmapped, ..first };
+        let own_clock = (self.shared.clock.correction_ms(), self.shared.clock.doubt());
+        let snapshot = Snapshot { status, fields, alerts, failed_models, raw_bytes, unmapped, own_clock, ..first };
         let (windows, clocks) = (&self.windows, &self.clocks);
         let station = |(id, rhythm, heard): (&StationId, Rhythm, Timestamp)| StationState {
             id: id.clone(),
@@ -583,7 +585,7 @@ impl Analysis {
     }
 
     fn now(&self) -> Timestamp {
-        self.time.at(crate::wall_clock())
+        self.shared.clock.correct(self.time.at(crate::wall_clock()))
     }
 }
 

@@ -54,14 +54,14 @@ impl Watch {
     }
 
     /// [`Watch::judge`], and what follows from it: says what changed, counts what was rejected for its time, keeps it aside,
-    /// and tells the station the time if it needs it.
+    /// and tells the station the time if it needs it and `tells` says that the gateway knows it. The message came `at`; it is `now`.
     pub fn follow(
         &mut self,
         station: &StationId,
         content: &Content,
         placed: &Placed,
-        at: Timestamp,
-        now: Timestamp,
+        (at, now): (Timestamp, Timestamp),
+        tells: bool,
         counters: &mut BTreeMap<String, u64>,
     ) -> Option<Aside> {
         if let Some(change) = self.judge(station, content, placed, at) {
@@ -73,7 +73,7 @@ impl Watch {
                 count(counters, format!("rejected.{reason}"), u64::from(by));
             }
         }
-        if matches!(content, Content::Batch(..)) && now.millis_since(at) <= RECENT_MS {
+        if tells && matches!(content, Content::Batch(..)) && now.millis_since(at) <= RECENT_MS {
             self.tell(station, now, counters);
         }
         let wrong = placed.wrong?;

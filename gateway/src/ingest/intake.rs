@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::timeout_at;
 
+use super::own_clock::OwnClock;
 use super::{Content, DISK_WAIT, Item, Shared, Stored, count};
 use crate::config::{Config, RetentionConfig};
 use crate::decode::source::{Announcement, Sources};
@@ -73,6 +74,10 @@ pub struct Intake {
     uncounted: BTreeMap<String, u64>,
     hand_over: SyncSender<Stored>,
     pub(super) shared: Arc<Shared>,
+    /// Of a farm whose time is the wall clock's.
+    own_clock: Option<OwnClock>,
+    /// From here on seconds are counted.
+    began: Instant,
 }
 
 /// A group that is ready for the disk.
@@ -109,6 +114,11 @@ impl Intake {
         }
         let progress = store.progress()?;
         shared.counted(store.set_aside(now)?);
+        let (mut own_clock, began) = (None, Instant::now());
+        if config.time == TimeScale::real() {
+            let (kept, known, shown) = (store.newest_at()?, store.stations()?.len(), crate::wall_clock());
+            own_clock.insert(OwnClock::new(shown, Duration::ZERO, kept, known)).tell(&shared.clock);
+        }
         Ok(Self {
             retention: config.retention,
             time: config.time,
@@ -122,6 +132,8 @@ impl Intake {
             uncounted: BTreeMap::new(),
             hand_over,
             shared,
+            own_clock,
+            began,
             store,
         })
     }
@@ -139,8 +151,11 @@ impl Intake {
     pub fn run(mut self, mut deliveries: Deliveries, outbox: &Outbox, runtime: &Handle) -> Result<(), StoreError> {
         let mut trim = Instant::now();
         let mut group = Vec::with_capacity(GROUP_MOST);
+        let mut last_command = self.store.last_command()?;
+        outbox.count_commands_from(last_command);
         loop {
             let open = collect(&mut deliveries, &mut group, Instant::now() + TICK, runtime);
+            self.look_at_the_clock(&group);
             if !group.is_empty() {
                 let taken = self.take_in(&mut group);
                 if !self.keep(taken, outbox, || deliveries.is_closed())? {
@@ -149,6 +164,13 @@ impl Intake {
                 }
             }
             if trim.elapsed() >= TRIM && !self.trim() {
+                if outbox.last_command() > last_command {
+                    last_command = outbox.last_command();
+                    match self.store.keep_last_command(last_command) {
+                        Err(error) if error.passes() => tracing::warn!(%error, "the last command's number is not kept"),
+                        kept => kept?,
+                    }
+                }
                 self.reserve.make();
                 // With more to let go of, go on at the next chance.
                 trim = Instant::now();
@@ -166,7 +188,7 @@ impl Intake {
 
     /// Reads what came, and judges what of it is new.
     pub(super) fn take_in(&mut self, deliveries: &mut Vec<Delivery>) -> Taken {
-        let now = self.now();
+        let (now, shown, counted) = (self.now(), self.shown(), self.began.elapsed());
         let mut taken = Taken { at: now, ..Taken::default() };
         self.groups += 1;
         let commit = self.shared.newest() + 1;
@@ -199,6 +221,9 @@ impl Intake {
                         continue;
                     }
                     see(group, &station, &batch.readings, now);
+                    if let (Some(clock), Some(newest)) = (&mut self.own_clock, newest(&batch.readings)) {
+                        clock.hear(&station, newest, shown, counted);
+                    }
                     Content::Batch(Origin { boot: batch.boot, sequence: batch.sequence }, batch.readings)
                 }
                 Message::Plain(plain) => {
@@ -210,6 +235,11 @@ impl Intake {
                     self.recent.note(&station, sent);
                     refuse_keys(group, &station, &plain, &payload);
                     see(group, &station, &plain.readings, now);
+                    if let (Some(clock), Some(newest)) = (&mut self.own_clock, newest(&plain.readings))
+                        && plain.timed
+                    {
+                        clock.hear(&station, newest, shown, counted);
+                    }
                     Content::Plain(plain.readings)
                 }
                 Message::Birth(birth) => {
@@ -338,8 +368,13 @@ impl Intake {
     }
 
     /// Lets old raw readings go; true when there may be more.
-    fn trim(&mut self) -> bool {
-        let before = self.now().plus_millis(-i64::from(self.retention.raw_days) * 86_400_000);
+    pub(super) fn trim(&mut self) -> bool {
+        // By a clock that is not believed nothing is old.
+        let days = i64::from(self.retention.raw_days);
+        let before = match self.shared.clock.doubt() {
+            Some(_) => Timestamp::MIN,
+            None => self.now().plus_millis(-days * 86_400_000),
+        };
         let needed = self.needed();
         let trimmed = self.store.trim(before, self.retention.raw_bytes, Some(needed));
         self.shared.set_raw_bytes(self.store.raw_bytes());
@@ -366,9 +401,37 @@ impl Intake {
         self.progress.unwritten_from().map_or(needed, |from| needed.min(from.max(self.settled)))
     }
 
-    fn now(&self) -> Timestamp {
+    /// Holds the gateway's own clock against the count of seconds, and one that is in doubt against what stations said that came
+    /// just now, before all that came is judged by it.
+    pub(super) fn look_at_the_clock(&mut self, deliveries: &[Delivery]) {
+        let (shown, counted) = (self.shown(), self.began.elapsed());
+        let Some(clock) = &mut self.own_clock else { return };
+        clock.look(shown, counted);
+        for delivery in deliveries.iter().filter(|delivery| delivery.kind == DeliveryKind::Data) {
+            if !clock.is_in_doubt() {
+                break;
+            }
+            if let Ok(Message::Data(batch)) = decode::read(delivery.kind, &delivery.payload, shown)
+                && let Some(newest) = newest(&batch.readings)
+            {
+                clock.hear(&delivery.station, newest, shown, counted);
+            }
+        }
+        clock.tell(&self.shared.clock);
+    }
+
+    /// What the clock shows.
+    fn shown(&self) -> Timestamp {
         self.time.at(crate::wall_clock())
     }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.correct(self.shown())
+    }
+}
+
+fn newest(readings: &[Reading]) -> Option<Timestamp> {
+    readings.iter().map(|reading| reading.time).max()
 }
 
 /// Waits for deliveries until `until`, and after the first one a moment for more. False when there will be none any more.

@@ -14,6 +14,7 @@ mod clocks;
 mod decisions;
 mod foreign;
 mod intake;
+mod own_clock;
 pub(crate) mod replay;
 mod snapshot;
 
@@ -28,6 +29,7 @@ use proto::{Birth, NodeModelStatus, Reading, StationId, Status, Timestamp};
 pub use analysis::Analysis;
 pub use foreign::Unmapped;
 pub use intake::{Intake, QUEUE, QUEUE_BYTES};
+pub use own_clock::Doubt;
 pub use snapshot::{Snapshot, Snapshots, StationState};
 
 use crate::config::Config;
@@ -112,6 +114,8 @@ struct Shared {
     counters: Mutex<BTreeMap<String, u64>>,
     /// The channels of sources that nobody mapped.
     unmapped: foreign::UnmappedChannels,
+    /// How the gateway's own clock stands.
+    clock: own_clock::Standing,
 }
 
 impl Shared {
@@ -161,6 +165,7 @@ pub fn open(
         raw_bytes: Mutex::new(None),
         counters: Mutex::new(store.counters()?),
         unmapped: foreign::UnmappedChannels::new(unmapped),
+        clock: own_clock::Standing::default(),
     });
     let (sender, receiver) = sync_channel(HAND_OVER);
     let mut own = store.beside()?;

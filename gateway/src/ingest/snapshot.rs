@@ -9,7 +9,7 @@ use proto::{Alert, GatewayStatus, Reading, StationId, Timestamp, UpdateStatus};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::Unmapped;
+use super::{Doubt, Unmapped};
 use crate::clock::ClockState;
 use crate::decide::Standing;
 
@@ -98,6 +98,8 @@ pub struct Snapshot {
     pub counters: BTreeMap<String, u64>,
     /// The channels of other people's sensors that nobody mapped.
     pub unmapped: Vec<Unmapped>,
+    /// What is added to the gateway's own clock, in ms, and why it is not believed.
+    pub own_clock: (i64, Option<Doubt>),
 }
 
 /// A station on the page.
@@ -142,6 +144,7 @@ impl Snapshot {
             raw_bytes: None,
             counters,
             unmapped: Vec::new(),
+            own_clock: (0, None),
             fields: Vec::new(),
         }
     }

@@ -462,6 +462,62 @@ async fn how_far_stations_are_stored_survives_a_group_that_holds_no_message() {
     }
 }
 
+/// A report that comes now, of a station whose clock is ahead of the gateway's by so much, ms.
+fn report(station: &str, ahead_ms: i64) -> Delivery {
+    let time = crate::wall_clock().plus_millis(ahead_ms);
+    let reading = Reading { channel: Channel::at(Quantity::SoilMoisture, 20), time, value: 0.2 };
+    Delivery {
+        station: Arc::new(station.parse().unwrap()),
+        kind: DeliveryKind::Data,
+        topic: None,
+        payload: Batch { boot: 1, sequence: 1, readings: vec![reading] }.encode().unwrap().into(),
+        packet: 1,
+        duplicate: false,
+        ticket: Ticket::detached(),
+    }
+}
+
+/// Commits a message as if it had come at `at`.
+fn commit_at(dir: &Path, id: u64, at: Timestamp) {
+    let message = RawMessage { station: "n1".to_owned(), at_ms: at.as_millis(), ..RawMessage::default() };
+    let group = Group { messages: vec![message], ..Group::default() };
+    Store::open(dir).unwrap().commit(&group, id, at).unwrap();
+}
+
+#[test]
+fn a_gateway_whose_clock_was_set_back_goes_by_its_stations() {
+    const OFF_MS: i64 = 2 * 3_600_000;
+    let dir = TempDir::new().unwrap();
+    commit_at(dir.path(), 1, crate::wall_clock().plus_millis(OFF_MS));
+    let (mut intake, ..) = super::open(&config(dir.path()), Vec::new(), crate::wall_clock()).unwrap();
+    assert_eq!(intake.shared.clock.doubt(), Some(Doubt::SetBack));
+    // Already the first report, with which it knows, is not of the future.
+    let mut reports = vec![report("n2", OFF_MS + 60_000)];
+    intake.look_at_the_clock(&reports);
+    let taken = intake.take_in(&mut reports);
+    assert!((OFF_MS + 50_000..OFF_MS + 61_000).contains(&taken.at.millis_since(crate::wall_clock())), "{}", taken.at);
+    assert_eq!(intake.shared.clock.doubt(), None);
+}
+
+#[test]
+fn by_a_clock_in_doubt_nothing_is_old() {
+    let dir = TempDir::new().unwrap();
+    for (id, days) in [(1, 400), (2, 399), (3, 398)] {
+        commit_at(dir.path(), id, crate::wall_clock().plus_millis(-days * 86_400_000));
+    }
+    let (mut intake, ..) = super::open(&config(dir.path()), Vec::new(), crate::wall_clock()).unwrap();
+    intake.shared.needed.store(4, Ordering::Release);
+    assert_eq!(intake.shared.clock.doubt(), Some(Doubt::FarAhead));
+    intake.trim();
+    assert_eq!(stored(dir.path()).len(), 3);
+    let mut reports = vec![report("n2", -1_000)];
+    intake.look_at_the_clock(&reports);
+    intake.take_in(&mut reports);
+    assert_eq!(intake.shared.clock.doubt(), None);
+    intake.trim();
+    assert_eq!(stored(dir.path()).len(), 0);
+}
+
 /// The bytes of the store's file, and the rows of each of its tables.
 fn sizes(dir: &Path) -> BTreeMap<String, u64> {
     let store = rusqlite::Connection::open(dir.join(crate::store::FILE)).unwrap();

@@ -11,8 +11,8 @@ use zstd::zstd_safe::get_frame_content_size;
 
 use super::sum::Sum;
 use super::{
-    Analysed, Commit, Cursor, Known, MAX_UNPROVEN, PROGRESS_FROM, RawMessage, Store, StoreError, count, damaged,
-    kind_code, quarantine,
+    Analysed, Commit, Cursor, Known, LAST_COMMAND, MAX_UNPROVEN, PROGRESS_FROM, RawMessage, Store, StoreError, count,
+    damaged, kind_code, quarantine,
 };
 use crate::decode::json;
 use crate::deduplicate::{Progress, Row};
@@ -397,6 +397,23 @@ impl Store {
     pub fn newest(&self) -> Result<u64, StoreError> {
         let newest: i64 = self.connection.query_row("SELECT coalesce(max(id), 0) FROM raw", [], |row| row.get(0))?;
         Ok(newest.max(self.meta("gone_through")?.unwrap_or(0)).cast_unsigned())
+    }
+
+    /// When the newest commit came, in farm time; none when there is none.
+    ///
+    /// # Errors
+    /// When SQLite cannot read.
+    pub fn newest_at(&self) -> Result<Option<Timestamp>, StoreError> {
+        let newest = "SELECT at_ms FROM raw ORDER BY id DESC LIMIT 1";
+        Ok(self.connection.query_row(newest, [], |row| row.get(0)).optional()?.map(Timestamp::from_millis))
+    }
+
+    /// The number of the last command that was given to a station, as far as it was kept.
+    ///
+    /// # Errors
+    /// When SQLite cannot read.
+    pub fn last_command(&self) -> Result<u64, StoreError> {
+        Ok(self.meta(LAST_COMMAND)?.unwrap_or(0).cast_unsigned())
     }
 
     pub(super) fn meta(&self, name: &str) -> Result<Option<i64>, StoreError> {
