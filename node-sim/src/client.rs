@@ -259,7 +259,7 @@ pub async fn serve(identity: Identity, link: Arc<Link>, seed: u64, speed: f64, f
         }
         let lived = Instant::now();
         let end = station.live(&finish, &mut radio).await;
-        station.connected = false;
+        let connected = std::mem::take(&mut station.connected);
         station.air.under_way = None;
         station.link.node().disconnected();
         match end {
@@ -270,8 +270,7 @@ pub async fn serve(identity: Identity, link: Arc<Link>, seed: u64, speed: f64, f
             }
             End::Failed(error) => log_failure(&station.identity, &error, failures),
         }
-        // A connection that lived was a good one.
-        failures = if lived.elapsed() > MOST_BACKOFF { 0 } else { failures + 1 };
+        failures = failures_after(failures, connected, lived.elapsed());
         let wait = FIRST_BACKOFF
             .saturating_mul(1 << failures.min(8))
             .min(MOST_BACKOFF)
@@ -281,6 +280,12 @@ pub async fn serve(identity: Identity, link: Arc<Link>, seed: u64, speed: f64, f
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// How many attempts in a row have failed after one that lasted so long. A connection that lived was a good one; a broker that
+/// takes the packets and says nothing lets an attempt last as long without being one.
+fn failures_after(failures: u32, connected: bool, lived: Duration) -> u32 {
+    if connected && lived > MOST_BACKOFF { 0 } else { failures + 1 }
 }
 
 /// A refusal is the operator's business at once, a broker that is away when it stays away.
@@ -577,5 +582,18 @@ impl Connection {
 
     fn topic(&self, kind: TopicKind) -> String {
         Topic { farm: self.identity.farm.clone(), station: self.identity.station.clone(), kind }.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_connection_that_lived_ends_the_waiting() {
+        let long = MOST_BACKOFF + Duration::from_millis(1);
+        assert_eq!(failures_after(5, true, long), 0);
+        assert_eq!(failures_after(5, true, Duration::from_millis(10)), 6, "let in and thrown out");
+        assert_eq!(failures_after(5, false, Duration::from_secs(CONNECT_TIMEOUT_S)), 6, "silent");
     }
 }

@@ -221,27 +221,38 @@ impl FarmConfig {
     /// Everything that is wrong with the values and with the files.
     pub fn open(&self) -> Result<Inputs, ConfigError> {
         let mut problems = self.value_problems();
-        if !problems.is_empty() {
-            return Err(ConfigError { problems });
-        }
-        let weather = match self.weather.open(self.climate, self.place(), self.wind_height_m, self.seed) {
-            Ok(weather) => {
-                if let Some(file) = weather.file().filter(|file| !file.ignored.is_empty() || file.filled > 0) {
-                    tracing::info!(filled = file.filled, gaps = file.gaps.len(), ignored = ?file.ignored, "weather has gaps or columns without a use");
+        // What stands on a wrong value is not looked at, all else is.
+        let wrong = |keys: &[&str]| {
+            let of =
+                |key: &str| keys.iter().any(|wrong| key.strip_prefix("farm.").is_some_and(|k| k.starts_with(wrong)));
+            problems.iter().any(|problem| of(&problem.key))
+        };
+        let place_is_right = !wrong(&["latitude", "longitude", "elevation_m"]);
+        let weather_fits = place_is_right && !wrong(&["wind_height_m", "climate"]);
+        let stations_fit = !wrong(&["stations", "fields"]);
+        let weather = if !weather_fits {
+            None
+        } else {
+            match self.weather.open(self.climate, self.place(), self.wind_height_m, self.seed) {
+                Ok(weather) => {
+                    if let Some(file) = weather.file().filter(|file| !file.ignored.is_empty() || file.filled > 0) {
+                        tracing::info!(filled = file.filled, gaps = file.gaps.len(), ignored = ?file.ignored, "weather has gaps or columns without a use");
+                    }
+                    Some(weather)
                 }
-                Some(weather)
-            }
-            Err(wrong) => {
-                let key = |key: String| {
-                    if key.is_empty() { "farm.weather".to_owned() } else { format!("farm.weather.{key}") }
-                };
-                problems.extend(wrong.into_iter().map(|(below, problem)| Problem::of(&key(below), problem)));
-                None
+                Err(wrong) => {
+                    let key = |key: String| {
+                        if key.is_empty() { "farm.weather".to_owned() } else { format!("farm.weather.{key}") }
+                    };
+                    problems.extend(wrong.into_iter().map(|(below, problem)| Problem::of(&key(below), problem)));
+                    None
+                }
             }
         };
         let stations: Vec<StationId> = self.station_names().into_iter().map(|(id, _)| id).collect();
         let scenario = match &self.scenario {
             None => Scenario::default(),
+            Some(_) if !stations_fit => Scenario::default(),
             Some(path) => {
                 let fields: Vec<FieldId> = self.fields().into_iter().map(|field| field.id).collect();
                 let known = Known { stations: &stations, channels: &CHANNELS, fields: &fields };
@@ -252,7 +263,8 @@ impl FarmConfig {
             }
         };
         let mut spaces = Vec::new();
-        for (index, field) in self.fields.iter().enumerate().filter(|(_, field)| field.boundary.is_some()) {
+        let bounded = |(_, field): &(usize, &FieldConfig)| place_is_right && field.boundary.is_some();
+        for (index, field) in self.fields.iter().enumerate().filter(bounded) {
             match field.space(&self.place(), self.seed) {
                 Ok(space) => spaces.push((index, space)),
                 Err(wrong) => problems.extend(
@@ -665,7 +677,7 @@ mod tests {
         let path = dir.path().join("node-sim.toml");
         let text = "broker = \"nowhere\"\nstate_dir = \"s\"\npace = \"acknowledged\"\nahead = 0\ntruth_readings = true\n\
             [time]\nwall = \"2026-01-01T00:00:00Z\"\nfarm = \"2026-01-01T00:00:00Z\"\nspeed = -1.0\n\
-            [farm]\nweather = \"/no/such/weather.csv\"\nscenario = \"/no/such/scenario.toml\"\n\
+            [farm]\nsample_s = 7\nweather = \"/no/such/weather.csv\"\nscenario = \"/no/such/scenario.toml\"\n\
             [passwords]\nn1 = \"secret\"\n";
         std::fs::write(&path, text).unwrap();
         let lines = Config::load(&path).unwrap_err().to_string();
@@ -673,6 +685,7 @@ mod tests {
         for expected in [
             format!("{at}farm.weather: weather file \"/no/such/weather.csv\": cannot be opened: No such file"),
             "\"/no/such/scenario.toml\": cannot be read: No such file".to_owned(),
+            format!("{at}farm.report_s: 900 is not a multiple of sample_s up to 86400 s"),
             format!("{at}broker: \"nowhere\" is not host:port"),
             format!("{at}time.speed: -1 is not above 0"),
             format!("{at}until: is missing; pace = \"acknowledged\" needs an end"),
@@ -682,7 +695,7 @@ mod tests {
         ] {
             assert!(lines.lines().any(|line| line.starts_with(&expected)), "{expected}\nin\n{lines}");
         }
-        assert_eq!(lines.lines().count(), 8, "{lines}");
+        assert_eq!(lines.lines().count(), 9, "{lines}");
         assert!(!lines.contains("secret"));
     }
 
