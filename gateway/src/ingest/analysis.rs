@@ -556,10 +556,14 @@ impl Analysis {
         let counters = self.shared.counters();
         let mut alerts: Vec<Alert> = self.detector.open().cloned().collect();
         alerts.sort_by_key(|alert| std::cmp::Reverse(alert.opened));
-        let failed_models = [self.not_started.clone(), self.detector.failed()].concat();
+        let running = self.detector.running();
+        // One that did not start may have been started since.
+        let runs = |label: &str| running.iter().any(|model| label == format!("{} {}", model.name, model.version));
+        let not_started = self.not_started.iter().filter(|(label, _)| !runs(label)).cloned();
+        let failed_models = not_started.chain(self.detector.failed()).collect();
         let mut status = Snapshot::at(now, counters.clone()).status;
         status.started = self.started;
-        status.models = self.detector.running();
+        status.models = running;
         status.stations = u32::try_from(self.windows.heard().count()).unwrap_or(u32::MAX);
         status.disk_bytes = self.store.disk_bytes();
         status.rejected = snapshot::rejected(&counters);

@@ -225,7 +225,13 @@ impl State {
     fn roll_back(&mut self, reason: Reason, text: String, now: Timestamp) {
         let Some(failed) = self.active.clone() else { return };
         let version = failed.version.version.clone();
-        self.note(&failed.version, reason, text.clone(), now);
+        // One that the gateway brought along is tried again and again: that is told once.
+        let told = |last: &Refusal| {
+            last.digest.as_ref() == Some(&failed.version.digest) && last.reason == reason && last.text == text
+        };
+        if !(self.is_base(&failed.version) && self.refusals.first().is_some_and(told)) {
+            self.note(&failed.version, reason, text.clone(), now);
+        }
         let to = self.previous.take().or_else(|| self.base.clone()).filter(|to| *to != failed.version);
         match to {
             Some(to) => {

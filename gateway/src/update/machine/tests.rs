@@ -68,6 +68,16 @@ fn a_version_goes_its_way_to_active_and_the_one_before_it_stays() {
 }
 
 #[test]
+fn a_version_that_the_gateway_brought_along_and_that_fails_again_and_again_is_told_once() {
+    let failed =
+        |text: &str| Event::Failed { digest: version(0).digest, reason: Reason::Memory, text: text.to_owned() };
+    let (state, _) = after(started(), [failed("too much")]);
+    assert_eq!((active_version(&state).as_str(), state.refusals.len()), ("1.0.0", 1));
+    assert_eq!(state.clone().step(failed("too much"), NOW.plus_secs(15)).0, state, "there is nothing to write down");
+    assert_eq!(state.step(failed("more"), NOW).0.refusals.len(), 2);
+}
+
+#[test]
 fn too_little_agreement_is_refused_with_both_numbers() {
     let (state, _) = after(started(), to_shadow(1, 1));
     let (state, actions) = after(state, [Event::Judged(report(0.712), Some(NOW.plus_secs(90_000)))]);
