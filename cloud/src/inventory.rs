@@ -8,7 +8,7 @@ use sqlx::types::Json;
 
 use crate::api::types::{
     BudgetStatus, Farm, FarmSummary, Field, Gateway, GatewayStatus, LaneStatus, LatestValue, LinkStatus, Quantity,
-    RunningModel, Station, StationCounts, UplinkStatus,
+    RunningModel, Station, StationCounts, UntimelyReadings, UplinkStatus,
 };
 use crate::database::{SqlTime, statements};
 
@@ -36,6 +36,12 @@ statements! {
     /// $1 farm, $2 station, $3 time.
     COUNTS_SINCE = "SELECT coalesce(sum(count + rejected), 0)::bigint, coalesce(sum(rejected), 0)::bigint
         FROM aggregate_hourly WHERE farm_id = $1 AND station_id = $2 AND start >= $3";
+
+    /// Of all gateways that heard the station. $1 farm, $2 station.
+    UNTIMELY = "SELECT least(coalesce(sum(late), 0), 9223372036854775807)::bigint,
+            least(coalesce(sum(future), 0), 9223372036854775807)::bigint,
+            least(coalesce(sum(clock), 0), 9223372036854775807)::bigint
+        FROM untimely WHERE farm_id = $1 AND station_id = $2";
 
     /// $1 farm.
     GATEWAYS = "SELECT gateway_id, name, last_seen, status FROM gateway WHERE farm_id = $1 ORDER BY gateway_id";
@@ -177,6 +183,20 @@ pub async fn counts(
     Ok(StationCounts { readings_7d: readings.unsigned_abs(), rejected_7d: rejected.unsigned_abs() })
 }
 
+/// What a station has sent that is in no window for its time.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn untimely(
+    connection: &mut PgConnection,
+    farm: &FarmId,
+    station: &StationId,
+) -> Result<UntimelyReadings, sqlx::Error> {
+    let (late, future, clock): (i64, i64, i64) =
+        sqlx::query_as(UNTIMELY).bind(farm.as_str()).bind(station.as_str()).fetch_one(connection).await?;
+    Ok(UntimelyReadings { late: late.unsigned_abs(), future: future.unsigned_abs(), clock: clock.unsigned_abs() })
+}
+
 type GatewayRow = (String, String, Option<SqlTime>, Option<Json<proto::GatewayStatus>>);
 
 /// The gateways of a farm, by id.
@@ -208,6 +228,7 @@ impl From<proto::GatewayStatus> for GatewayStatus {
             disk_bytes,
             readings,
             rejected,
+            untimely: _,
             uplink,
             update,
         } = status;

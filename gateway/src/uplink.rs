@@ -29,6 +29,7 @@ use schedule::Schedule;
 pub mod budget;
 mod config;
 pub mod link;
+mod news;
 mod pace;
 pub mod schedule;
 
@@ -93,6 +94,8 @@ pub struct Uplink {
     most: [usize; Lane::ALL.len()],
     gaps: u32,
     refused_in_a_row: u32,
+    /// What it was told of stations' untimely readings.
+    untimely: news::Told,
 }
 
 /// What was found to send.
@@ -135,6 +138,7 @@ impl Uplink {
             most: [MAX_RECORDS; Lane::ALL.len()],
             gaps: 0,
             refused_in_a_row: 0,
+            untimely: news::Told::default(),
         })
     }
 
@@ -422,7 +426,8 @@ impl Uplink {
     /// Says how the gateway is doing. Gives how long to wait until it is said again: under a budget as long as it must, so
     /// that the reports take no more than their share.
     async fn report(&mut self) -> Result<Duration, String> {
-        let status = self.status.borrow().clone();
+        let mut status = self.status.borrow().clone();
+        status.untimely = self.untimely.news(&status.untimely);
         if self.budget.is_some_and(|budget| !budget.allows(false, 1, crate::wall_clock())) {
             return Ok(STATUS);
         }
@@ -432,6 +437,7 @@ impl Uplink {
         self.spend(cost);
         self.tell(said.clone().err());
         said?;
+        self.untimely.told(status.untimely);
         self.metrics.reports.fetch_add(1, Ordering::Relaxed);
         Ok(self.budget.map_or(STATUS, |budget| {
             let per_second = budget.per_hour() as f64 / 3600.0 * STATUS_SHARE;

@@ -222,6 +222,7 @@ async fn wrong_clocks_are_found_set_right_and_cost_nothing_else() {
     let right = ahead.report(1).await;
     gateway.page("1 h 0 min ahead", false).await;
     until("the rejections are stored", || place.counted("rejected.future") == 3).await;
+    assert_eq!((place.counted("untimely.future.ahead"), place.counted("untimely.future.good")), (3, 0));
     let reason: String = place.ask("SELECT reason FROM quarantine WHERE source = 'station ahead'").unwrap();
     assert!(
         reason.starts_with("clock: 3 readings are of ") && reason.contains("which station ahead sent at"),
@@ -241,6 +242,7 @@ async fn wrong_clocks_are_found_set_right_and_cost_nothing_else() {
     restarted.report(1).await;
     gateway.page(" d 0 h behind", false).await;
     until("the rejections are stored", || place.counted("rejected.clock") == 3).await;
+    assert_eq!(place.counted("untimely.clock.restarted"), 3);
     // With them it is stored how far the others have come: the good readings count.
     let watermark = place.ask::<i64>("SELECT watermark_ms FROM analysed WHERE station = 'ahead'").unwrap();
     assert!((right.as_millis() - 5_000..=now().as_millis()).contains(&watermark), "{watermark}");

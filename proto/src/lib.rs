@@ -46,8 +46,8 @@ pub use time::{TimeScale, Timestamp};
 pub use topic::{Topic, TopicKind};
 pub use update::UpdateStatus;
 pub use uplink::{
-    BudgetStatus, GatewayStatus, Lane, LaneStatus, LinkStatus, Record, RunningModel, StationBirth, UplinkBatch,
-    UplinkStatus,
+    BudgetStatus, GatewayStatus, Lane, LaneStatus, LinkStatus, Record, RunningModel, StationBirth, Untimely,
+    UplinkBatch, UplinkStatus,
 };
 
 /// The generated protobuf messages. Only this crate sees them; the others use the checked types.

@@ -18,6 +18,8 @@ use crate::wire;
 
 /// The most records in one batch.
 pub const MAX_RECORDS: usize = 2_000;
+/// The most stations of whose untimely readings one status report tells.
+pub const MAX_UNTIMELY: usize = 20;
 /// The largest batch on the wire, compressed, in bytes.
 pub const MAX_COMPRESSED: usize = 1 << 20;
 /// The largest batch once decompressed, in bytes.
@@ -286,12 +288,29 @@ pub struct GatewayStatus {
     pub readings: u64,
     /// Readings and messages refused since the gateway was set up, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// Stations with readings that are in no window for their time. A report that goes to the cloud tells of those of which it
+    /// is news, at most [`MAX_UNTIMELY`], the others with the next.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub untimely: BTreeMap<StationId, Untimely>,
     /// What waits in each lane, how the link is and what it may carry; an older gateway says nothing.
     #[serde(default)]
     pub uplink: UplinkStatus,
     /// How its models come and go; a gateway that takes no updates says nothing.
     #[serde(default)]
     pub update: UpdateStatus,
+}
+
+/// Readings of a station that were stored and are in no window for their time, since the gateway was set up. Of these
+/// reasons only: a window tells of all others by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Untimely {
+    /// Of [`RejectReason::Late`](crate::RejectReason::Late).
+    pub late: u64,
+    /// Of [`RejectReason::Future`](crate::RejectReason::Future).
+    pub future: u64,
+    /// Of [`RejectReason::Clock`](crate::RejectReason::Clock).
+    pub clock: u64,
 }
 
 /// What waits for the cloud, and how the way to it is.

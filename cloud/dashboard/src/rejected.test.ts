@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { channelSeries } from './fixtures';
-import { reasonsText, rejectedOf } from './rejected';
+import { reasonsText, rejectedOf, untimelyText } from './rejected';
 
 const moisture = {
   ...channelSeries('soil_moisture_20cm', 0, [0.2, null, 0.21]),
@@ -28,4 +28,9 @@ test('a reason that this page does not know is shown by its name', () => {
 
 test('a cell of a table holds the reasons of a point', () => {
   expect([{ hampel: 1, range: 2 }, null, undefined].map(reasonsText)).toEqual(['hampel 1; range 2', '', '']);
+});
+
+test('what is in no window for its time is said by reason, the commonest first', () => {
+  expect(untimelyText({ late: 3, future: 0, clock: 1200 })).toBe('1,200 of a wrong clock, 3 too late');
+  expect(untimelyText({ late: 0, future: 0, clock: 0 })).toBe('');
 });

@@ -40,6 +40,15 @@ export function rejectedOf(series: readonly ChannelSeries[]): RejectedOf[] {
   });
 }
 
+/** "7 of a wrong clock, 3 too late": the commonest reason first; nothing where there is none. */
+export function untimelyText(counts: Readonly<Record<string, number>>): string {
+  return Object.entries(counts)
+    .filter(([, count]) => count > 0)
+    .toSorted(([, of], [, than]) => than - of)
+    .map(([reason, count]) => `${formatNumber(count)} ${WORDS[reason] ?? reason}`)
+    .join(', ');
+}
+
 /** A point's reasons as one cell of a table: "hampel 1; range 2". */
 export function reasonsText(point: Readonly<Record<string, number>> | null | undefined): string {
   return Object.entries(point ?? {})

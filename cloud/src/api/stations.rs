@@ -62,7 +62,8 @@ pub async fn station(State(app): State<App>, access: StationAccess) -> ApiResult
     let mut found = inventory::stations(connection, &access.farm, Some(&access.station)).await?;
     let station = found.pop().ok_or_else(|| access.not_found())?;
     let counts = inventory::counts(connection, &access.farm, &access.station, app.clock.now()).await?;
-    Ok(Json(StationDetail { station, counts }))
+    let untimely = inventory::untimely(connection, &access.farm, &access.station).await?;
+    Ok(Json(StationDetail { station, counts, untimely }))
 }
 
 /// What series to give.

@@ -220,6 +220,20 @@ pub struct StationDetail {
     pub station: Station,
     /// What it has delivered in the last seven days.
     pub counts: StationCounts,
+    /// What it has sent that is in no window for its time.
+    pub untimely: UntimelyReadings,
+}
+
+/// Readings of a station that its gateway stored and that are in no window for their time, since the gateway was set up. The
+/// series' reasons tell of all others.
+#[derive(Serialize, ToSchema)]
+pub struct UntimelyReadings {
+    /// Later than is allowed.
+    pub late: u64,
+    /// From the future.
+    pub future: u64,
+    /// Of a clock that is wrong: long past, or before what the station had sent already.
+    pub clock: u64,
 }
 
 /// Readings of a station in the last seven days of farm time.

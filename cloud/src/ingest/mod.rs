@@ -14,7 +14,8 @@ pub mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{FarmId, GatewayId, Lane, Record, StationId, Timestamp, UpdateStatus, UplinkBatch};
+use proto::uplink::MAX_UNTIMELY;
+use proto::{FarmId, GatewayId, Lane, Record, StationId, Timestamp, Untimely, UpdateStatus, UplinkBatch};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 
@@ -49,6 +50,12 @@ statements! {
 
     /// What a gateway last said of its models; its row is locked, so that reports take turns. $1 farm, $2 gateway.
     LAST_UPDATE = "SELECT status -> 'update' FROM gateway WHERE farm_id = $1 AND gateway_id = $2 FOR UPDATE";
+
+    /// $1 farm, $2 gateway, $3 stations, $4 to $6 how many by reason.
+    UPSERT_UNTIMELY = "INSERT INTO untimely (farm_id, gateway_id, station_id, late, future, clock)
+        SELECT $1, $2, r.* FROM unnest($3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS r
+        ON CONFLICT (farm_id, station_id, gateway_id) DO UPDATE
+            SET late = excluded.late, future = excluded.future, clock = excluded.clock";
 
     /// $1 hash of the token.
     FIND_GATEWAY = "SELECT farm_id, gateway_id FROM gateway WHERE token_sha256 = $1";
@@ -358,8 +365,35 @@ pub async fn store_status(
         .bind(Json(status))
         .execute(&mut *transaction)
         .await?;
+    store_untimely(&mut transaction, farm, gateway, &status.untimely).await?;
     changes::announce(&mut transaction, farm, ChangeKind::Status, &BTreeSet::new(), now).await?;
     transaction.commit().await
+}
+
+/// Stores what a gateway counts of stations' untimely readings; more than it may tell of at a time is not kept.
+async fn store_untimely(
+    connection: &mut PgConnection,
+    farm: &FarmId,
+    gateway: &GatewayId,
+    untimely: &BTreeMap<StationId, Untimely>,
+) -> Result<(), sqlx::Error> {
+    if untimely.is_empty() {
+        return Ok(());
+    }
+    let told = || untimely.iter().take(MAX_UNTIMELY);
+    let numbers = |number: fn(&Untimely) -> u64| {
+        told().map(|(_, of)| i64::try_from(number(of)).unwrap_or(i64::MAX)).collect::<Vec<_>>()
+    };
+    sqlx::query(UPSERT_UNTIMELY)
+        .bind(farm.as_str())
+        .bind(gateway.as_str())
+        .bind(told().map(|(station, _)| station.as_str()).collect::<Vec<_>>())
+        .bind(numbers(|of| of.late))
+        .bind(numbers(|of| of.future))
+        .bind(numbers(|of| of.clock))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// The gateway that bears a token of this hash, if any.

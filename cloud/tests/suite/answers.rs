@@ -45,6 +45,7 @@ async fn a_station_says_what_it_has_delivered() {
     let cloud = small_farm().await;
     let station = cloud.read("/api/v1/farms/fallon/stations/n1").await;
     assert_eq!(station["counts"], json!({"readings_7d": 7, "rejected_7d": 3}));
+    assert_eq!(station["untimely"], json!({"late": 0, "future": 0, "clock": 0}));
     assert_eq!(station["id"], "n1");
     let overview = cloud.read("/api/v1/farms/fallon").await;
     assert_eq!(overview["stations"], cloud.read("/api/v1/farms/fallon/stations").await);

@@ -90,6 +90,7 @@ fn runs(version: &str, previous: Option<&str>, since: Timestamp) -> GatewayStatu
         disk_bytes: 0,
         readings: 0,
         rejected: [].into(),
+        untimely: [].into(),
         update: UpdateStatus { models: vec![of_model], ..UpdateStatus::default() },
     }
 }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use proto::update::{ActiveVersion, ModelStatus, Reason, Refusal};
-use proto::{GatewayStatus, UpdateStatus};
+use proto::{GatewayStatus, Untimely, UpdateStatus};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::events::Stream;
 use crate::support::cloud::{Cloud, TOKEN, answer};
 use crate::support::models::model;
-use crate::support::records::time;
+use crate::support::records::{WindowExt as _, time, window, windows};
 
 const EVENTS: &str = "/api/v1/farms/fallon/models/events";
 
@@ -29,6 +29,7 @@ fn status(update: UpdateStatus) -> GatewayStatus {
         disk_bytes: 0,
         readings: 0,
         rejected: [].into(),
+        untimely: [].into(),
         update,
     }
 }
@@ -161,4 +162,27 @@ async fn browsers_hear_of_pushes_and_assignments() {
     let assigned = request.json(&json!({"version": "1.0.0"})).send().await.unwrap();
     assert_eq!(assigned.status(), StatusCode::OK);
     assert_eq!(stream.change().await["kind"], "models");
+}
+
+#[tokio::test]
+async fn what_a_station_sent_at_wrong_times_is_shown_with_the_station_by_reason() {
+    let cloud = Cloud::start().await;
+    cloud.store(&windows(1, [window("n1", "2015-06-08T11:00:00Z").with("rain", &[1.0], &[])])).await;
+    let say = async |untimely: Vec<(String, Untimely)>| {
+        let untimely = untimely.into_iter().map(|(station, counts)| (station.parse().unwrap(), counts)).collect();
+        let status = GatewayStatus { untimely, ..status(UpdateStatus::default()) };
+        let request = cloud.request(Method::POST, "/api/v1/uplink/status").bearer_auth(TOKEN);
+        assert_eq!(request.json(&status).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    };
+    let shown = async || cloud.read("/api/v1/farms/fallon/stations/n1").await["untimely"].clone();
+    say(vec![("n1".to_owned(), Untimely { late: 3, future: 0, clock: 7 })]).await;
+    assert_eq!(shown().await, json!({"late": 3, "future": 0, "clock": 7}));
+    // A report that tells of others takes nothing back, and one that counts further replaces.
+    say(vec![("n2".to_owned(), Untimely { late: 1, ..Untimely::default() })]).await;
+    assert_eq!(shown().await, json!({"late": 3, "future": 0, "clock": 7}));
+    say(vec![("n1".to_owned(), Untimely { late: 4, future: u64::MAX, clock: 7 })]).await;
+    assert_eq!(shown().await, json!({"late": 4, "future": i64::MAX, "clock": 7}));
+    // More than any gateway tells of at a time is not kept.
+    say((0..100).map(|n| (format!("x{n:02}"), Untimely::default())).collect()).await;
+    assert_eq!(cloud.count("SELECT count(*) FROM untimely").await, 2 + 20);
 }

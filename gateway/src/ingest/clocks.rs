@@ -19,6 +19,9 @@ const ASIDE_MOST: usize = 500;
 /// A report that came longer ago says nothing about whether the station needs the time now.
 const RECENT_MS: i64 = 5 * 60_000;
 
+/// Counters of what was rejected for its time, by reason and station, begin so.
+pub(super) const UNTIMELY: &str = "untimely.";
+
 /// What is kept aside: source, reason, and the readings as lines of channel, time and value.
 pub(super) type Aside = (String, String, Vec<u8>);
 
@@ -71,6 +74,7 @@ impl Watch {
             if by > 0 {
                 tracing::debug!(%station, readings = by, reason, "readings are of a time that is not taken");
                 count(counters, format!("rejected.{reason}"), u64::from(by));
+                count(counters, format!("{UNTIMELY}{reason}.{station}"), u64::from(by));
             }
         }
         if tells && matches!(content, Content::Batch(..)) && now.millis_since(at) <= RECENT_MS {

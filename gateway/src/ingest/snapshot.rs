@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use proto::{Alert, GatewayStatus, Reading, StationId, Timestamp, UpdateStatus};
+use proto::{Alert, GatewayStatus, Reading, StationId, Timestamp, Untimely, UpdateStatus};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::clocks::UNTIMELY;
 use super::{Doubt, Unmapped};
 use crate::clock::ClockState;
 use crate::decide::Standing;
@@ -133,6 +134,7 @@ impl Snapshot {
             disk_bytes: 0,
             readings: counters.get("readings").copied().unwrap_or(0),
             rejected: rejected(&counters),
+            untimely: untimely(&counters),
             update: UpdateStatus::default(),
         };
         Self {
@@ -155,4 +157,40 @@ pub(super) fn rejected(counters: &BTreeMap<String, u64>) -> BTreeMap<String, u64
     let reason =
         |name: &str| name.strip_prefix("rejected.").or_else(|| name.strip_prefix("refused.")).map(str::to_owned);
     counters.iter().filter_map(|(name, value)| Some((reason(name)?, *value))).collect()
+}
+
+/// What was rejected for its time, by station.
+fn untimely(counters: &BTreeMap<String, u64>) -> BTreeMap<StationId, Untimely> {
+    let mut all: BTreeMap<StationId, Untimely> = BTreeMap::new();
+    let counted =
+        counters.range(UNTIMELY.to_owned()..).map_while(|(name, by)| Some((name.strip_prefix(UNTIMELY)?, *by)));
+    for (name, by) in counted {
+        let Some((reason, station)) = name.split_once('.') else { continue };
+        let Ok(station) = station.parse() else { continue };
+        let of = all.entry(station).or_default();
+        match reason {
+            "late" => of.late = by,
+            "future" => of.future = by,
+            _ => of.clock = by,
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_rejected_for_its_time_is_told_by_station_and_by_reason() {
+        let counted =
+            [("rejected.late", 9), ("untimely.late.n1", 7), ("untimely.late.n2", 2), ("untimely.clock.n1", 3)];
+        let counters = counted.map(|(name, by)| (name.to_owned(), by)).into();
+        let status = Snapshot::at(Timestamp::from_secs(0), counters).status;
+        let told = [
+            ("n1".parse().unwrap(), Untimely { late: 7, future: 0, clock: 3 }),
+            ("n2".parse().unwrap(), Untimely { late: 2, ..Untimely::default() }),
+        ];
+        assert_eq!((status.untimely, status.rejected), (told.into(), [("late".to_owned(), 9)].into()));
+    }
 }

@@ -7,7 +7,7 @@ use gateway::spool::Spool;
 use gateway::uplink::UplinkConfig;
 use proto::{Alert, Lane, Record};
 
-use crate::support::{Mood, Running, alert, cloud, counts, mark, now, place, spool, until, window};
+use crate::support::{Mood, Running, alert, cloud, counts, mark, now, place, spool, until, untimely, window};
 
 const STATIONS: i64 = 24;
 /// Three weeks of quarters of an hour.
@@ -130,4 +130,17 @@ async fn what_a_full_lane_dropped_is_told_and_leaves_no_gap_and_no_alert_open_th
     }
     assert_eq!((open.len() as u64, cloud.gaps), (2_000 - dropped, 0));
     assert!(open.values().all(|is_open| !is_open), "all that the cloud knows of have ended");
+}
+
+#[tokio::test]
+async fn the_cloud_is_told_of_each_stations_untimely_readings_once_and_of_few_at_a_time() {
+    let (cloud, address) = cloud().await;
+    let (dir, _store) = place();
+    let uplink = Running::start(dir.path(), &format!("http://{address}"), UplinkConfig::default());
+    until("three reports are there", || cloud.lock().unwrap().reports.len() >= 3).await;
+    uplink.end().await;
+    let reports = std::mem::take(&mut cloud.lock().unwrap().reports);
+    assert_eq!(reports.iter().map(|report| report.untimely.len()).collect::<Vec<_>>()[..3], [20, 5, 0]);
+    let told: BTreeMap<_, _> = reports.into_iter().flat_map(|report| report.untimely).collect();
+    assert_eq!(told, (0..25).map(|n| (format!("n{n}").parse().unwrap(), untimely(n))).collect());
 }

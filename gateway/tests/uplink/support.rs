@@ -12,7 +12,7 @@ use gateway::spool::Spool;
 use gateway::store::{Group, Store};
 use gateway::uplink::{Uplink, UplinkConfig};
 use proto::{
-    Alert, AlertKind, Birth, GatewayStatus, Lane, Record, StationBirth, TimeScale, Timestamp, UplinkBatch,
+    Alert, AlertKind, Birth, GatewayStatus, Lane, Record, StationBirth, TimeScale, Timestamp, Untimely, UplinkBatch,
     UplinkStatus, Window,
 };
 use tempfile::TempDir;
@@ -313,7 +313,14 @@ impl Running {
 fn status() -> GatewayStatus {
     let text = r#"{"at":"2026-01-01T00:00:00Z","started":"2026-01-01T00:00:00Z","version":"0","models":[],"stations":24,
         "connected":24,"backlog":{},"backlog_oldest":null,"disk_bytes":0,"readings":0,"rejected":{}}"#;
-    serde_json::from_str(text).unwrap()
+    let mut status: GatewayStatus = serde_json::from_str(text).unwrap();
+    status.untimely = (0..25).map(|n| (format!("n{n}").parse().unwrap(), untimely(n))).collect();
+    status
+}
+
+/// What a station's readings were rejected for.
+pub fn untimely(number: u64) -> Untimely {
+    Untimely { late: number + 1, future: 0, clock: number }
 }
 
 /// A directory with a store.
