@@ -4,10 +4,10 @@
 //! runs, nor bring an older choice back. Names of targets are flat, because TUF clients disagree about a slash in them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checked::{self, Wrong};
 use crate::id::{FarmId, GatewayId};
 use crate::manifest::{is_digest, is_name, is_version};
 
@@ -70,42 +70,31 @@ impl Assignments {
     /// # Errors
     /// Everything that is wrong, a sentence each.
     pub fn parse(bytes: &[u8]) -> Result<Self, Vec<String>> {
-        if bytes.len() as u64 > MAX_ASSIGNMENT_BYTES {
-            return Err(vec![format!("{} bytes are more than the {MAX_ASSIGNMENT_BYTES} allowed", bytes.len())]);
-        }
-        let assignments: Self = serde_json::from_slice(bytes).map_err(|e| vec![e.to_string()])?;
-        let wrong = assignments.check();
-        if wrong.is_empty() { Ok(assignments) } else { Err(wrong) }
+        checked::read(bytes, MAX_ASSIGNMENT_BYTES, Self::check)
     }
 
     /// The assignments as JSON. The same assignments give the same bytes.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Serialising maps of strings and numbers does not fail.
-        serde_json::to_string(self).unwrap_or_default()
+        checked::written(self)
     }
 
     /// What is wrong, a sentence each; nothing when all is well.
     #[must_use]
     pub fn check(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut expect = |holds: bool, key: String, value: &dyn fmt::Debug, expected: &str| {
-            if !holds {
-                wrong.push(format!("{key}: {value:?} is not {expected}"));
-            }
-        };
-        expect(self.models.len() <= MAX_MODELS, "models".to_owned(), &self.models.len(), "at most 16 models");
+        let mut wrong = Wrong::default();
+        wrong.expect(self.models.len() <= MAX_MODELS, "models", &self.models.len(), "at most 16 models");
         for (name, assignment) in self.models.iter().take(MAX_MODELS) {
             let shown: String = name.chars().take(64).collect();
             let key = |key: &str| format!("models.{shown}{key}");
-            expect(is_name(name), key(""), &shown, "a name of 1 to 64 characters of a-z, 0-9 and -");
+            wrong.expect(is_name(name), &key(""), &shown, "a name of 1 to 64 characters of a-z, 0-9 and -");
             let Assignment { version, sha256, serial, shadow_s, min_agreement } = assignment;
-            expect(is_version(version), key(".version"), version, "three numbers like 1.0.0");
-            expect(is_digest(sha256), key(".sha256"), sha256, "64 characters of 0-9 and a-f");
-            expect(*serial > 0, key(".serial"), serial, "above 0");
-            expect(*shadow_s <= MAX_SHADOW_S, key(".shadow_s"), shadow_s, "at most 15552000 seconds");
-            expect((0.0..=1.0).contains(min_agreement), key(".min_agreement"), min_agreement, "0 to 1");
+            wrong.expect(is_version(version), &key(".version"), version, "three numbers like 1.0.0");
+            wrong.expect(is_digest(sha256), &key(".sha256"), sha256, "64 characters of 0-9 and a-f");
+            wrong.expect(*serial > 0, &key(".serial"), serial, "above 0");
+            wrong.expect(*shadow_s <= MAX_SHADOW_S, &key(".shadow_s"), shadow_s, "at most 15552000 seconds");
+            wrong.expect((0.0..=1.0).contains(min_agreement), &key(".min_agreement"), min_agreement, "0 to 1");
         }
-        wrong
+        wrong.0
     }
 }

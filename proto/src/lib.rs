@@ -10,6 +10,7 @@ pub mod aggregate;
 pub mod alert;
 pub mod assignment;
 pub mod channel;
+mod checked;
 pub mod decision;
 pub mod decode;
 pub mod document;

@@ -2,10 +2,10 @@
 //! are to run ([`crate::assignment`]). Every gateway of the farm reads it and brings it to its own stations.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checked::{self, Wrong};
 use crate::id::{FarmId, StationId};
 use crate::manifest::{is_digest, is_name};
 use crate::node_model::NodeModelVersion;
@@ -83,38 +83,27 @@ impl NodeRollout {
     /// # Errors
     /// Everything that is wrong, a sentence each.
     pub fn parse(bytes: &[u8]) -> Result<Self, Vec<String>> {
-        if bytes.len() as u64 > MAX_ROLLOUT_BYTES {
-            return Err(vec![format!("{} bytes are more than the {MAX_ROLLOUT_BYTES} allowed", bytes.len())]);
-        }
-        let rollout: Self = serde_json::from_slice(bytes).map_err(|e| vec![e.to_string()])?;
-        let wrong = rollout.check();
-        if wrong.is_empty() { Ok(rollout) } else { Err(wrong) }
+        checked::read(bytes, MAX_ROLLOUT_BYTES, Self::check)
     }
 
     /// The rollout as JSON. The same rollout gives the same bytes.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Serialising texts and numbers does not fail.
-        serde_json::to_string(self).unwrap_or_default()
+        checked::written(self)
     }
 
     /// What is wrong, a sentence each; nothing when all is well.
     #[must_use]
     pub fn check(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut expect = |holds: bool, key: &str, value: &dyn fmt::Debug, expected: &str| {
-            if !holds {
-                wrong.push(format!("{key}: {value:?} is not {expected}"));
-            }
-        };
+        let mut wrong = Wrong::default();
         let shown: String = self.name.chars().take(64).collect();
-        expect(is_name(&self.name), "name", &shown, "a name of 1 to 64 characters of a-z, 0-9 and -");
-        expect(is_digest(&self.sha256), "sha256", &self.sha256, "64 characters of 0-9 and a-f");
-        expect(self.serial > 0, "serial", &self.serial, "above 0");
-        expect((0.0..=1.0).contains(&self.share), "share", &self.share, "0 to 1");
-        expect((0.0..=1.0).contains(&self.most_failed), "most_failed", &self.most_failed, "0 to 1");
-        expect(self.stations.len() <= MAX_NAMED, "stations", &self.stations.len(), "at most 500 stations");
-        wrong
+        wrong.expect(is_name(&self.name), "name", &shown, "a name of 1 to 64 characters of a-z, 0-9 and -");
+        wrong.expect(is_digest(&self.sha256), "sha256", &self.sha256, "64 characters of 0-9 and a-f");
+        wrong.expect(self.serial > 0, "serial", &self.serial, "above 0");
+        wrong.expect((0.0..=1.0).contains(&self.share), "share", &self.share, "0 to 1");
+        wrong.expect((0.0..=1.0).contains(&self.most_failed), "most_failed", &self.most_failed, "0 to 1");
+        wrong.expect(self.stations.len() <= MAX_NAMED, "stations", &self.stations.len(), "at most 500 stations");
+        wrong.0
     }
 
     /// Whether a station is in the stage.
