@@ -100,6 +100,18 @@ fn what_rests_by_nature_is_not_stuck() {
 }
 
 #[test]
+fn air_is_saturated_for_hours_but_never_without_humidity() {
+    let humidity = Channel::of(Quantity::RelativeHumidity);
+    let told = |value: f64| {
+        let mut detector = rules_only();
+        observe(&mut detector, (0..96).map(|n| window_of("n1", n, vec![moving(humidity, 60.0)])));
+        observe(&mut detector, (96..100).map(|n| window_of("n1", n, vec![still(humidity, value)])))
+    };
+    assert_eq!(told(100.0), []);
+    assert_eq!(told(0.0).iter().map(|a| a.kind).collect::<Vec<_>>(), [AlertKind::Stuck]);
+}
+
+#[test]
 fn a_coarse_channel_must_rest_longer_than_it_usually_does() {
     let mut detector = rules_only();
     // A whole-degree thermometer that shows the same value for up to two hours.

@@ -181,19 +181,17 @@ pub fn stuck(history: &History, channel: Channel, end: Timestamp, rules: &RulesC
     (score >= 1.0).then_some(Finding { evidence: Evidence::Stuck { value: f64::from(newest.mean), since }, score })
 }
 
-/// Whether a sensor of this quantity may rest at this value for hours: the end of its range.
+/// Whether a sensor of this quantity may rest at this value for hours: an end of its range where nature stands still, as calm,
+/// night and saturated air do. Air without any humidity there is none.
 fn rests_at_its_end(quantity: Quantity, value: f32) -> bool {
     let range = quantity.range();
-    let resting = matches!(
-        quantity,
-        Quantity::WindSpeed
-            | Quantity::SolarRadiation
-            | Quantity::LeafWetness
-            | Quantity::RelativeHumidity
-            | Quantity::Nitrate
-    );
-    let (low, high) = (*range.start() as f32, *range.end() as f32);
-    resting && (value <= low || value >= high)
+    let (lowest, highest) = (value <= *range.start() as f32, value >= *range.end() as f32);
+    match quantity {
+        Quantity::WindSpeed | Quantity::SolarRadiation | Quantity::Nitrate => lowest,
+        Quantity::RelativeHumidity => highest,
+        Quantity::LeafWetness => lowest || highest,
+        _ => false,
+    }
 }
 
 /// A value far from those before and after it. Judged one window later, when it is known whether the channel returned: a
