@@ -7,11 +7,13 @@
 //! when or where it was made.
 
 mod energy;
+mod faults;
 mod firmware;
 mod ground;
 mod page;
 mod plot;
 mod radio;
+mod replay;
 mod scenario;
 mod sensors;
 mod soil;
@@ -36,9 +38,11 @@ pub const SECTIONS: &[(&str, Make)] = &[
     ("soil", soil::section),
     ("ground", ground::section),
     ("sensors", sensors::section),
+    ("faults", faults::section),
     ("firmware", firmware::section),
     ("energy", energy::section),
     ("radio", radio::section),
+    ("replay", replay::section),
 ];
 
 /// What the report says of one part.

@@ -33,6 +33,65 @@ fn the_same_configuration_gives_the_same_report() {
 }
 
 #[test]
+fn the_faults_of_a_scenario_are_in_the_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scenarios");
+    for (name, row) in [("stuck", "stuck"), ("hang", "hang")] {
+        let scenario = library.join(format!("{name}.toml"));
+        let arguments = ["--scenario", scenario.to_str().unwrap(), "--days", "6", "--only", "faults"];
+        let output = validate(&dir.path().join(name), &arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}");
+        let cells: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split('|').map(str::trim).collect())
+            .filter(|cells: &Vec<_>| cells.len() == 10)
+            .collect();
+        let rows: Vec<&Vec<&str>> = cells.iter().filter(|cells| cells[3] == row).collect();
+        assert!(!rows.is_empty(), "{text}");
+        for row in rows {
+            let [due, made, bent] = [6, 7, 8].map(|at| row[at].parse::<u32>().unwrap());
+            match name {
+                "stuck" => assert!(due > 10 && made == due && bent == due, "{text}"),
+                _ => assert!(made < due && bent == 0, "{text}"),
+            }
+        }
+        let plots =
+            files(&dir.path().join(name)).into_keys().filter(|file| file.ends_with(&format!("-{name}.svg"))).count();
+        assert!(plots > 0);
+    }
+}
+
+#[test]
+fn replayed_data_is_in_the_report_with_its_gaps_and_what_could_not_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("hours.csv");
+    let hour =
+        |hour: u32| if hour == 7 { "t7,8\n".to_owned() } else { format!("2026-01-01T{hour:02}:00:00Z,{hour}\n") };
+    let rows: String = (0..20).filter(|hour| !(10..14).contains(hour)).map(hour).collect();
+    std::fs::write(&data, format!("t,air\n{rows}")).unwrap();
+    let config = dir.path().join("replay.toml");
+    let columns = "columns = [{ name = \"air\", channel = \"air_temperature_200cm\", unit = \"Cel\" }]";
+    let text = format!(
+        "[replay]\nat_end = \"loop\"\n[[replay.file]]\npath = {data:?}\nstation = \"a1\"\ntime = \"t\"\n{columns}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let arguments = ["--config", config.to_str().unwrap(), "--days", "2", "--only", "replay"];
+    let output = validate(dir.path(), &arguments);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let row = text.lines().map(cells).find(|cells| cells.get(1).is_some_and(|cell| cell == "a1"));
+    let expected = ["a1", "1", "3600", "2026-01-01T00:00:00Z", "2026-01-01T19:00:00Z", "15", "15", "0", "2", "5"];
+    assert_eq!(row.unwrap()[1..11], expected, "{text}");
+    assert!(
+        text.lines().map(cells).any(|cells| cells.len() > 3 && cells[1] == "hours.csv" && cells[2] == "9"),
+        "{text}"
+    );
+    assert!(files(dir.path()).contains_key("replay-air-temperature-200cm.svg"));
+}
+
+#[test]
 fn a_wrong_configuration_is_named_and_ends_it() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("farm.toml");

@@ -12,6 +12,8 @@ use crate::radio::Lora;
 const TRIED: usize = 24;
 /// The report of a station far away, bytes.
 const REPORT_BYTES: u32 = 200;
+/// How often it would like to report, s.
+const EVERY_S: f64 = 100.0;
 /// Share of the light that the crop takes from that station's panel.
 const SHADED: f64 = 0.98;
 
@@ -22,7 +24,7 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
     );
     let mut section = Section {
         title: "Energy".to_owned(),
-        text: "The base station on the field and a far station, at LoRa's slowest rate, whose panel a crop has grown over (98 % of the light), each with the weather of the \
+        text: "The base station on the field and a far station, at LoRa's slowest rate, that would report every hundred seconds, whose panel a crop has grown over (98 % of the light), each with the weather of the \
                farm. Planned: it is on for as long as a transfer takes, and off for as long as the energy that is forecast for three \
                days and the battery above its reserve demand, as FarmBeats' base station does (Vasisht et al., NSDI 2017). Fixed: \
                the same number of transfers, evenly spread; and the shortest even spread that is out for no longer than the planned \
@@ -36,7 +38,7 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
     let far = Lora { spreading: Lora::station().plan.slowest(), ..Lora::station() };
     let on_j = load.sample_j * f64::from(load.probes) + load.report_j(far.report_air_s(REPORT_BYTES));
     let reporting = Cycle { on_w: load.sleep_w + on_j / 5.0, off_w: load.sleep_w, on_s: 5.0, most_gap_s: 6.0 * 3600.0 };
-    let planned = Policy::Planned { reserve: 0.3, least_gap_s: 300.0 };
+    let planned = Policy::Planned { reserve: 0.3, least_gap_s: EVERY_S };
     for (name, config, cycle, policy, least_gap_s) in [
         (
             "base station",
@@ -45,7 +47,7 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
             base_station::PLANNED,
             base_station::CYCLE.on_s,
         ),
-        ("station", shaded, reporting, planned, 300.0),
+        ("station", shaded, reporting, planned, EVERY_S),
     ] {
         let weather = &scenario.inputs.weather;
         let season = Season::new(weather, &config, scenario.start(), scenario.days, scenario.farm.seed);

@@ -222,10 +222,12 @@ fn year(section: &mut Section, scenario: &Scenario) {
         let harvests = followed.stand.harvests();
         let sum =
             |of: fn(&crate::crop::stand::Harvest) -> f64| harvests.iter().map(of).fold(0.0, |sum, value| sum + value);
-        let count = harvests.len() as f64;
-        let relative = sum(|harvest| harvest.relative_yield) / count.max(1.0);
-        let row = [count, sum(|harvest| harvest.yield_t_ha), relative, f64::from(followed.stand.stress_days())];
-        yields.row(crop.name(), 2, &row);
+        let relative = sum(|harvest| harvest.relative_yield) / (harvests.len() as f64).max(1.0);
+        // What was not harvested has no share of anything.
+        let shown = |value: f64| if harvests.is_empty() { "–".to_owned() } else { format!("{value:.2}") };
+        let cells =
+            [shown(sum(|harvest| harvest.yield_t_ha)), shown(relative), followed.stand.stress_days().to_string()];
+        yields.rows.push([crop.name().to_owned(), harvests.len().to_string()].into_iter().chain(cells).collect());
         worst = worst.max(followed.worst);
         courses.push(Series::new(crop.name(), Form::Line, followed.kcb));
     }

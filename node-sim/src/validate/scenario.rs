@@ -5,6 +5,7 @@ use std::path::Path;
 use proto::Timestamp;
 
 use crate::config::{Config, ConfigError, FarmConfig, Inputs, Problem};
+use crate::replay::{AtEnd, Replay, ReplayConfig};
 
 /// A configured farm and the time for which it is looked at.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct Scenario {
     pub inputs: Inputs,
     /// How long it is looked at, days.
     pub days: u32,
+    /// Measured data that is replayed, once.
+    pub replay: Option<Replay>,
 }
 
 impl Scenario {
@@ -24,7 +27,7 @@ impl Scenario {
     /// Everything that is wrong with the configuration and the files that it names.
     pub fn of(farm: FarmConfig, days: u32) -> Result<Self, ConfigError> {
         let inputs = farm.open()?;
-        Ok(Self { farm, inputs, days })
+        Ok(Self { farm, inputs, days, replay: None })
     }
 
     /// The farm of a configuration file (without one the default farm), with other faults where some are given. What the
@@ -33,11 +36,18 @@ impl Scenario {
     /// # Errors
     /// Everything that is wrong with the files.
     pub fn read(config: Option<&Path>, faults: Option<&Path>, days: u32) -> Result<Self, ConfigError> {
-        let mut farm = config.map_or_else(|| Ok(FarmConfig::default()), read)?;
+        let (mut farm, replay) = config.map_or_else(|| Ok((FarmConfig::default(), None)), read)?;
         if let Some(faults) = faults {
             farm.scenario = Some(faults.to_owned());
         }
-        Self::of(farm, days).map_err(|mut error| {
+        let open = || {
+            let Some(replay) = replay else { return Self::of(farm, days) };
+            // The faults are those of the replayed stations then.
+            let once = ReplayConfig { at_end: AtEnd::Stop, ..replay };
+            let replay = Replay::open(&once, &farm).map_err(|problems| ConfigError { problems })?;
+            Ok(Self { replay: Some(replay), ..Self::of(FarmConfig { scenario: None, ..farm }, days)? })
+        };
+        open().map_err(|mut error| {
             for problem in &mut error.problems {
                 problem.file = problem.file.take().or_else(|| config.map(Path::to_owned));
             }
@@ -58,7 +68,7 @@ impl Scenario {
     }
 }
 
-fn read(path: &Path) -> Result<FarmConfig, ConfigError> {
+fn read(path: &Path) -> Result<(FarmConfig, Option<ReplayConfig>), ConfigError> {
     let whole = |problem: String| ConfigError { problems: vec![Problem::new(path, "", problem)] };
     let text = std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
     let wrong = |error: toml::de::Error| ConfigError { problems: vec![Problem::toml(path, &text, &error)] };
@@ -67,7 +77,7 @@ fn read(path: &Path) -> Result<FarmConfig, ConfigError> {
         table.entry(needless).or_insert_with(|| toml::Value::String(String::new()));
     }
     let config: Config = table.try_into().map_err(wrong)?;
-    Ok(config.farm)
+    Ok((config.farm, config.replay))
 }
 
 #[cfg(test)]
