@@ -63,8 +63,10 @@ pub struct Sample<'a> {
     pub time: Timestamp,
     /// Whether the station reports after it.
     pub reports: bool,
-    /// Whether the station has restarted since the sample before: its power was away.
+    /// Whether the station has restarted since the sample before: its power was away, or its program hung.
     pub restarted: bool,
+    /// How often its watchdog had to reset it since then.
+    pub watchdog_resets: u32,
     /// Whether the station reaches its gateway now.
     pub reaches: bool,
     /// How its reports go there, where that is simulated.
@@ -401,6 +403,7 @@ impl Farm {
                     time,
                     reports,
                     restarted: outcome.restarted,
+                    watchdog_resets: outcome.watchdog_resets,
                     reaches,
                     path,
                     readings: &self.readings,

@@ -49,11 +49,13 @@ pub enum FaultKind {
     ClockDrift,
     /// The station's voltage sags: it restarts again and again and loses samples.
     BrownOut,
+    /// The station's program hangs with a sample until its watchdog resets it: the sample is lost, and the station restarts.
+    Hang,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Spike,
         Self::Stuck,
         Self::Drift,
@@ -66,6 +68,7 @@ impl FaultKind {
         Self::Swapped,
         Self::ClockDrift,
         Self::BrownOut,
+        Self::Hang,
     ];
 
     /// Its name in scenarios and truth logs.
@@ -84,13 +87,14 @@ impl FaultKind {
             Self::Swapped => "swapped",
             Self::ClockDrift => "clock_drift",
             Self::BrownOut => "brown_out",
+            Self::Hang => "hang",
         }
     }
 
     /// Whether it befalls a whole station, not one of its channels.
     #[must_use]
     pub const fn is_of_station(self) -> bool {
-        matches!(self, Self::ClockDrift | Self::BrownOut)
+        matches!(self, Self::ClockDrift | Self::BrownOut | Self::Hang)
     }
 
     /// Whether it can befall a channel of this quantity. Only what is in the soil can be pulled out of it; what counts or
@@ -100,15 +104,15 @@ impl FaultKind {
         match self {
             Self::PulledOut => quantity.is_in_soil(),
             Self::Waterlogged => !matches!(quantity, Quantity::Rain | Quantity::Rssi | Quantity::Battery),
-            Self::ClockDrift | Self::BrownOut => false,
+            Self::ClockDrift | Self::BrownOut | Self::Hang => false,
             _ => true,
         }
     }
 
-    /// The number that stands for it in files; never changes. A dropout and a wrong clock are in no reading, and have none.
+    /// The number that stands for it in files; never changes. What is in no reading has none.
     pub(crate) const fn code(self) -> u8 {
         match self {
-            Self::Dropout | Self::ClockDrift => 0,
+            Self::Dropout | Self::ClockDrift | Self::Hang => 0,
             Self::Spike => 1,
             Self::Stuck => 2,
             Self::Drift => 3,
@@ -195,9 +199,14 @@ pub enum Effect {
         /// Only while the battery has less than this, V; always when none.
         below_v: Option<f64>,
     },
+    /// Samples are lost with this probability, each to a hang that the watchdog ends.
+    Hang {
+        /// 0 to 0.95.
+        probability: f64,
+    },
 }
 
-/// A fault of a channel, or of a station's power.
+/// A fault of a channel, or of a station as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
     /// The station.
@@ -228,6 +237,7 @@ impl Fault {
             Effect::Waterlogged { .. } => FaultKind::Waterlogged,
             Effect::Swapped { .. } => FaultKind::Swapped,
             Effect::BrownOut { .. } => FaultKind::BrownOut,
+            Effect::Hang { .. } => FaultKind::Hang,
         }
     }
 
@@ -252,7 +262,7 @@ impl Fault {
         self.channels().contains(&Some(channel))
     }
 
-    /// Whether it and another fault are at one time at one channel, or in one station's power.
+    /// Whether it and another fault are at one time at one channel, or each of the whole of one station.
     #[must_use]
     pub fn collides(&self, other: &Self) -> bool {
         let same = match (self.channel, other.channel) {

@@ -17,6 +17,8 @@ pub struct Models {
     names: Vec<String>,
     /// What was last said of it, but for the counts.
     said: (Status, bool),
+    /// The watchdog bit, which is to be kept.
+    bitten: bool,
 }
 
 impl Models {
@@ -36,6 +38,7 @@ impl Models {
     fn with(updater: Updater, channels: &[Channel]) -> Self {
         Self {
             said: standing(&updater),
+            bitten: false,
             updater: Box::new(updater),
             names: channels.iter().map(ToString::to_string).collect(),
             channels: channels.to_vec(),
@@ -45,6 +48,15 @@ impl Models {
     /// What was kept of them, in their place.
     pub fn restore(&mut self, bytes: &[u8]) {
         *self = Self::load(bytes, &self.channels);
+    }
+
+    /// The node starts anew with what is in its flash, after its watchdog had to reset it so often.
+    pub fn restart(&mut self, watchdog_resets: u32) {
+        let said = self.said;
+        *self = Self { said, bitten: watchdog_resets > 0, ..Self::load(&self.save(), &self.channels) };
+        for _ in 0..watchdog_resets {
+            self.updater.watchdog_reset(|name| index(&self.names, name));
+        }
     }
 
     /// What is to be kept.
@@ -83,10 +95,11 @@ impl Models {
         self.updater.judge(value, |name| index(names, name))
     }
 
-    /// Whether there is something to say that was not said: another state, or a probation that is over.
+    /// Whether there is something to keep or to say that was not: another state, a probation that is over, or a reset.
     pub fn is_news(&mut self) -> bool {
         let now = standing(&self.updater);
-        std::mem::replace(&mut self.said, now) != now
+        let moved = std::mem::replace(&mut self.said, now) != now;
+        std::mem::take(&mut self.bitten) || moved
     }
 
     /// How they stand, for the gateway.
@@ -217,6 +230,19 @@ mod tests {
         let status = models.status();
         assert_eq!(status.active, Some(Held { version: file.version, mark: mark(&sha256) }));
         assert_eq!((status.state, status.reason.as_str()), (NodeModelState::Active, ""));
+        // A restart takes the samples before it, and the watchdog the model, if it bites three times.
+        for resets in [0, 1, 1] {
+            models.restart(resets);
+            assert!(models.is_news() == (resets > 0) && models.status().active.is_some());
+        }
+        let mut bitten = Models::load(&models.save(), &CHANNELS);
+        bitten.restart(1);
+        let status = bitten.status();
+        assert_eq!(
+            (status.active, status.state, status.reason.as_str()),
+            (None, NodeModelState::RolledBack, "watchdog")
+        );
+        assert!(bitten.is_news());
         let mut judge = |value| {
             let reading = Reading { channel: CHANNELS[0], time: Timestamp::from_secs(0), value };
             models.judge(&[Measured { reading, fault: None, truth: None }]).map(|verdict| verdict.alert)

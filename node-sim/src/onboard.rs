@@ -128,6 +128,12 @@ impl Onboard {
         })
     }
 
+    /// The node starts anew, after its watchdog had to reset it so often.
+    pub fn restart(&mut self, watchdog_resets: u32) {
+        self.channels.values_mut().for_each(firmware::node::Channel::restart);
+        self.models.iter_mut().for_each(|models| models.restart(watchdog_resets));
+    }
+
     /// Filters a sample, lets the model judge it, and adds what of it is reported.
     pub fn sample(&mut self, sample: &[Measured], reported: &mut Vec<Measured>) {
         let first = reported.len();

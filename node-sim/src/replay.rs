@@ -395,6 +395,7 @@ impl Replay {
                 time,
                 reports: self.reports[row],
                 restarted: outcome.restarted,
+                watchdog_resets: outcome.watchdog_resets,
                 reaches: !outcome.lost,
                 path: None,
                 readings: &self.readings,

@@ -135,7 +135,7 @@ struct Recorder {
     station: StationId,
     /// None where samples are reported as they are.
     onboard: Option<Onboard>,
-    /// The node's boot: one more than any before it at the program's start, and again each time its power was away.
+    /// The node's boot: one more than any before it at the program's start, and again each time its power was away or its watchdog bit.
     boot: u32,
     open: Vec<Measured>,
     next_sequence: u64,
@@ -712,6 +712,7 @@ fn record(recorder: &mut Recorder, sample: &Sample<'_>, readings: &mut u64, repo
         reports.extend(recorder.seal());
         recorder.boot = recorder.boot.saturating_add(1);
         recorder.next_sequence = 1;
+        recorder.onboard.iter_mut().for_each(|onboard| onboard.restart(sample.watchdog_resets));
     }
     let before = recorder.open.len();
     match &mut recorder.onboard {

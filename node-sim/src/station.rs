@@ -315,7 +315,7 @@ impl Station {
         self.bucket_mm -= tips * TIP_MM;
         let wake = self.power.as_mut().map_or(Wake::Takes, Power::wake);
         if wake == Wake::Off {
-            return Outcome { lost: true, restarted: false };
+            return Outcome { lost: true, ..Outcome::default() };
         }
         let received_dbm = self.radio.as_mut().map(|radio| radio.received_dbm(time, conditions));
         let mut draw = self.noise.at(number);

@@ -76,7 +76,7 @@ fn assert_happens(name: &str) {
             };
             assert!(enough, "{name}: {} {channel} {}: {bent} of {}", fault.station, kind.name(), within.len());
         }
-        if kind == FaultKind::BrownOut {
+        if matches!(kind, FaultKind::BrownOut | FaultKind::Hang) {
             let whole = &seen[&(fault.station.to_string(), None)];
             let restarts =
                 whole.restarts.iter().filter(|time| span.start <= **time && **time <= span.end.plus_secs(600));

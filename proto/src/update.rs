@@ -115,6 +115,9 @@ pub struct NodeStatus {
     pub alerts: u64,
     /// Samples that it has judged.
     pub judged: u64,
+    /// Whether it is on probation: it may still go back by itself. Gateways of before did not say.
+    #[serde(default)]
+    pub on_probation: bool,
     /// When the station last said so, in farm time.
     pub heard: Timestamp,
 }

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { before, test } from 'node:test';
 import { farmOf, overflow, SIZES, someAlert, visitLoggedIn } from './farm.mjs';
 import { BASE, goodVersion, HUNGRY_VERSION, hungryVersion, NAME, refusedVersion, VERSION, WRONG_VERSION, wrongVersion } from './model.mjs';
@@ -236,6 +238,28 @@ test('a version that is not there is said not to be there', async () => {
   await visitLoggedIn({}, async ({ page, go }) => {
     await go(`/farms/${farm}/models/${NAME}/99.0.0`);
     await page.getByRole('alert').filter({ hasText: `There is no ${NAME} 99.0.0` }).waitFor();
+  });
+});
+
+const NODE_MODEL = process.env.TILTH_NODE_MODEL;
+
+test('a model that has just come to a node is seen to be on probation', { skip: NODE_MODEL === undefined && 'TILTH_NODE_MODEL names no file' }, async () => {
+  await visitLoggedIn({}, async ({ page, go }) => {
+    const model = { name: 'soil.node', mimeType: 'application/octet-stream', buffer: await readFile(NODE_MODEL ?? '') };
+    const pushed = await page.request.post('/api/v1/node-models', { multipart: { name: 'soil-node', model } });
+    assert.ok(pushed.status() === 201 || pushed.status() === 409, await pushed.text());
+    await go(`/farms/${farm}/models`);
+    const card = page.getByTestId('node-models');
+    await card.waitFor();
+    const staged = await page.request.put(`/api/v1/farms/${farm}/node-models`, { data: { name: 'soil-node', version: '1.0.0', stations: ['n1'], share: 0 } });
+    assert.equal(staged.status(), 200, await staged.text());
+    await card.getByText('soil-node').waitFor();
+    await card.locator('[data-station=n1][data-probation=true]').getByText('runs 1.0.0 on probation').waitFor();
+    // Who is not in the stage runs none, and is on no probation.
+    await card.locator('[data-station=n2][data-probation=false]').getByText('runs none').waitFor();
+    assert.equal(await overflow(page), 0);
+    const pictures = process.env.SCREENSHOTS;
+    if (pictures !== undefined) await page.screenshot({ path: join(pictures, 'node-models.png'), fullPage: true });
   });
 });
 

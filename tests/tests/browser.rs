@@ -52,12 +52,15 @@ async fn the_dashboard_shows_a_running_farm_in_a_real_browser() {
     }
     let secrets: tilth::farm::Secrets =
         toml::from_str(&fs::read_to_string(dir.path().join("secrets.toml")).unwrap()).unwrap();
+    let model = dir.path().join("soil.node");
+    fs::write(&model, tests::models::for_nodes("1.0.0", false)).unwrap();
     let status = Command::new("npm")
         .args(["test", "--silent"])
         .current_dir(&browser)
         .env("TILTH_URL", format!("http://{listen}"))
         .env("TILTH_EMAIL", tilth::farm::USER)
         .env("TILTH_PASSWORD", secrets.user)
+        .env("TILTH_NODE_MODEL", &model)
         .status()
         .unwrap();
     assert!(status.success(), "the browser tests failed; their output is above");

@@ -7,9 +7,6 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use node_sim::Pace;
-use node_sim::station::CHANNELS;
-use proto::node_model::Layer;
-use proto::{Channel, NodeModelFile, Quantity};
 use serde_json::Value;
 use tests::farm::{Farm, PATIENCE, Setup};
 
@@ -53,45 +50,9 @@ fn station<'a>(nodes: &'a Value, name: &str) -> &'a Value {
     all.into_iter().flatten().find(|station| station["station"] == name).unwrap_or(&Value::Null)
 }
 
-/// A model that says of its channels that they stay as they were, or in `always` that they are far from it. So many units that
-/// it takes several chunks.
-fn write(path: &Path, version: &str, always: bool) {
-    let channels: Vec<Channel> = CHANNELS.into_iter().filter(|c| c.quantity != Quantity::Rain).take(10).collect();
-    let (steps, hidden) = (4, 2 * channels.len());
-    let mut first = vec![vec![0i8; channels.len() * steps]; hidden];
-    let mut second = vec![vec![0i8; hidden]; channels.len()];
-    for channel in 0..channels.len() {
-        for (unit, sign) in [(2 * channel, 64), (2 * channel + 1, -64)] {
-            first[unit][channel * steps + steps - 1] = sign;
-            second[channel][unit] = sign;
-        }
-    }
-    let normal = channels.iter().map(|channel| {
-        let range = channel.quantity.range();
-        (((range.start() + range.end()) / 2.0) as f32, ((range.end() - range.start()) / 2.0 * 16.0 / 127.0) as f32)
-    });
-    let file = NodeModelFile {
-        version: version.parse().unwrap(),
-        normal: normal.collect(),
-        steps,
-        first: Layer { weights: first, biases: vec![0; hidden], multiplier: 1.0 / 64.0 },
-        second: Layer {
-            weights: second,
-            biases: vec![if always { 64 * 40 } else { 0 }; channels.len()],
-            multiplier: 1.0 / 64.0,
-        },
-        thresholds: vec![2.0; channels.len()],
-        golden: vec![5; channels.len() * steps],
-        channels,
-    };
-    let bytes = file.encode().unwrap();
-    assert!(bytes.len() > 2 * 512, "{} bytes", bytes.len());
-    std::fs::write(path, bytes).unwrap();
-}
-
 async fn push(farm: &Farm, dir: &Path, version: &str, always: bool) -> Value {
     let path = dir.join(format!("{version}.node"));
-    write(&path, version, always);
+    std::fs::write(&path, tests::models::for_nodes(version, always)).unwrap();
     succeeds(farm, &["push", path.to_str().unwrap(), "--name", NAME]).await
 }
 
@@ -150,6 +111,35 @@ async fn one_station_first_then_all_and_a_bad_model_goes_back_everywhere_and_sto
     until(&farm, "nobody runs it", |nodes| ["n1", "e1", "c1"].iter().all(|name| gone(station(nodes, name)))).await;
     let shown = String::from_utf8(node_model(&farm, &["show"]).await.stdout).unwrap();
     assert!(shown.contains("soil-node 1.0.0: abort") && shown.contains("rolled_back  told"), "{shown}");
+}
+
+/// One station's program hangs now and then: its watchdog resets it, and after the third time it has no new model any more. On another
+/// station the same model is on probation, and then not any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_station_whose_watchdog_bites_takes_its_new_model_back_and_the_others_keep_it() {
+    let hangs = "[[fault]]\nstation = \"e1\"\nkind = \"hang\"\nstart = \"0h\"\nend = \"3650d\"\nrate = 0.3\n";
+    let farm = Farm::start(Setup { scenario: Some(hangs.to_owned()), ..setup() }).await;
+    let dir = tempfile::tempdir().unwrap();
+    push(&farm, dir.path(), "1.0.0", false).await;
+    succeeds(&farm, &["stage", NAME, "1.0.0", "--station", "n1", "--wait"]).await;
+    let probation = |nodes: &Value| station(nodes, "n1")["on_probation"].clone();
+    until(&farm, "the model is on probation", |nodes| probation(nodes) == true).await;
+
+    succeeds(&farm, &["stage", NAME, "1.0.0", "--station", "n1", "--station", "e1"]).await;
+    let nodes =
+        until(&farm, "the station that hangs has gone back", |nodes| station(nodes, "e1")["state"] == "rolled_back")
+            .await;
+    let hung = station(&nodes, "e1");
+    assert_eq!(
+        (&hung["reason"], &hung["candidate"], &hung["active"], &hung["on_probation"]),
+        (&"watchdog".into(), &"1.0.0".into(), &Value::Null, &false.into()),
+        "{nodes:#}"
+    );
+    let nodes = until(&farm, "the probation is over", |nodes| probation(nodes) == false).await;
+    assert_eq!(
+        (&station(&nodes, "n1")["active"], &station(&nodes, "n1")["state"]),
+        (&"1.0.0".into(), &"active".into())
+    );
 }
 
 /// Lets so much time be between two chunks, from the gateway's next start on.

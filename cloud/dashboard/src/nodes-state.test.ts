@@ -14,6 +14,7 @@ function node(changes: Partial<NodeStatus> = {}): NodeStatus {
     reason: '',
     alerts: 0,
     judged: 0,
+    on_probation: false,
     heard: '2026-06-01T00:00:00Z',
     ...changes,
   };
@@ -36,6 +37,7 @@ describe('a stage', () => {
 describe('a node', () => {
   test('says what it runs and what became of the last version', () => {
     expect(nodeText(node())).toBe('runs 1.0.0');
+    expect(nodeText(node({ on_probation: true }))).toBe('runs 1.0.0 on probation');
     expect(nodeText(node({ active: null, state: 'idle' }))).toBe('runs none');
     expect(nodeText(node({ state: 'receiving', candidate: '1.1.0', offset: 512 }))).toBe('has 512 bytes of 1.1.0, runs 1.0.0');
     expect(nodeText(node({ state: 'rolled_back', candidate: '1.1.0', reason: 'alerts' }))).toBe('went back from 1.1.0 (alerts), runs 1.0.0');
@@ -46,6 +48,11 @@ describe('a node', () => {
     expect(nodeTone(node({ state: 'rolled_back', reason: 'alerts' }))).toBe('warning');
     expect(nodeTone(node({ state: 'rolled_back', reason: 'told', active: null }))).toBe('none');
     expect(nodeTone(node())).toBe('ok');
+  });
+
+  test('is well when its probation is over', () => {
+    expect(nodeTone(node({ on_probation: true }))).toBe('none');
+    expect(nodeTone(node({ on_probation: false }))).toBe('ok');
   });
 
   test('says how much it calls unusual', () => {

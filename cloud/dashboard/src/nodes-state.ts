@@ -29,9 +29,9 @@ export function stageText(rollout: NonNullable<FarmNodes['rollout']>): string {
   return named === '' ? `${share} % of the stations` : `${named} and ${share} % of the stations`;
 }
 
-/** What a station makes of the model: "runs 1.1.0", "has 512 bytes of 1.1.0", "refused 1.1.0 (golden), runs 1.0.0". */
+/** What a station makes of the model: "runs 1.1.0 on probation", "has 512 bytes of 1.1.0", "refused 1.1.0 (golden), runs 1.0.0". */
 export function nodeText(node: NodeStatus): string {
-  const runs = node.active === null ? 'runs none' : `runs ${node.active}`;
+  const runs = node.active === null ? 'runs none' : `runs ${node.active}${node.on_probation ? ' on probation' : ''}`;
   switch (node.state) {
     case 'idle':
     case 'active':
@@ -47,7 +47,8 @@ export function nodeText(node: NodeStatus): string {
 
 export function nodeTone(node: NodeStatus): Tone {
   if (node.state === 'refused' || (node.state === 'rolled_back' && node.reason !== 'told')) return 'warning';
-  return node.active === null ? 'none' : 'ok';
+  // What may still go back by itself is not well yet.
+  return node.active === null || node.on_probation ? 'none' : 'ok';
 }
 
 /** How much of what it judged a station's model calls unusual: "3 of 500 samples". */

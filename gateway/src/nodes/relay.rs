@@ -339,6 +339,7 @@ fn described(id: &StationId, in_stage: bool, station: &Station) -> NodeStatus {
         reason: status.reason.clone(),
         alerts: status.alerts,
         judged: status.judged,
+        on_probation: status.on_probation,
         heard: station.heard,
     }
 }

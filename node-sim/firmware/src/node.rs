@@ -36,6 +36,11 @@ impl Channel {
         Self { rule, filter: Hampel::new(), reported: Reported::new() }
     }
 
+    /// The node starts anew, and has measured nothing.
+    pub const fn restart(&mut self) {
+        *self = Self::new(self.rule);
+    }
+
     /// The value without a spike.
     pub fn filtered(&mut self, value: i32) -> i32 {
         self.rule.filter.map_or(value, |floor| self.filter.push(value, floor))

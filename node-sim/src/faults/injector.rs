@@ -50,6 +50,8 @@ pub struct Outcome {
     pub lost: bool,
     /// The station has restarted since the sample before.
     pub restarted: bool,
+    /// How often its watchdog had to reset it since then; with a sample that is not lost.
+    pub watchdog_resets: u32,
 }
 
 /// What faults depend on beside the readings; none where it is not known.
@@ -97,6 +99,14 @@ pub struct FaultState {
     wet: BTreeMap<Channel, Wetness>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     off: bool,
+    /// Resets by the watchdog since the last sample that was not lost.
+    #[serde(skip_serializing_if = "is_zero")]
+    watchdog_resets: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for it.
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The faults of one station.
@@ -159,17 +169,28 @@ impl StationFaults {
         self.draw(time);
         let mut outcome = Outcome::default();
         let mut sag_v = 0.0;
-        let power = self.list.iter_mut().find(|(fault, _)| fault.channel.is_none() && fault.is_active(time));
-        if let Some((Fault { effect: Effect::BrownOut { probability, sag_v: sag, below_v }, .. }, chance)) = power {
-            let low = below_v.is_none_or(|below_v| around.battery_v.is_none_or(|volts| volts < below_v));
-            outcome.lost = low && chance.at(number).uniform() < *probability;
-            sag_v = if low { *sag } else { 0.0 };
+        let whole = self.list.iter_mut().find(|(fault, _)| fault.channel.is_none() && fault.is_active(time));
+        if let Some((fault, chance)) = whole {
+            let mut hits = |probability| chance.at(number).uniform() < probability;
+            match fault.effect {
+                Effect::BrownOut { probability, sag_v: sag, below_v } => {
+                    let low = below_v.is_none_or(|below_v| around.battery_v.is_none_or(|volts| volts < below_v));
+                    outcome.lost = low && hits(probability);
+                    sag_v = if low { sag } else { 0.0 };
+                }
+                Effect::Hang { probability } => {
+                    outcome.lost = hits(probability);
+                    self.state.watchdog_resets += u32::from(outcome.lost);
+                }
+                _ => {}
+            }
         }
         outcome.restarted = self.state.off && !outcome.lost;
         self.state.off = outcome.lost;
         if outcome.lost {
             return outcome;
         }
+        outcome.watchdog_resets = std::mem::take(&mut self.state.watchdog_resets);
         for offered in sample {
             let shown = self.channel(number, time, offered, sample, around);
             out.extend(shown.map(|shown| match offered.channel.quantity {
@@ -270,7 +291,7 @@ impl StationFaults {
                 sample.iter().find(|one| one.channel == other)?.value
             }
             // It is found by its missing channel above, and is in no channel.
-            Effect::BrownOut { .. } => return Some(healthy(offered)),
+            Effect::BrownOut { .. } | Effect::Hang { .. } => return Some(healthy(offered)),
         };
         Some(Shown { channel, truth: offered.truth, value: shown, fault: Some(fault.kind()) })
     }
@@ -568,6 +589,26 @@ mod tests {
         }
         // Half of the thousand are lost, in half as many gaps.
         assert!((430..570).contains(&lost) && (200..300).contains(&restarts), "{lost} {restarts}");
+    }
+
+    #[test]
+    fn a_station_that_hangs_is_reset_by_its_watchdog_for_each_sample_that_it_loses() {
+        let station: StationId = "n1".parse().unwrap();
+        let mut injector = injector(vec![fault("", FaultKind::Hang, Parameters::default(), 0.0, 100.0)]);
+        let (mut lost, mut resets, mut before) = (0, 0, false);
+        for k in 0..1500 {
+            let mut out = Vec::new();
+            let sample = [(channel("battery"), 3.3), (channel("rain"), 0.0)];
+            let outcome = injector.sample(&station, k, at(k as f64 / 10.0), &sample, &mut out);
+            assert_eq!(outcome.lost, out.is_empty());
+            assert_eq!((outcome.restarted, outcome.watchdog_resets > 0), (before && !outcome.lost, outcome.restarted));
+            assert!(out.iter().all(|shown| shown.fault.is_none() && shown.value == shown.truth));
+            before = outcome.lost;
+            lost += u32::from(outcome.lost);
+            resets += outcome.watchdog_resets;
+            assert!(k < 1000 || !outcome.lost);
+        }
+        assert!(lost == resets && (150..250).contains(&lost), "{lost} {resets}");
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! | `brown_out` | `rate` | a sample's probability to be lost | 0.5 | 0 to 0.95 |
 //! | | `magnitude` | sag of the battery's readings | 0.4 V | 0 to 5 V |
 //! | | `below_v` | only below this voltage | always | 0 to 60 V |
+//! | `hang` | `rate` | a sample's probability to be lost | 0.2 | 0 to 0.95 |
 //! | `clock_drift` | `drift_ppm` | too fast by so many millionths | 200, or 0 beside another key | within 1,000,000 |
 //! | | `offset_s` | ahead by so much from the start | 0 | within ten years |
 //! | | `restart_1970` | instead of an offset: begins again at 1970 | false | |
@@ -118,6 +119,7 @@ pub(crate) fn numbers(kind: FaultKind, quantity: Option<Quantity>) -> Vec<Number
         FaultKind::BrownOut => {
             vec![number("rate", 0.0, 0.95), number("magnitude", 0.0, 5.0), number("below_v", 0.0, 60.0)]
         }
+        FaultKind::Hang => vec![number("rate", 0.0, 0.95)],
         FaultKind::ClockDrift => {
             vec![number("drift_ppm", -999_999.0, 999_999.0), number("offset_s", -LONGEST_OFFSET_S, LONGEST_OFFSET_S)]
         }
@@ -172,7 +174,7 @@ impl Parameters {
         *place = Some(value);
     }
 
-    /// The effect on a channel (or a station's power), with defaults for what is not given. None for a wrong clock, for a
+    /// The effect on a channel (or a station), with defaults for what is not given. None for a wrong clock, for a
     /// swap without its other channel, and for a channel's fault without a channel.
     #[must_use]
     pub fn effect(&self, kind: FaultKind, channel: Option<Channel>) -> Option<Effect> {
@@ -182,6 +184,9 @@ impl Parameters {
                 sag_v: self.magnitude.unwrap_or(0.4),
                 below_v: self.below_v,
             });
+        }
+        if kind == FaultKind::Hang {
+            return Some(Effect::Hang { probability: self.rate.unwrap_or(0.2) });
         }
         let quantity = channel?.quantity;
         let span = Sensor::of(quantity).span;
@@ -205,7 +210,7 @@ impl Parameters {
                 wet: self.wet.unwrap_or(true),
             },
             FaultKind::Swapped => Effect::Swapped { with: self.with? },
-            FaultKind::ClockDrift | FaultKind::BrownOut => return None,
+            FaultKind::ClockDrift | FaultKind::BrownOut | FaultKind::Hang => return None,
         })
     }
 
@@ -235,6 +240,7 @@ impl Parameters {
             Effect::BrownOut { probability, sag_v, below_v } => {
                 Self { rate: Some(probability), magnitude: Some(sag_v), below_v, ..none }
             }
+            Effect::Hang { probability } => Self { rate: Some(probability), ..none },
         }
     }
 

@@ -92,6 +92,8 @@ impl Course {
             FaultKind::Swapped => (0.05, 168.0, 0.7),
             FaultKind::ClockDrift => (0.1, 336.0, 0.8),
             FaultKind::BrownOut => (0.4, 10.0, 0.8),
+            // A bus that a probe holds down, until the probe or its cable is dry again.
+            FaultKind::Hang => (0.1, 12.0, 0.8),
         };
         Self { per_year, median_h, sigma }
     }

@@ -3,7 +3,7 @@
 //! ```toml
 //! [[fault]]
 //! station = "c3"
-//! channel = "soil_moisture_20cm"   # not for clock_drift and brown_out, which befall the whole station
+//! channel = "soil_moisture_20cm"   # not for clock_drift, brown_out and hang, which befall the whole station
 //! kind = "drift"                   # see `parameters` for the kinds and for what each takes
 //! start = "2d 4h"                  # since the farm's start, or a time: "2026-06-03T04:00:00Z"
 //! end = "4d"
@@ -17,7 +17,7 @@
 //! ```
 //!
 //! The clocks of whole stations are wrong by `[[clock]]` tables (see [`crate::clock`]) or, which is the same, by faults of
-//! the kind `clock_drift`. One fault at a time is allowed on a channel, and on a station's power and its clock. Everything
+//! the kind `clock_drift`. One fault at a time is allowed on a channel, on a station as a whole, and on its clock. Everything
 //! that is wrong in a file is reported at once.
 
 use std::path::Path;
@@ -140,7 +140,7 @@ fn collisions(path: &Path, scenario: &Scenario) -> Vec<Problem> {
         if let Some(other) = scenario.faults[..index].iter().find(|other| other.collides(fault)) {
             let what = match fault.channel {
                 Some(channel) => format!("{} {channel}", fault.station),
-                None => format!("{}'s power", fault.station),
+                None => format!("{} as a whole", fault.station),
             };
             twice("fault", what, &shown(other), &shown(fault));
         }
@@ -468,6 +468,7 @@ mod tests {
             table("rail", "n2", &format!("{moisture}\nrail = \"low\"")),
             table("swapped", "e1", &format!("{moisture}\nwith = \"soil_moisture_40cm\"")),
             table("brown_out", "e1", "below_v = 3.5"),
+            table("hang", "n2", ""),
         ]
         .concat();
         let effects: Vec<Effect> = read(&text).unwrap().into_iter().map(|fault| fault.effect).collect();
@@ -476,6 +477,7 @@ mod tests {
             Effect::Rail { value: 0.0 },
             Effect::Swapped { with: "soil_moisture_40cm".parse().unwrap() },
             Effect::BrownOut { probability: 0.5, sag_v: 0.4, below_v: Some(3.5) },
+            Effect::Hang { probability: 0.2 },
         ];
         assert_eq!(effects, expected);
     }
@@ -500,7 +502,7 @@ mod tests {
             "s.toml, fault 1, end: 5 is not a text",
             "s.toml, fault 2, end: 2026-06-02T00:00:00Z is not after the start, 2026-06-03T00:00:00Z",
             "s.toml, fault 2, magnitude: belongs to spike, bias, noise, brown_out, not to stuck",
-            "s.toml, fault 2, rate: belongs to spike, drift, dropout, brown_out, not to stuck",
+            "s.toml, fault 2, rate: belongs to spike, drift, dropout, brown_out, hang, not to stuck",
             "s.toml, clock 1, size: is not known; known are station, start, end, offset_s, drift_ppm, restart_1970",
             "s.toml, clock 1, station: \"z9\" is not one of n1, n2, e1",
             "s.toml, clock 1, end: is missing",
@@ -535,6 +537,7 @@ mod tests {
             ("swapped", format!("{moisture}\nwith = \"rain\""), "with: rain is not another channel in m3/m3"),
             ("brown_out", moisture.to_owned(), "channel: is of no use: brown_out befalls the whole station"),
             ("brown_out", "rate = 1.0".to_owned(), "rate: 1 is not 0 to 0.95"),
+            ("hang", "magnitude = 1.0".to_owned(), "magnitude: belongs to spike, bias, noise, brown_out, not to hang"),
             ("clock_drift", "drift_ppm = 2e6".to_owned(), "drift_ppm: 2000000 is not -999999 to 999999"),
             ("stuck", String::new(), "channel: is missing"),
         ] {
@@ -579,7 +582,7 @@ mod tests {
         for (text, place) in [
             (fault("stuck", "1d", "2d") + &fault("dropout", "1d 12h", "3d"), "n1 rain"),
             (swapped + &table("bias", "n1", "channel = \"soil_moisture_40cm\""), "n1 soil_moisture_40cm"),
-            (table("brown_out", "n1", "").repeat(2), "n1's power"),
+            (table("brown_out", "n1", "") + &table("hang", "n1", ""), "n1 as a whole"),
             (clock.to_owned() + &table("clock_drift", "n1", ""), "n1's clock"),
             ("[[irrigation]]\nfield = \"north\"\nstart = \"1h\"\nend = \"2h\"\nshare = 0\n".repeat(2), "field north"),
         ] {

@@ -227,6 +227,8 @@ pub struct NodeStatus {
     pub alerts: u64,
     /// Samples that it has judged.
     pub judged: u64,
+    /// Whether it is on probation: it may still go back by itself for what it judges.
+    pub on_probation: bool,
     /// When the station last said so, in farm time.
     #[schema(value_type = String, format = DateTime)]
     pub heard: Timestamp,
@@ -264,6 +266,7 @@ impl From<proto::update::NodeStatus> for NodeStatus {
             reason: status.reason,
             alerts: status.alerts,
             judged: status.judged,
+            on_probation: status.on_probation,
             heard: status.heard,
         }
     }
