@@ -1,20 +1,27 @@
 //! `kill -9` a hundred times while real MQTT clients publish as fast as they are acknowledged: what was acknowledged is in
-//! the raw store once, and windows and alerts are those of a gateway that was never killed.
+//! the raw store once, and windows and alerts are those of a gateway that was never killed. And its stations torn off all at once.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use gateway::store::{Cursor, Store};
 use proto::{Alert, Batch, Birth, Channel, Lane, Quantity, Reading, Record, StationId, Timestamp, Window};
+use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet, Publish};
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, Outgoing, QoS};
 use sha2::{Digest, Sha256};
+use socket2::SockRef;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Barrier;
 
 /// Nothing in these tests takes as long on any machine.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -44,10 +51,11 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn new() -> Self {
+    /// A place for a gateway with so many stations.
+    fn new(stations: usize) -> Self {
         let dir = TempDir::new().unwrap();
         let mut credentials = String::new();
-        for name in (0..STATIONS).map(name) {
+        for name in (0..stations).map(name) {
             let digest: String = Sha256::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
             credentials += &format!("[[client]]\nname = {name:?}\nrole = \"station\"\npassword_sha256 = {digest:?}\n");
         }
@@ -193,7 +201,7 @@ async fn station(number: usize, start: Timestamp, port: Arc<AtomicU16>, all: Ack
 
 /// Sends everything to a gateway that is killed so many times meanwhile.
 async fn run(start: Timestamp, kills: u32) -> Gateway {
-    let mut gateway = Gateway::new();
+    let mut gateway = Gateway::new(STATIONS);
     gateway.start().await;
     let (all, over): (Acknowledged, Arc<AtomicBool>) =
         (Arc::new((0..STATIONS).map(|_| AtomicU64::new(0)).collect()), Arc::default());
@@ -276,4 +284,84 @@ async fn killed_a_hundred_times_under_load_a_gateway_loses_nothing_and_says_the_
     }
     assert_eq!(windows.len(), expected.len());
     assert_eq!(alerts, expected_alerts);
+}
+
+/// Stations of the storm, and how often each is torn off.
+const STORM: usize = 100;
+const TEARS: usize = 15;
+
+/// One connection of a station: its CONNECT and these batches in one write.
+async fn dial(port: u16, number: usize, start: Timestamp, batches: std::ops::RangeInclusive<u64>) -> TcpStream {
+    let mut bytes = BytesMut::new();
+    let mut connect = Connect::new(name(number));
+    connect.set_login(name(number), name(number));
+    connect.write(&mut bytes).unwrap();
+    for sequence in batches {
+        put(&mut bytes, number, start, sequence);
+    }
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    stream
+}
+
+/// Writes the PUBLISH of a batch, whose packet id is its sequence.
+fn put(bytes: &mut BytesMut, number: usize, start: Timestamp, sequence: u64) {
+    let topic = format!("tilth/v1/f/{}/data", name(number));
+    let payload = batch(start, number, sequence).encode().unwrap();
+    let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload);
+    publish.pkid = sequence.try_into().unwrap();
+    publish.write(bytes).unwrap();
+}
+
+/// Reads until so many PUBACKs have come; gives the last of them.
+async fn acknowledged(stream: &mut TcpStream, wanted: usize) -> Option<u64> {
+    let (mut bytes, mut last) = (BytesMut::new(), None);
+    let mut count = 0;
+    while count < wanted {
+        match Packet::read(&mut bytes, 1 << 16) {
+            Ok(Packet::PubAck(ack)) => (count, last) = (count + 1, Some(u64::from(ack.pkid))),
+            Ok(Packet::ConnAck(ack)) => assert_eq!(ack.code, ConnectReturnCode::Success),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => {
+                let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut bytes)).await.expect("a PUBACK");
+                assert!(read.unwrap() > 0, "the gateway closed the connection");
+            }
+        }
+    }
+    last
+}
+
+/// A station whose connection is torn off together with all others', again and again; gives what is acknowledged in the end.
+async fn torn_off(number: usize, start: Timestamp, port: u16, all: Arc<Barrier>) -> u64 {
+    let mut stored = 0;
+    for tear in 0..TEARS {
+        all.wait().await;
+        let next = stored + 4;
+        let mut stream = dial(port, number, start, stored + 1..=stored + 3).await;
+        stored = acknowledged(&mut stream, (number + tear) % 4).await.unwrap_or(stored);
+        all.wait().await;
+        // What it still says may come or not; a reset says no goodbye.
+        let mut bytes = BytesMut::new();
+        put(&mut bytes, number, start, next);
+        let _ = stream.try_write(&bytes);
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    let mut stream = dial(port, number, start, stored + 1..=stored + 4).await;
+    acknowledged(&mut stream, 4).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stations_that_are_all_torn_off_at_once_again_and_again_have_each_batch_stored_once() {
+    let mut gateway = Gateway::new(STORM);
+    gateway.start().await;
+    let (start, port, all) = (beginning(), gateway.port.load(Ordering::Relaxed), Arc::new(Barrier::new(STORM)));
+    let stations: Vec<_> = (0..STORM).map(|n| tokio::spawn(torn_off(n, start, port, Arc::clone(&all)))).collect();
+    let mut stored = Vec::new();
+    for station in stations {
+        stored.push(station.await.unwrap());
+    }
+    gateway.stop().await;
+    is_stored_once(&gateway.data(), &stored);
+    let counters = Store::open(&gateway.data()).unwrap().counters().unwrap();
+    assert!(counters["duplicate_batches"] > STORM as u64, "hardly anything came twice: {counters:?}");
 }

@@ -1,8 +1,9 @@
-//! The analysis killed at any message, and never: the same windows, the same alerts, to the last bit.
+//! The analysis killed at any message, and never: the same windows, alerts and decisions, to the last bit.
 
 use std::path::Path;
 
 use proptest::prelude::*;
+use proto::decision::Cause;
 use proto::{Batch, Channel, Lane, Quantity};
 use tempfile::TempDir;
 
@@ -18,15 +19,43 @@ mod onnx;
 const QUARTER: i64 = 900_000;
 const STATIONS: usize = 5;
 
+/// Two fields of the same stations: one is irrigated, again and again, and one is asked for advice while all probes are good.
+const FIELDS: &str = "
+[[field]]
+name = \"dry\"
+stations = [\"n0\", \"n1\", \"n2\", \"n3\", \"n4\"]
+root_depth_m = 0.3
+depletion_fraction = 0.5
+field_capacity = 0.3
+wilting_point = 0.05
+interval_h = 3.0
+valves = [\"n0\"]
+auto = true
+irrigation = { kind = \"drip\", application_mm_per_h = 6.0, max_minutes = 900 }
+[[field]]
+name = \"moist\"
+stations = [\"n0\", \"n1\", \"n2\", \"n3\"]
+root_depth_m = 0.3
+depletion_fraction = 0.5
+field_capacity = 0.15
+wilting_point = 0.05
+min_probes = 8
+irrigation = { kind = \"drip\", application_mm_per_h = 6.0, max_minutes = 900 }
+";
+
 /// A quarter of an hour.
 fn quarter(number: i64) -> Timestamp {
     Timestamp::from_millis(1_780_300_800_000 + number * QUARTER)
 }
 
 fn config(dir: &Path) -> Config {
+    config_with(dir, "")
+}
+
+fn config_with(dir: &Path, more: &str) -> Config {
     let text = format!(
         "farm = \"f\"\ngateway = \"g\"\ndata_dir = {:?}\n[door]\nlisten = \"127.0.0.1:0\"\n\
-         [rules]\nanomaly_open_after = 3\nanomaly_close_after = 4\nspike_close_after = 5\n",
+         [rules]\nanomaly_open_after = 3\nanomaly_close_after = 4\nspike_close_after = 5\n{more}",
         dir.display().to_string()
     );
     toml::from_str(&text).unwrap()
@@ -134,7 +163,7 @@ fn run(kills: &[(u64, usize)]) -> BTreeMap<i64, Vec<Vec<u8>>> {
     let dir = TempDir::new().unwrap();
     let newest = fill(dir.path());
     let now = quarter(200);
-    let open = || super::open(&config(dir.path()), vec![(model(), None)], now).unwrap().1;
+    let open = || super::open(&config_with(dir.path(), FIELDS), vec![(model(), None)], now).unwrap().1;
     // As a gateway begins: at the end of what was stored, and with the next commit as it comes from the intake.
     let begin = |stored: u64, chunk: usize| {
         let mut analysis = open();
@@ -187,9 +216,19 @@ fn killed_at_many_commits_the_analysis_says_what_it_says_without_a_kill() {
         assert!(of_kind().any(|alert| alert.closed.is_none()), "no {kind:?} opens");
         assert!(of_kind().any(|alert| alert.closed.is_some()), "no {kind:?} closes");
     }
+    let decided: Vec<proto::Decision> = never[&(Lane::Decisions as i64)]
+        .iter()
+        .map(|body| match proto::Record::decode(body).unwrap() {
+            proto::Record::Decision(decision) => decision,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let irrigations = decided.iter().filter(|decision| decision.cause == Cause::Due).count();
+    let causes: std::collections::BTreeSet<_> = decided.iter().map(|decision| decision.cause as u32).collect();
+    assert!(irrigations > 1 && causes.len() > 2, "too little is decided to compare: {decided:#?}");
     let kills: Vec<(u64, usize)> = (1..60).map(|n| (n * 3, [1, 2, 500][n as usize % 3])).collect();
     let killed = run(&kills);
-    for lane in [Lane::Alerts, Lane::Aggregates] {
+    for lane in [Lane::Alerts, Lane::Decisions, Lane::Aggregates] {
         let (killed, never) = (&killed[&(lane as i64)], &never[&(lane as i64)]);
         let differs = killed.iter().zip(never).position(|(one, other)| one != other);
         assert_eq!((killed.len(), differs), (never.len(), None), "{}", lane.name());
