@@ -21,7 +21,7 @@ pub(crate) mod station;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{Alert, AlertKind, Channel, RunningModel, StationId, Timestamp, Window};
+use proto::{Alert, AlertKind, Channel, FieldId, RunningModel, StationId, Timestamp, Window};
 
 pub use rules::RulesConfig;
 
@@ -47,6 +47,18 @@ const RAISED: f64 = 0.5;
 
 /// Fewest stations that make something common.
 const FEWEST_COMMON: usize = 3;
+
+/// More than this share of a field's stations makes something common to the field.
+const FIELD_SHARE: f64 = 0.5;
+
+/// The channels on which it is no sensor's fault: of the whole farm, and of each field.
+type Common = BTreeMap<Option<FieldId>, Vec<Channel>>;
+
+/// Those of a station in `field`.
+fn common_to(common: &Common, field: Option<&FieldId>) -> Vec<Channel> {
+    let of_field = field.and_then(|field| common.get(&Some(field.clone())));
+    common.get(&None).into_iter().chain(of_field).flatten().copied().collect()
+}
 
 /// When a station was last heard, for [`Detector::tick`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +109,17 @@ impl Detector {
         let mut changed = Vec::new();
         self.judge_all(windows, false, &mut changed);
         changed
+    }
+
+    /// Takes in which field `station` says that it stands in.
+    pub fn describe(&mut self, station: &StationId, field: Option<&FieldId>) {
+        let known = self.stations.get(station);
+        if known.map_or(field.is_none() || self.stations.len() >= MAX_STATIONS, |known| known.field.as_ref() == field) {
+            return;
+        }
+        let station_of = || Station::new(self.history);
+        self.stations.entry(station.clone()).or_insert_with(station_of).field = field.cloned();
+        self.touched.insert(station.clone());
     }
 
     /// Goes on with a station as [`Detector::news`] told it; its windows are then to be [recalled](Self::recall).
@@ -238,7 +261,7 @@ impl Detector {
         let mut disputes = Vec::new();
         for id in due {
             let (Some(station), Some(scores)) = (self.stations.get_mut(id), scores.get(id)) else { continue };
-            let ready = station.weigh(scores, &common, &self.rules, tick, changed);
+            let ready = station.weigh(scores, &common_to(&common, station.field.as_ref()), &self.rules, tick, changed);
             if !ready.is_empty() {
                 disputes.push((id, ready));
             }
@@ -277,19 +300,28 @@ impl Detector {
         scores
     }
 
-    /// The channels on which so many stations scored high of late that it is the weather and not a sensor.
-    fn common(&self, end: Timestamp) -> Vec<Channel> {
-        let mut counts: BTreeMap<Channel, (usize, usize)> = BTreeMap::new();
+    /// The channels on which so many stations scored high of late that it is the weather and not a sensor, and by field
+    /// those on which so many of its stations did that it is what the field was given.
+    fn common(&self, end: Timestamp) -> Common {
+        let mut counts: BTreeMap<(Option<&FieldId>, Channel), (usize, usize)> = BTreeMap::new();
         for station in self.stations.values() {
             for channel in station.scored() {
-                let (scored, high) = counts.entry(*channel).or_default();
-                *scored += 1;
-                *high += usize::from(station.was_raised(*channel, end));
+                let raised = usize::from(station.was_raised(*channel, end));
+                for place in std::iter::once(None).chain(station.field.as_ref().map(Some)) {
+                    let (scored, high) = counts.entry((place, *channel)).or_default();
+                    *scored += 1;
+                    *high += raised;
+                }
             }
         }
-        let is_common =
-            |scored: usize, high: usize| high >= FEWEST_COMMON && high as f64 > self.rules.common_share * scored as f64;
-        counts.into_iter().filter(|(_, (scored, high))| is_common(*scored, *high)).map(|(channel, _)| channel).collect()
+        let mut common = Common::new();
+        for ((place, channel), (scored, high)) in counts {
+            let share = if place.is_some() { FIELD_SHARE } else { self.rules.common_share };
+            if high >= FEWEST_COMMON && high as f64 > share * scored as f64 {
+                common.entry(place.cloned()).or_default().push(channel);
+            }
+        }
+        common
     }
 
     /// Of the channels whose score is raised, the one without which the others look best; none when there is none.

@@ -66,6 +66,9 @@ struct Said {
 fn said(farm: &mut Farm, days: i64) -> Said {
     let base = LoadedModel::base(farm.now()).unwrap();
     let mut detector = Detector::new(vec![(base.into(), None)], RulesConfig::default(), Vec::new());
+    for station in farm.stations() {
+        detector.describe(station.id(), Some(station.field_id()));
+    }
     let mut alerts: BTreeMap<String, Alert> = BTreeMap::new();
     let (mut revisions, mut blamed) = (0, 0);
     for windows in windows(farm, days).into_values() {

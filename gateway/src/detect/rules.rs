@@ -18,7 +18,7 @@ pub struct RulesConfig {
     /// Share of the threshold that counts as well again.
     pub anomaly_close_below: f64,
     /// Share of the stations whose score on one channel may have been raised within six hours; more, and at least three,
-    /// are the weather.
+    /// are the weather; of one field's stations more than half are what the field was given.
     pub common_share: f64,
     /// Fewest windows without any movement that are called stuck; a channel that is often flat needs more.
     pub stuck_windows: u32,

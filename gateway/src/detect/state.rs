@@ -29,6 +29,8 @@ struct State {
     /// In the order in which they came.
     #[prost(uint32, repeated, tag = "6")]
     channels: Vec<u32>,
+    #[prost(string, optional, tag = "7")]
+    field: Option<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -125,6 +127,7 @@ impl Station {
             scored: self.scored.iter().map(|c| c.code()).collect(),
             spoiled: self.spoiled.iter().map(spoiled).collect(),
             channels: self.history.channels().iter().map(|c| c.code()).collect(),
+            field: self.field.as_ref().map(ToString::to_string),
         };
         state.encode_to_vec()
     }
@@ -158,6 +161,8 @@ impl Station {
         station.scored = state.scored.iter().map(|code| channel(*code)).collect::<Result<_, _>>()?;
         let channels = state.channels.iter().map(|code| channel(*code)).collect::<Result<_, _>>()?;
         station.history = History::of_channels(history, channels);
+        let field = |name: &String| name.parse().map_err(|_| UnreadableState(format!("{name:?} is no field")));
+        station.field = state.field.as_ref().map(field).transpose()?;
         Ok(station)
     }
 }

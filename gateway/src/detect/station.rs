@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use proto::{Alert, AlertKind, Channel, Driver, StationId, Stats, Timestamp, Window};
+use proto::{Alert, AlertKind, Channel, Driver, FieldId, StationId, Stats, Timestamp, Window};
 
 use super::history::{Column, History};
 use super::message::sentence;
@@ -72,6 +72,8 @@ impl Known<'_> {
 /// One station.
 #[derive(Debug)]
 pub struct Station {
+    /// Where it says that it stands.
+    pub(super) field: Option<FieldId>,
     pub(super) history: History,
     /// Start of the newest window that was judged.
     judged: Option<Timestamp>,
@@ -91,6 +93,7 @@ impl Station {
     /// A station without a past, that will keep `history` windows of it.
     pub fn new(history: usize) -> Self {
         Self {
+            field: None,
             history: History::new(history),
             judged: None,
             tracks: Vec::new(),

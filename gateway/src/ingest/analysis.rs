@@ -342,6 +342,9 @@ impl Analysis {
                     heard.tell(&station, (**model).clone(), at);
                 }
             }
+            if let Content::Birth(birth) = &content {
+                self.detector.describe(&station, birth.field.as_ref());
+            }
             let placed = place(&mut self.windows, &station, &content, at, commit);
             let now = self.now();
             let tells = self.shared.clock.doubt().is_none();
