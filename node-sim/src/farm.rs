@@ -152,7 +152,10 @@ impl Farm {
         let grown = fields
             .iter()
             .enumerate()
-            .map(|(index, field)| Field::new(field, area_m2(index), &place, annual, &before, begin))
+            .map(|(index, field)| {
+                let fails = inputs.scenario.irrigations.iter().any(|fault| fault.field == field.id);
+                Field::new(field, area_m2(index), &place, annual, &before, begin, fails)
+            })
             .collect();
         let mut farm = Self {
             weather: inputs.weather,

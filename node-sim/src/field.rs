@@ -241,6 +241,8 @@ pub struct Field {
     fertiliser: Vec<Fertiliser>,
     stand: Stand,
     reference: Column,
+    /// The ground as it were if all irrigation had come, which is what the schedule believes; only where some does not.
+    believed: Option<Column>,
     control: Control,
 }
 
@@ -269,6 +271,8 @@ pub struct FieldState {
     control: Control,
     stand: stand::State,
     reference: ground::State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    believed: Option<ground::State>,
 }
 
 /// What a field's step brings to the places in it.
@@ -342,7 +346,7 @@ pub struct Season {
 
 impl Field {
     /// A field at field capacity, with the crop that the days before have grown; `boundary_m2` is the area of its boundary, where it
-    /// has one.
+    /// has one, and its irrigation `fails` at some time.
     #[must_use]
     pub fn new(
         config: &FieldConfig,
@@ -351,16 +355,19 @@ impl Field {
         annual: AnnualTemperature,
         before: &[Day],
         time: Timestamp,
+        fails: bool,
     ) -> Self {
         let soil = Soil { composition: config.soil.composition(), contents: 1.0, conductivity: 1.0, slope: 0.0 };
         let irrigation = config.irrigation;
+        let reference = Column::new(&soil, annual, config.water_ec_ds_m, time);
         Self {
             equipment: Equipment::new(irrigation.system.as_ref(), irrigation.rate_mm_h),
             irrigation,
             area_ha: config.area_ha.unwrap_or(boundary_m2.unwrap_or(SQUARE_M2) / 10_000.0),
             fertiliser: config.fertiliser.clone(),
             stand: Stand::new(config.crop, place, before),
-            reference: Column::new(&soil, annual, config.water_ec_ds_m, time),
+            believed: fails.then(|| reference.clone()),
+            reference,
             control: Control {
                 irrigating_until: Timestamp::from_secs(0),
                 commanded_h: 0.0,
@@ -377,7 +384,12 @@ impl Field {
     /// What changes, to keep.
     #[must_use]
     pub fn state(&self) -> FieldState {
-        FieldState { control: self.control, stand: self.stand.state().clone(), reference: self.reference.state() }
+        FieldState {
+            control: self.control,
+            stand: self.stand.state().clone(),
+            reference: self.reference.state(),
+            believed: self.believed.as_ref().map(Column::state),
+        }
     }
 
     /// Puts back what was kept.
@@ -385,6 +397,10 @@ impl Field {
         self.control = state.control;
         self.stand.restore(state.stand);
         self.reference.restore(state.reference);
+        // A scenario that lets the irrigation fail from now on finds a schedule that was right until now.
+        if let Some(believed) = &mut self.believed {
+            believed.restore(state.believed.unwrap_or_else(|| self.reference.state()));
+        }
     }
 
     /// What grows, and how it stands.
@@ -398,6 +414,7 @@ impl Field {
     pub(crate) fn begin(&mut self, time: Timestamp, dry: Option<f64>) {
         if let Some(share) = dry {
             self.reference.dry(share);
+            self.believed.iter_mut().for_each(|believed| believed.dry(share));
             (self.control.irrigating_until, self.control.commanded_h) = (Timestamp::from_secs(0), 0.0);
         }
         self.reference.forget();
@@ -426,7 +443,8 @@ impl Field {
         let commanded_h = control.commanded_h.min(hours);
         control.commanded_h -= commanded_h;
         let running = if start < control.irrigating_until { 1.0 } else { commanded_h / hours };
-        let irrigation = self.equipment.application(hours, running, control.arm_degrees).reduced(comes);
+        let wanted = self.equipment.application(hours, running, control.arm_degrees);
+        let irrigation = wanted.reduced(comes);
         control.arm_degrees = (control.arm_degrees + irrigation.turned).rem_euclid(360.0);
         control.meter.count(self.equipment.rate_mm_h * hours * running * comes, self.area_ha);
         if running > 0.0 {
@@ -449,6 +467,13 @@ impl Field {
         // The reference stands for the field: it gets what the field gets on the mean.
         let brought = Brought { irrigation_mm_h: irrigation.mean_mm_h, ..step.brought(0.0, conditions.rain_mm_h, 0.0) };
         let used = self.reference.step(start, hours, conditions, &brought, &step.cover);
+        if let Some(believed) = &mut self.believed {
+            if let Some(kg_ha) = fertiliser {
+                believed.fertilise(kg_ha);
+            }
+            let brought = Brought { irrigation_mm_h: wanted.mean_mm_h, ..brought };
+            believed.step(start, hours, conditions, &brought, &step.cover);
+        }
         self.stand.end(hours, conditions, &used);
         step
     }
@@ -462,7 +487,8 @@ impl Field {
         }
         let canopy = self.stand.canopy();
         let watched_mm = (1000.0 * canopy.root_depth_m).clamp(*WATCHED_MM.start(), *WATCHED_MM.end());
-        let (missing_mm, total_mm) = self.reference.depletion_mm(watched_mm);
+        let ground = self.believed.as_ref().unwrap_or(&self.reference);
+        let (missing_mm, total_mm) = ground.depletion_mm(watched_mm);
         if canopy.stage == Stage::Bare || missing_mm < START_SHARE * self.stand.cover().depletion_fraction * total_mm {
             return;
         }
