@@ -228,7 +228,7 @@ const START_SHARE: f64 = 0.9;
 /// The most that one irrigation gives, mm on the soil.
 const MOST_MM: f64 = 40.0;
 /// The depth whose water decides on the field's own irrigation: the roots', within these, mm.
-const WATCHED_MM: std::ops::RangeInclusive<f64> = 300.0..=600.0;
+const WATCHED_MM: std::ops::RangeInclusive<f64> = 300.0..=1000.0;
 /// Rain that wets all the ground again after an irrigation that did not, mm (FAO-56 chapter 7, on fw).
 const WETTING_RAIN_MM: f64 = 3.0;
 
