@@ -119,7 +119,7 @@ impl Crop {
             Self::Maize => Parameters {
                 base_c: 8.0,
                 upper_c: 30.0,
-                stage_ends_gdd: [321.0, 705.0, 1400.0, 1700.0],
+                stage_ends_gdd: [322.0, 705.0, 1400.0, 1700.0],
                 kcb: [0.15, 1.15, 0.15],
                 height_m: 2.0,
                 root_depth_m: 1.0,
