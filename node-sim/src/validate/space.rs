@@ -24,7 +24,8 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
         title: "Ground".to_owned(),
         text: "Sand and clay vary over the fields by a correlated random field with an exponential covariance and a nugget, height by a smooth one \
                (spectral method with stratified waves). The variograms of big samples are held against their theory. A station's site is what it has \
-               under it; fields without a boundary are squares of twelve hectares."
+               under it where its field has a boundary. Without one this is what a square of twelve hectares would give it, and it stands on the \
+               field's nominal soil."
             .to_owned(),
         ..Section::default()
     };
