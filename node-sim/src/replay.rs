@@ -17,11 +17,12 @@
 //! ```
 //!
 //! The rows of all files become samples of their stations, in order of time, at the pace of the configuration; [`ReplayFile`]
-//! says what a file may be like. A gap in the data is a gap: nothing is made up. A replay is a pure function of its files,
+//! says what a file may be like; its text is UTF-8, or else ISO 8859-1. A gap in the data is a gap: nothing is made up. A replay is a pure function of its files,
 //! so that a restart goes on at the very row. Everything is read before anything is played, so that what is wrong is known
 //! at the start.
 
 mod file;
+mod lines;
 mod time;
 
 use std::collections::BTreeMap;
@@ -269,7 +270,7 @@ impl Replay {
         for reader in readers {
             reader.read(&mut rows, &mut skipped, &mut problems);
         }
-        rows.sort(&mut skipped);
+        rows.sort(&config.files, &mut skipped);
         if rows.is_empty() && problems.is_empty() {
             problems.push(Problem::of("replay.file", "there is no row that can be played"));
         }
@@ -425,8 +426,8 @@ fn scenario(farm: &FarmConfig, begin: Timestamp, stations: &[Played]) -> Result<
     let mut channels: Vec<Channel> = stations.iter().flat_map(|station| station.channels.clone()).collect();
     channels.sort_unstable();
     channels.dedup();
-    let fields: Vec<FieldId> = stations.iter().filter_map(|station| station.field.clone()).collect();
-    read_scenario(path, begin, &Known { stations: &ids, channels: &channels, fields: &fields })
+    // What was measured was watered when it was: nothing is irrigated.
+    read_scenario(path, begin, &Known { stations: &ids, channels: &channels, fields: &[] })
 }
 
 /// What bends the readings: the scenario's faults, and those out of chance.
@@ -564,7 +565,7 @@ mod tests {
             "line 3, column t: time \"soon\" is not RFC 3339, like 2026-07-14T06:00:00Z",
             "line 4: has 2 fields, the line with the names has 3",
             "line 5, column air: \"inf\" is no value of air_temperature_200cm",
-            "line 6, column soil_moisture_20cm: soil_moisture_20cm of a1 has a value of 2026-01-01T00:30:00Z already, in line 5",
+            "line 6, column vwc: soil_moisture_20cm of a1 has a value of 2026-01-01T00:30:00Z already, in line 5",
         ];
         let path = dir.path().join("a.csv");
         let expected = expected.map(|text| format!("replay file {path:?}, {text}"));
@@ -577,6 +578,63 @@ mod tests {
         );
         told.files[0].missing = vec!["n/a".to_owned()];
         assert_eq!(Replay::open(&told, &farm()).unwrap_err().len(), 4);
+    }
+
+    #[test]
+    fn a_quote_that_does_not_close_spoils_its_own_line_and_a_note_may_go_over_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "t,air,vwc,note\n2026-01-01T00:00:00Z,32,10,\"two\nlines, \"\"quoted\"\"\"\n\
+                    2026-01-01T00:10:00Z,\"50,10,\n2026-01-01T00:20:00Z,50,30,\"half\n\r\n2026-01-01T00:30:00Z,50,40,\n\
+                    2026-01-01T00:40:00Z,50,\"4\n1\",\n2026-01-01T00:50:00Z,50,50,\"open";
+        let told = config(vec![file(dir.path(), "a.csv", text)]);
+        let mut replay = Replay::open(&told, &farm()).unwrap();
+        let told: Vec<(u64, Option<&str>)> =
+            replay.skipped().first.iter().map(|bad| (bad.line, bad.column.as_deref())).collect();
+        assert_eq!(told, [(4, Some("air")), (5, Some("note")), (8, Some("vwc")), (9, None), (10, Some("note"))]);
+        assert_eq!(replay.skipped().rows, 5);
+        assert_eq!(replay.skipped().first[0].problem, "a quote opens here that does not close");
+        let samples = played(&mut replay, "2027-01-01T00:00:00Z");
+        assert_eq!(
+            samples,
+            [
+                "a1 2026-01-01T00:00:00Z air_temperature_200cm=0 soil_moisture_20cm=0.1 |",
+                "a1 2026-01-01T00:30:00Z air_temperature_200cm=10 soil_moisture_20cm=0.4 |"
+            ]
+        );
+        // Nor does it among the names.
+        std::fs::write(dir.path().join("a.csv"), "t,\"air,vwc\n2026-01-01T00:00:00Z,32,10\n").unwrap();
+        let problems = Replay::open(&config(vec![file(dir.path(), "a.csv", "t,\"air,vwc\n")]), &farm()).unwrap_err();
+        assert!(problems[0].problem.ends_with("line 1 has a quote that does not close"), "{problems:?}");
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_read_as_iso_8859_1_and_named_where_it_is_no_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut one = file(dir.path(), "a.csv", "");
+        (one.station, one.station_column) = (None, Some("Süd".to_owned()));
+        one.columns[0].name = "Luft (°F)".to_owned();
+        one.stations.insert("Wäldchen".to_owned(), "wood".parse().unwrap());
+        let text = "Süd,t,Luft (°F),vwc,note\nWäldchen,2026-01-01T00:00:00Z,32,10,naß\nWäldchen,2026-01-01T00:10:00Z,32°,20,\n";
+        let latin: Vec<u8> = text.chars().map(|sign| u8::try_from(u32::from(sign)).unwrap()).collect();
+        std::fs::write(&one.path, latin).unwrap();
+        let mut replay = Replay::open(&config(vec![one.clone()]), &farm()).unwrap();
+        let bad = &replay.skipped().first[0];
+        assert_eq!(
+            (bad.line, bad.column.as_deref(), bad.problem.as_str()),
+            (3, Some("Luft (°F)"), "\"32°\" is not a number")
+        );
+        assert_eq!((replay.skipped().rows, replay.skipped().values), (0, 1));
+        assert_eq!(
+            played(&mut replay, "2027-01-01T00:00:00Z"),
+            [
+                "wood 2026-01-01T00:00:00Z air_temperature_200cm=0 soil_moisture_20cm=0.1 |",
+                "wood 2026-01-01T00:10:00Z soil_moisture_20cm=0.2 |"
+            ]
+        );
+        let wide: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        std::fs::write(&one.path, wide).unwrap();
+        let problems = Replay::open(&config(vec![one]), &farm()).unwrap_err();
+        assert!(problems[0].problem.contains("is UTF-16 text"), "{problems:?}");
     }
 
     #[test]
@@ -625,6 +683,13 @@ mod tests {
         assert_eq!(moisture(&mut replay, "2027-01-01T00:00:00Z"), ["0.2", "0.4"]);
         std::fs::write(&path, stuck.replace("a1", "z9").replace("20cm", "30cm")).unwrap();
         assert_eq!(Replay::open(&told, &faulty).unwrap_err().len(), 2);
+        let valve = "[[irrigation]]\nfield = \"north\"\nstart = \"5m\"\nend = \"2h\"\nshare = 0.0\n";
+        std::fs::write(&path, valve).unwrap();
+        let mut in_a_field = told.clone();
+        in_a_field.files[0].field = Some("north".parse().unwrap());
+        let problems = Replay::open(&in_a_field, &faulty).unwrap_err();
+        assert_eq!((problems.len(), problems[0].key.as_str()), (1, "irrigation"));
+        assert!(problems[0].problem.starts_with("is of no use: a replay waters nothing"), "{problems:?}");
     }
 
     #[test]

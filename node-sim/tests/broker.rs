@@ -576,6 +576,112 @@ async fn a_measured_year_is_replayed_exactly_while_the_simulator_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_same_farm_writes_the_same_truth_to_the_byte() {
+    // Weather of normals, fields with a boundary, faults out of chance: all that chance decides.
+    let normals = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scenarios/normals.toml");
+    let mut table: toml::Table = std::fs::read_to_string(normals).unwrap().parse().unwrap();
+    let farm = table["farm"].as_table_mut().unwrap();
+    farm.insert("stations".to_owned(), toml::Value::Integer(4));
+    let rates = "[rates]\nspike = 200.0\nstuck = 200.0\ndropout = 200.0\nhang = 200.0\n";
+    farm.insert("faults".to_owned(), toml::Value::Table(rates.parse().unwrap()));
+    let mut farm: FarmConfig = table.remove("farm").unwrap().try_into().unwrap();
+    assert!(farm.fields.iter().any(|field| field.boundary.is_some()) && farm.weather.normals.is_some());
+    let mut truths = Vec::new();
+    for seed in [7, 7, 8] {
+        farm.seed = seed;
+        let broker = Broker::start("").await;
+        let _gateway = Gateway::start(broker.port);
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { farm: farm.clone(), ..config(&broker, dir.path(), 3) };
+        let run = node_sim::run(config.clone(), CancellationToken::new());
+        tokio::time::timeout(PATIENCE, run).await.unwrap().unwrap();
+        let bytes = |name: &str| std::fs::read(config.truth_dir.as_ref().unwrap().join(name)).unwrap();
+        let files = ["faults.jsonl", "readings.bin", "season.json"].map(bytes);
+        assert!(files.iter().all(|file| file.len() > 100), "{:?}", files.map(|file| file.len()));
+        truths.push(files);
+    }
+    for (at, name) in ["faults.jsonl", "readings.bin", "season.json"].into_iter().enumerate() {
+        assert!(truths[0][at] == truths[1][at], "{name} is another one with the same seed");
+        assert!(truths[0][at] != truths[2][at], "{name} is the same with another seed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn measured_data_is_played_at_its_speed_with_the_faults_that_it_is_given() {
+    let broker = Broker::start("").await;
+    let gateway = Gateway::start(broker.port);
+    let dir = tempfile::tempdir().unwrap();
+    let first: Timestamp = "2026-03-01T06:00:00Z".parse().unwrap();
+    let (minutes, speed) = (240_u32, 3600.0);
+    let measured = |minute: u32| 10.0 + 0.05 * f64::from(minute);
+    let data = dir.path().join("data.csv");
+    let rows: Vec<String> = (0..minutes)
+        .map(|minute| format!("{},{:.2},30\n", first.plus_secs(i64::from(minute) * 60), measured(minute)))
+        .collect();
+    std::fs::write(&data, format!("t,air,vwc\n{}", rows.concat())).unwrap();
+    let faults = dir.path().join("faults.toml");
+    let text = "[[fault]]\nstation = \"a1\"\nchannel = \"air_temperature_200cm\"\nkind = \"bias\"\nmagnitude = 5.0\nstart = \"1h\"\nend = \"2h\"\n\
+        [[fault]]\nstation = \"a1\"\nchannel = \"soil_moisture_20cm\"\nkind = \"dropout\"\nrate = 1.0\nstart = \"2h\"\nend = \"3h\"\n\
+        [[clock]]\nstation = \"a1\"\noffset_s = 7200\nstart = \"3h 31m\"\nend = \"5h\"\n";
+    std::fs::write(&faults, text).unwrap();
+    let text = format!(
+        "broker = {:?}\nstate_dir = {:?}\ntruth_dir = {:?}\ntruth_readings = true\n\
+         [time]\nwall = \"{}\"\nfarm = \"{first}\"\nspeed = {speed:?}\n\
+         [farm]\nreport_s = 600\nscenario = {faults:?}\n\
+         [[replay.file]]\npath = {data:?}\nstation = \"a1\"\ntime = \"t\"\ncolumns = [{{ name = \"air\", channel = \"air_temperature_200cm\" }}, \
+         {{ name = \"vwc\", channel = \"soil_moisture_20cm\", unit = \"%\" }}]\n",
+        broker.address(),
+        dir.path().join("state"),
+        dir.path().join("truth"),
+        Timestamp::from_jiff(jiff::Timestamp::now()),
+    );
+    let file = dir.path().join("node-sim.toml");
+    std::fs::write(&file, text).unwrap();
+    let config = Config::load(&file).unwrap();
+    let begun = Instant::now();
+    tokio::time::timeout(PATIENCE, node_sim::run(config.clone(), CancellationToken::new())).await.unwrap().unwrap();
+    // Four hours, an hour a second; the beginning was a moment before.
+    let took = begun.elapsed().as_secs_f64();
+    assert!(took > 3.0, "{took} s");
+
+    let mut expected = Vec::new();
+    for minute in 0..minutes {
+        let time = first.plus_secs(i64::from(minute) * 60);
+        // The clock is ahead in all reports whose first row is after half past three.
+        let sent = if minute > 210 { time.plus_secs(7200) } else { time };
+        let bias = if (60..120).contains(&minute) { 5.0 } else { 0.0 };
+        let air: Channel = "air_temperature_200cm".parse().unwrap();
+        let moisture: Channel = "soil_moisture_20cm".parse().unwrap();
+        expected.push((air.to_string(), sent, air.quantity.quantise(measured(minute) + bias)));
+        if !(120..180).contains(&minute) {
+            expected.push((moisture.to_string(), sent, 0.3));
+        }
+    }
+    let mut arrived: Vec<(String, Timestamp, f64)> = gateway
+        .received
+        .lock()
+        .unwrap()
+        .reports
+        .values()
+        .flatten()
+        .map(|reading| (reading.channel.to_string(), reading.time, reading.value))
+        .collect();
+    let in_order = |a: &(String, Timestamp, f64), b: &(String, Timestamp, f64)| (&a.0, a.1).cmp(&(&b.0, b.1));
+    expected.sort_by(in_order);
+    arrived.sort_by(in_order);
+    assert_eq!(arrived.len(), expected.len());
+    for (arrived, expected) in arrived.iter().zip(&expected) {
+        assert!((&arrived.0, arrived.1) == (&expected.0, expected.1), "{arrived:?} is not {expected:?}");
+        assert!((arrived.2 - expected.2).abs() < 1e-9, "{arrived:?} is not {expected:?}");
+    }
+    // The truth log has what the probe would have said, and events for what no reading says.
+    let biased: Vec<TruthReading> = truth(&config).into_iter().filter(|reading| reading.fault.is_some()).collect();
+    assert_eq!(biased.len(), 60);
+    let events = read_events(config.truth_dir.as_ref().unwrap()).unwrap();
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Fault { .. })).count(), 3, "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stations_whose_battery_is_empty_are_off_and_come_back_in_a_boot_of_their_own() {
     let broker = Broker::start("").await;
     let gateway = Gateway::start(broker.port);

@@ -9,7 +9,7 @@
 //! end = "4d"
 //! rate = 0.002                     # here unit per hour; what is left out has a default by kind and quantity
 //!
-//! [[irrigation]]                   # what goes wrong with a field's pipes
+//! [[irrigation]]                   # what goes wrong with a field's pipes; not in a replay, which waters nothing
 //! field = "north"
 //! start = "3d"
 //! end = "9d"
@@ -60,7 +60,7 @@ pub struct Known<'a> {
     pub stations: &'a [StationId],
     /// The channels, of any station.
     pub channels: &'a [Channel],
-    /// The fields that are irrigated; none where nothing is.
+    /// The fields that are irrigated; none in a replay, where nothing is and no scenario may say otherwise.
     pub fields: &'a [FieldId],
 }
 
@@ -100,6 +100,10 @@ pub fn read_scenario(path: &Path, start: Timestamp, known: &Known<'_>) -> Result
     for name in TABLES {
         match table.get(name) {
             None => {}
+            Some(_) if name == "irrigation" && known.fields.is_empty() => {
+                let problem = "is of no use: a replay waters nothing; it may have [[fault]] and [[clock]] tables";
+                problems.push(Problem::new(path, name, problem));
+            }
             Some(toml::Value::Array(tables)) => {
                 for (index, value) in tables.iter().enumerate() {
                     let mut reader =
@@ -311,8 +315,7 @@ impl Reader<'_> {
             let found = self.known.fields.iter().find(|field| field.as_str() == name).cloned();
             if found.is_none() {
                 let names: Vec<&str> = self.known.fields.iter().map(FieldId::as_str).collect();
-                let names = if names.is_empty() { "(there are no fields)".to_owned() } else { names.join(", ") };
-                self.problem("field", format!("{name:?} is not one of {names}"));
+                self.problem("field", format!("{name:?} is not one of {}", names.join(", ")));
             }
             found
         });

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use csv::{ByteRecord, ReaderBuilder, StringRecord, Terminator, Trim};
 use proto::units::Conversion;
 use proto::{Channel, StationId, Timestamp};
 
+use super::lines::{Fields, Lines};
 use super::time::TimeFormat;
 use super::{BadRow, Column, Played, ReplayFile, Skipped};
 use crate::config::Problem;
@@ -46,7 +46,6 @@ pub(super) struct Rows {
     names: Vec<StationId>,
     rows: Vec<Row>,
     values: Vec<(Channel, f64)>,
-    files: Vec<std::path::PathBuf>,
 }
 
 impl Rows {
@@ -76,7 +75,7 @@ impl Rows {
     }
 
     /// Puts the rows in the order of time and of the stations' names, and makes one of those of one station and time.
-    pub fn sort(&mut self, skipped: &mut Skipped) {
+    pub fn sort(&mut self, files: &[ReplayFile], skipped: &mut Skipped) {
         let mut order: Vec<usize> = (0..self.names.len()).collect();
         order.sort_by(|a, b| self.names[*a].cmp(&self.names[*b]));
         let mut place = vec![0; order.len()];
@@ -87,22 +86,29 @@ impl Rows {
         }
         self.rows.sort_by_key(|row| (row.time, row.station, row.file, row.line));
         let (mut rows, mut values) = (Vec::<Row>::new(), Vec::with_capacity(self.values.len()));
+        // The file and the line of each value of the last row.
+        let mut origins: Vec<(usize, u64)> = Vec::new();
         for row in std::mem::take(&mut self.rows) {
             let same = rows.last().is_some_and(|last| (last.time, last.station) == (row.time, row.station));
             if !same {
                 rows.push(Row { from: values.len(), to: values.len(), ..row.clone() });
+                origins.clear();
             }
             let Some(last) = rows.last_mut() else { continue };
             for &(channel, value) in &self.values[row.from..row.to] {
-                if values[last.from..].iter().any(|(other, _)| *other == channel) {
-                    let problem = format!(
-                        "{} of {} has a value of {} already, in line {}",
-                        channel, self.names[row.station], row.time, last.line
-                    );
-                    let column = Some(channel.to_string());
-                    skipped.value(BadRow { file: self.files[row.file].clone(), line: row.line, column, problem });
+                if let Some(earlier) = values[last.from..].iter().position(|(other, _)| *other == channel) {
+                    let (at, line) = origins[earlier];
+                    let of = if at == row.file { String::new() } else { format!(" of {:?}", files[at].path) };
+                    let station = &self.names[row.station];
+                    let problem =
+                        format!("{channel} of {station} has a value of {} already, in line {line}{of}", row.time);
+                    let ReplayFile { path, columns, .. } = &files[row.file];
+                    let column = columns.iter().find(|column| column.channel == channel);
+                    let column = column.map(|column| column.name.clone());
+                    skipped.value(BadRow { file: path.clone(), line: row.line, column, problem });
                 } else {
                     values.push((channel, value));
+                    origins.push((row.file, row.line));
                 }
             }
             last.to = values.len();
@@ -199,8 +205,8 @@ fn usual_interval_s(times: &[Timestamp]) -> u32 {
 pub(super) struct Reader<'a> {
     file: &'a ReplayFile,
     at: usize,
-    csv: csv::Reader<File>,
-    names: usize,
+    lines: Lines,
+    names: Vec<String>,
     time: usize,
     format: TimeFormat,
     station: Option<usize>,
@@ -220,7 +226,8 @@ impl<'a> Reader<'a> {
         if file.station_column.is_none() && !file.stations.is_empty() {
             refuse("stations", "needs station_column".to_owned());
         }
-        if !file.delimiter.is_ascii() || file.delimiter.is_ascii_alphanumeric() {
+        let separates = |sign: char| sign.is_ascii() && !sign.is_ascii_alphanumeric() && !"\"\r\n".contains(sign);
+        if !separates(file.delimiter) {
             refuse("delimiter", format!("{:?} is not a separator like , or ; or a tabulator", file.delimiter));
         }
         if !matches!(file.decimal, '.' | ',') || file.decimal == file.delimiter {
@@ -262,17 +269,10 @@ impl<'a> Reader<'a> {
         if problems.len() > known {
             return None;
         }
-        let builder = |opened| {
-            let mut builder = ReaderBuilder::new();
-            builder.has_headers(false).flexible(true).trim(Trim::All).delimiter(file.delimiter as u8);
-            // With the default, lines that end in CR LF are counted one late; so the CR is trimmed like a space.
-            builder.terminator(Terminator::Any(b'\n'));
-            builder.from_reader(opened)
-        };
-        let mut csv = builder(opened);
+        let mut lines = Lines::new(opened, file.delimiter as u8);
         let mut refuse =
             |key: &str, problem: String| problems.push(Problem::of(&format!("replay.file[{at}].{key}"), problem));
-        let header = match header(&mut csv, file.header_line) {
+        let header = match header(&mut lines, file.header_line) {
             Ok(header) => header,
             Err(problem) => {
                 refuse("header_line", format!("{:?}: {problem}", file.path));
@@ -297,47 +297,42 @@ impl<'a> Reader<'a> {
         if problems.len() > known {
             return None;
         }
-        Some(Self { file, at, csv, names: header.len(), time: time?, format, station: station.flatten(), columns })
+        Some(Self { file, at, lines, names: header, time: time?, format, station: station.flatten(), columns })
     }
 
     /// Reads every row.
     pub fn read(mut self, rows: &mut Rows, skipped: &mut Skipped, problems: &mut Vec<Problem>) {
-        let first = u64::from(self.file.first_line.unwrap_or(self.file.header_line + 1));
-        rows.files.resize(self.at + 1, self.file.path.clone());
+        let mut refuse = |problem: String| problems.push(Problem::new(self.file.path(), "", problem));
+        let read_on = self.columns.iter().map(|(at, _, _)| *at).chain([self.time]).chain(self.station);
+        let read_on: Vec<usize> = read_on.collect();
+        let names = self.names.len();
+        let fits = |fields: &Fields| fields.len() == names && !read_on.iter().any(|at| fields.breaks(*at));
+        let first = self.file.first_line.unwrap_or(self.file.header_line + 1);
+        if let Err(error) = self.lines.skip_to(u64::from(first) - 1) {
+            return refuse(format!("cannot be read: {error}"));
+        }
         let mut before: BTreeMap<usize, Timestamp> = BTreeMap::new();
-        let mut record = ByteRecord::new();
         loop {
-            match self.csv.read_byte_record(&mut record) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    problems.push(Problem::new(self.file.path(), "", format!("cannot be read: {error}")));
-                    return;
-                }
-            }
-            let line = record.position().map_or(0, csv::Position::line);
-            if line < first {
-                continue;
-            }
+            let fields = match self.lines.next(fits, fits) {
+                Ok(Some(fields)) => fields,
+                Ok(None) => return,
+                Err(error) => return refuse(format!("cannot be read: {error}")),
+            };
+            let line = fields.line;
             let bad = |column: Option<&str>, problem: String| BadRow {
                 file: self.file.path.clone(),
                 line,
                 column: column.map(str::to_owned),
                 problem,
             };
-            match self.row(&record, line, rows, &mut before, &bad, skipped) {
+            match self.row(&fields, rows, &mut before, &bad, skipped) {
                 Ok(()) => {}
                 Err((column, problem)) => skipped.row(bad(column, problem)),
             }
             if rows.values.len() > MOST_READINGS {
-                problems.push(Problem::new(
-                    self.file.path(),
-                    "",
-                    format!(
-                        "the files have more than {MOST_READINGS} readings; play fewer columns or a part of the time"
-                    ),
+                return refuse(format!(
+                    "the files have more than {MOST_READINGS} readings; play fewer columns or a part of the time"
                 ));
-                return;
             }
         }
     }
@@ -345,49 +340,50 @@ impl<'a> Reader<'a> {
     /// Takes a row; the error is why it cannot be one.
     fn row(
         &self,
-        record: &ByteRecord,
-        line: u64,
+        record: &Fields,
         rows: &mut Rows,
         before: &mut BTreeMap<usize, Timestamp>,
         bad: &impl Fn(Option<&str>, String) -> BadRow,
         skipped: &mut Skipped,
     ) -> Result<(), (Option<&str>, String)> {
-        let record =
-            StringRecord::from_byte_record(record.clone()).map_err(|_| (None, "is not UTF-8 text".to_owned()))?;
-        if record.len() != self.names {
-            return Err((None, format!("has {} fields, the line with the names has {}", record.len(), self.names)));
+        if let Some(open) = record.open {
+            let column = self.names.get(open).map(String::as_str);
+            return Err((column, "a quote opens here that does not close".to_owned()));
         }
-        let station = self.station(&record).map_err(|problem| (self.file.station_column.as_deref(), problem))?;
+        if record.len() != self.names.len() {
+            let problem = format!("has {} fields, the line with the names has {}", record.len(), self.names.len());
+            return Err((None, problem));
+        }
+        let station = self.station(record).map_err(|problem| (self.file.station_column.as_deref(), problem))?;
         let Some(station) = station else { return Ok(()) };
         let station = rows.name(station);
-        let text = &record[self.time];
-        let time = self.format.read(text, before.get(&station).copied());
+        let time = self.format.read(&record.text(self.time), before.get(&station).copied());
         let time = time.map_err(|problem| (Some(self.file.time.as_str()), problem))?;
         before.insert(station, time);
         let from = rows.values.len();
         for (at, column, conversion) in &self.columns {
-            let text = &record[*at];
-            if text.is_empty() || self.file.missing.iter().any(|missing| missing == text) {
+            let text = record.text(*at);
+            if text.is_empty() || self.file.missing.contains(&text) {
                 continue;
             }
-            match self.value(text, column, conversion) {
+            match self.value(&text, column, conversion) {
                 Ok(value) => rows.values.push((column.channel, value)),
                 Err(problem) => skipped.value(bad(Some(&column.name), problem)),
             }
         }
         let to = rows.values.len();
         if to > from {
-            rows.rows.push(Row { time, station, from, to, file: self.at, line });
+            rows.rows.push(Row { time, station, from, to, file: self.at, line: record.line });
         }
         Ok(())
     }
 
     /// The station of a row; none when it is not to be played.
-    fn station(&self, record: &StringRecord) -> Result<Option<StationId>, String> {
+    fn station(&self, record: &Fields) -> Result<Option<StationId>, String> {
         let Some(at) = self.station else { return Ok(self.file.station.clone()) };
-        let name = &record[at];
+        let name = record.text(at);
         if !self.file.stations.is_empty() {
-            return Ok(self.file.stations.get(name).cloned());
+            return Ok(self.file.stations.get(&name).cloned());
         }
         let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_');
         let id: String = name.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).collect();
@@ -409,14 +405,19 @@ impl<'a> Reader<'a> {
 }
 
 /// The names in a line, from 1.
-fn header(csv: &mut csv::Reader<File>, line: u32) -> Result<Vec<String>, String> {
-    let mut record = StringRecord::new();
-    loop {
-        match csv.read_record(&mut record) {
-            Ok(true) if record.position().map_or(0, csv::Position::line) < u64::from(line) => {}
-            Ok(true) => return Ok(record.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect()),
-            Ok(false) => return Err(format!("there is no line {line} with the columns' names")),
-            Err(error) => return Err(format!("cannot be read: {error}")),
-        }
+fn header(lines: &mut Lines, line: u32) -> Result<Vec<String>, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    lines.skip_to(u64::from(line) - 1).map_err(unreadable)?;
+    let names = lines.next(|_| true, |_| false).map_err(unreadable)?.filter(|names| names.line == u64::from(line));
+    let names = names.ok_or_else(|| format!("there is no line {line} with the columns' names"))?;
+    if names.open.is_some() {
+        return Err(format!("line {line} has a quote that does not close"));
     }
+    let names: Vec<String> =
+        (0..names.len()).map(|at| names.text(at).trim_start_matches('\u{feff}').to_owned()).collect();
+    // The mark of UTF-16's order of bytes, each byte read as a character.
+    if names.first().is_some_and(|name| name.starts_with("\u{ff}\u{fe}") || name.starts_with("\u{fe}\u{ff}")) {
+        return Err("is UTF-16 text; UTF-8 is read, and ISO 8859-1".to_owned());
+    }
+    Ok(names)
 }
