@@ -82,6 +82,8 @@ pub enum ReferenceStep {
     #[default]
     Hourly,
     /// The daily equation, as weather networks publish it; a day's sum is spread over its hours in proportion to the hourly equation.
+    /// A daily file agrees best with what was published. A file of hours has neither the day's highest and lowest temperature nor, where
+    /// its radiation is sampled, its sum: Fallon's year comes out 1.2 % low by its hours, and a day 0.10 mm off instead of 0.07.
     Daily,
 }
 
@@ -482,6 +484,21 @@ mod tests {
         }
         let published = all.sums_mm().2;
         assert!((sum / published - 1.0).abs() < 0.005 && absolute <= 0.08, "{sum} {published} {absolute}");
+    }
+
+    #[test]
+    fn hours_alone_give_the_daily_equation_as_well_as_their_samples_allow() {
+        let (_, all) = published();
+        let mut hours = fallon();
+        let days = all.days.len() as f64;
+        let (mut sum, mut absolute) = (0.0, 0.0);
+        for &(day, _, _, mm) in &all.days {
+            let ours = hours.reference_day(day).daily_mm;
+            sum += ours;
+            absolute += (ours - mm).abs() / days;
+        }
+        let published = all.sums_mm().2;
+        assert!((0.985..0.995).contains(&(sum / published)) && absolute < 0.105, "{sum} {published} {absolute}");
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! (`wind_speed_3m_mph`) is where it was measured. Other columns are left aside and named in [`WeatherFile::ignored`].
 //!
 //! **Time.** `time_utc` is RFC 3339 or without a zone; `time` without a zone is in the zone of the options. A row is the mean (rain: the sum) of
-//! the hour that ends then, or begins, as the options say. A file whose first time is a date is daily: its days are those of the
+//! the hour that ends then, or begins, as the options say. Where a zone's hours are not those of UTC (+05:30, +05:45), an hour of UTC takes its
+//! shares of the two rows that it lies in. A file whose first time is a date is daily: its days are those of the
 //! whole-hour clock nearest to the place's sun, and their hours are made by [`daily`].
 //!
 //! **Gaps.** An empty field, or one of the options' signs, is a missing measurement, and so is a missing row. It is filled and flagged
@@ -42,6 +43,8 @@ use crate::sun::Place;
 const HOUR_MS: i64 = 3_600_000;
 const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 86_400;
+/// The hours of all zones begin at a quarter of an hour of UTC.
+const QUARTER_MS: i64 = 900_000;
 
 /// The longest file that is read, in hours: a century. A wrong year in one row must not ask for endless memory.
 const MAX_HOURS: i64 = 24 * 366 * 100;
@@ -216,13 +219,23 @@ impl WeatherFile {
         if rows.rows.is_empty() {
             return Err(vec![(None, None, "has no rows".to_owned())]);
         }
-        let Rows { rows, first, daily, .. } = rows;
-        Self::fill(rows, first, daily == Some(true), header, place)
+        let Rows { rows, first, after_ms, daily, .. } = rows;
+        if after_ms > 0 && rows.len() == 1 {
+            return Err(vec![(None, None, "has one row; hours that are not those of UTC are made of two".to_owned())]);
+        }
+        Self::fill(rows, first, after_ms, daily == Some(true), header, place)
             .map_err(|column| vec![(None, Some(column), "has no value at all".to_owned())])
     }
 
-    /// Without gaps, and in hours. The error is a column without any value.
-    fn fill(mut rows: Vec<Row>, first: i64, is_daily: bool, header: Header, place: &Place) -> Result<Self, String> {
+    /// Without gaps, and in hours of UTC; the rows begin so long after one. The error is a column without any value.
+    fn fill(
+        mut rows: Vec<Row>,
+        first: i64,
+        after_ms: i64,
+        is_daily: bool,
+        header: Header,
+        place: &Place,
+    ) -> Result<Self, String> {
         let (row_s, per_day, short) = if is_daily { (DAY_S, 1, SHORT_DAYS) } else { (HOUR_S, 24, SHORT_HOURS) };
         // The first row's beginning.
         let begin = first * row_s - if is_daily { place.zone_h() * HOUR_S } else { 0 };
@@ -236,7 +249,7 @@ impl WeatherFile {
                 }
                 gaps.push(Gap {
                     column: column.name.clone(),
-                    from: Timestamp::from_secs(begin + hole.first as i64 * row_s),
+                    from: Timestamp::from_secs(begin + hole.first as i64 * row_s).plus_millis(after_ms),
                     rows: hole.rows,
                     filled: hole.filled,
                 });
@@ -247,9 +260,13 @@ impl WeatherFile {
             true => rows.iter().zip(&touched).map(|(row, &filled)| daily::day(row, &present, filled)).collect(),
             false => Vec::new(),
         };
-        let hours = match is_daily {
+        let hours: Vec<Hour> = match is_daily {
             true => daily::hours(&days, first, place),
             false => rows.iter().map(|row| to_hour(row, &present)).collect(),
+        };
+        let (begin, hours) = match after_ms {
+            0 => (begin, hours),
+            _ => (begin + HOUR_S, hours_of_utc(&hours, after_ms as f64 / HOUR_MS as f64)),
         };
         Ok(Self {
             first: begin / HOUR_S,
@@ -377,13 +394,25 @@ struct Rows<'a> {
     daily: Option<bool>,
     /// The first row's number: hours or days since 1970.
     first: i64,
+    /// How long after that hour of UTC it begins.
+    after_ms: i64,
     rows: Vec<Row>,
     mistakes: Vec<Mistake>,
 }
 
 impl<'a> Rows<'a> {
     fn new(header: &'a Header, fields: usize, options: &'a Options, zone: Option<TimeZone>) -> Self {
-        Self { header, fields, options, zone, daily: None, first: 0, rows: Vec::new(), mistakes: Vec::new() }
+        Self {
+            header,
+            fields,
+            options,
+            zone,
+            daily: None,
+            first: 0,
+            after_ms: 0,
+            rows: Vec::new(),
+            mistakes: Vec::new(),
+        }
     }
 
     fn add(&mut self, line: u64, record: &csv::StringRecord) {
@@ -421,10 +450,15 @@ impl<'a> Rows<'a> {
             _ if daily => return Err(format!("{text:?} is not a date, like 2026-07-14, as the first row has")),
             _ => {
                 let time = self.instant(text)?;
-                if time.as_millis().rem_euclid(HOUR_MS) != 0 {
-                    return Err(format!("{text:?} is not a whole hour of UTC"));
+                let after_ms = time.as_millis().rem_euclid(HOUR_MS);
+                if self.rows.is_empty() && after_ms % QUARTER_MS == 0 {
+                    self.after_ms = after_ms;
                 }
-                time.as_millis() / HOUR_MS - i64::from(self.options.stamp == Stamp::End)
+                if after_ms != self.after_ms {
+                    let from = if self.rows.is_empty() { "of a zone's clock" } else { "after the row before" };
+                    return Err(format!("{text:?} is not a whole hour {from}"));
+                }
+                time.as_millis().div_euclid(HOUR_MS) - i64::from(self.options.stamp == Stamp::End)
             }
         };
         if !self.rows.is_empty() {
@@ -492,6 +526,19 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// The hours of UTC within rows that begin this share of an hour after one: the last share of a row and the rest of it from the next.
+fn hours_of_utc(rows: &[Hour], after: f64) -> Vec<Hour> {
+    let mixed = |a: f64, b: f64| after * a + (1.0 - after) * b;
+    let hour = |pair: &[Hour]| Hour {
+        air_temperature_c: mixed(pair[0].air_temperature_c, pair[1].air_temperature_c),
+        dew_point_c: mixed(pair[0].dew_point_c, pair[1].dew_point_c),
+        wind_speed_m_s: mixed(pair[0].wind_speed_m_s, pair[1].wind_speed_m_s),
+        solar_radiation_w_m2: mixed(pair[0].solar_radiation_w_m2, pair[1].solar_radiation_w_m2),
+        rain_mm: mixed(pair[0].rain_mm, pair[1].rain_mm),
+    };
+    rows.windows(2).map(hour).collect()
+}
+
 fn to_hour(row: &Row, present: &dyn Fn(Quantity) -> bool) -> Hour {
     let value = |quantity: Quantity| row[quantity as usize].unwrap_or(0.0);
     let air_temperature_c = value(Quantity::Air);
@@ -552,7 +599,7 @@ mod tests {
             ),
             (
                 "2015-01-01T09:30:00Z,1,0,2,0",
-                "weather file \"w.csv\", line 3, column time_utc: \"2015-01-01T09:30:00Z\" is not a whole hour of UTC",
+                "weather file \"w.csv\", line 3, column time_utc: \"2015-01-01T09:30:00Z\" is not a whole hour after the row before",
             ),
             (
                 "noon,1,0,2,0",
@@ -681,6 +728,39 @@ mod tests {
         let error = WeatherFile::read(&path, &Options { time_zone: Some("Nevada".to_owned()), ..options }, &FALLON)
             .unwrap_err();
         assert!(error.problem.starts_with("time_zone \"Nevada\" is neither"), "{error}");
+    }
+
+    #[test]
+    fn hours_of_a_zone_that_is_half_an_hour_off_are_shared_between_those_of_utc() {
+        let delhi = Place { latitude: 28.6, longitude: 77.2, elevation_m: 216.0 };
+        let header = "time,temp_c,dewpoint_c,wind_m_s,solar_w_m2,rain_mm\n";
+        let rows = "2015-06-01 05:00,20,10,1,0,0\n2015-06-01 06:00,22,12,3,100,4\n2015-06-01 07:00,30,12,3,300,0\n";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.csv");
+        let read_in = |zone: &str, text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let options = Options { time_zone: Some(zone.to_owned()), ..Options::default() };
+            WeatherFile::read(&path, &options, &delhi)
+        };
+        // The first row is 22:30 to 23:30 UTC.
+        let file = read_in("Asia/Kolkata", &format!("{header}{rows}")).unwrap();
+        let span = (file.span().0.to_string(), file.span().1.to_string());
+        assert_eq!(span, ("2015-05-31T23:00:00Z".to_owned(), "2015-06-01T01:00:00Z".to_owned()));
+        let hours: Vec<Hour> = (file.first..file.first + 2).map(|hour| file.hour(hour)).collect();
+        assert_eq!(hours.iter().map(|hour| hour.air_temperature_c).collect::<Vec<_>>(), [21.0, 26.0]);
+        assert_eq!(hours.iter().map(|hour| hour.rain_mm).collect::<Vec<_>>(), [2.0, 2.0]);
+        assert_eq!(hours.iter().map(|hour| hour.solar_radiation_w_m2).collect::<Vec<_>>(), [50.0, 200.0]);
+        assert_eq!(hours.iter().map(|hour| hour.dew_point_c).collect::<Vec<_>>(), [11.0, 12.0]);
+        // A quarter past (+05:45): the hour of UTC from 23:00 has the first row's last quarter.
+        let file = read_in("+05:45", &format!("{header}{rows}")).unwrap();
+        assert_eq!(
+            (file.span().0.to_string(), file.hour(file.first).rain_mm),
+            ("2015-05-31T23:00:00Z".to_owned(), 3.0)
+        );
+        let one = read_in("+05:30", &format!("{header}2015-06-01 05:00,20,10,1,0,0\n")).unwrap_err();
+        assert!(one.problem.starts_with("has one row"), "{one}");
+        let odd = read_in("+05:30", &format!("{header}2015-06-01 05:07,20,10,1,0,0\n")).unwrap_err();
+        assert_eq!(odd.problem, "\"2015-06-01 05:07\" is not a whole hour of a zone's clock");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What a weather file's columns are, by their names in the header: the quantity, the unit, the height of the wind.
 //!
 //! A name is read without regard to case, brackets and other signs: `Wind speed 3m (mph)` is `wind_speed_3m_mph`. It is a quantity's name
-//! and then a unit's; other names mean nothing here.
+//! and then a unit's; other names mean nothing here. A quantity that is in the header only in a unit that is not known is a mistake: it would
+//! be made up though it was measured.
 
 /// What a column holds. The canonical units are those of [`super::super::Hour`]: Cel, kPa, %, m/s, W/m2, mm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,6 +145,12 @@ impl Quantity {
         format!("{}_{unit}", self.names()[0])
     }
 
+    /// The units that its columns may have, as a message names them.
+    fn allowed(self) -> String {
+        let known: Vec<&str> = self.kind().units().iter().map(|(names, _)| names[0]).collect();
+        format!("_{}", known.join(", _"))
+    }
+
     fn kind(self) -> Kind {
         match self {
             Self::Air | Self::AirMax | Self::AirMin | Self::DewPoint => Kind::Temperature,
@@ -152,6 +159,21 @@ impl Quantity {
             Self::VapourPressure => Kind::Pressure,
             Self::Humidity | Self::HumidityMax | Self::HumidityMin => Kind::Share,
             Self::Rain | Self::Reference => Kind::Depth,
+        }
+    }
+
+    /// Whether nothing is missing without a column of it, beside these.
+    fn is_known_without(self, columns: &[Column]) -> bool {
+        let has = |others: &[Self]| columns.iter().any(|column| others.contains(&column.quantity));
+        match self {
+            // Of a daily file, where the hourly quantities are of no use, and the other way round.
+            Self::Air => has(&[Self::Air, Self::AirMax, Self::AirMin]),
+            Self::AirMax | Self::AirMin => has(&[self, Self::Air]),
+            Self::DewPoint | Self::VapourPressure | Self::Humidity | Self::HumidityMax | Self::HumidityMin => {
+                has(&[Self::DewPoint, Self::VapourPressure, Self::Humidity, Self::HumidityMax, Self::HumidityMin])
+            }
+            Self::Reference => has(&[self, Self::Air]),
+            Self::Wind | Self::Radiation | Self::Rain => has(&[self]),
         }
     }
 
@@ -218,12 +240,13 @@ impl Kind {
 /// What a header's columns are.
 ///
 /// # Errors
-/// A column of a quantity without a unit, two of the same quantity, or none of time: all of them.
+/// A column of a quantity without a unit or in an unknown one, two of the same quantity, or none of time: all of them.
 pub(super) fn read(names: &[String]) -> Result<Header, Vec<Wrong>> {
     let mut wrong = Vec::new();
     let mut time: Option<Time> = None;
     let mut columns: Vec<Column> = Vec::new();
     let mut ignored = Vec::new();
+    let mut unknown = Vec::new();
     for (at, name) in names.iter().enumerate() {
         let plain = plain(name);
         if let Some(utc) = is_time(&plain) {
@@ -234,12 +257,19 @@ pub(super) fn read(names: &[String]) -> Result<Header, Vec<Wrong>> {
             continue;
         }
         match column(&plain, name, at) {
-            Some(Ok(column)) => match columns.iter().find(|other| other.quantity == column.quantity) {
+            Found::Column(column) => match columns.iter().find(|other| other.quantity == column.quantity) {
                 Some(other) => wrong.push((name.clone(), format!("is the same quantity as {}", other.name))),
                 None => columns.push(column),
             },
-            Some(Err(problem)) => wrong.push((name.clone(), problem)),
-            None => ignored.push(name.clone()),
+            Found::NoUnit(problem) => wrong.push((name.clone(), problem)),
+            Found::UnknownUnit(quantity, problem) => unknown.push((quantity, name, problem)),
+            Found::Nothing => ignored.push(name.clone()),
+        }
+    }
+    for (quantity, name, problem) in unknown {
+        match quantity.is_known_without(&columns) {
+            true => ignored.push(name.clone()),
+            false => wrong.push((name.clone(), problem)),
         }
     }
     match time {
@@ -267,30 +297,57 @@ fn is_time(plain: &str) -> Option<bool> {
     }
 }
 
-/// The column with this name; none when it is of no quantity.
-fn column(plain: &str, name: &str, at: usize) -> Option<Result<Column, String>> {
+/// What a name is.
+#[derive(Debug, Clone, PartialEq)]
+enum Found {
+    Column(Column),
+    /// A quantity without a unit, and what is to be said of it.
+    NoUnit(String),
+    /// A quantity with something behind it that is no unit of it.
+    UnknownUnit(Quantity, String),
+    /// Of no quantity.
+    Nothing,
+}
+
+/// What the column with this name is.
+fn column(plain: &str, name: &str, at: usize) -> Found {
     let named =
         Quantity::ALL.into_iter().flat_map(|quantity| quantity.names().iter().map(move |name| (quantity, *name)));
     // The longest name that fits: `tmax`, not `t`.
-    let mut fitting: Vec<(Quantity, &str)> = named
+    let mut fitting: Vec<(Quantity, &str, &str)> = named
         .filter_map(|(quantity, start)| {
             let rest = plain.strip_prefix(start)?;
-            (rest.is_empty() || rest.starts_with('_')).then(|| (quantity, rest.trim_start_matches('_')))
+            (rest.is_empty() || rest.starts_with('_')).then(|| (quantity, start, rest.trim_start_matches('_')))
         })
         .collect();
-    fitting.sort_by_key(|(_, rest)| rest.len());
-    for (quantity, rest) in fitting {
+    fitting.sort_by_key(|(_, _, rest)| rest.len());
+    for &(quantity, _, rest) in &fitting {
         let (height_m, unit_name) = height(rest);
         let units = quantity.kind().units();
         if let Some((_, unit)) = units.iter().find(|(names, _)| names.contains(&unit_name)) {
-            return Some(Ok(Column { quantity, name: name.to_owned(), at, unit: *unit, height_m }));
+            return Found::Column(Column { quantity, name: name.to_owned(), at, unit: *unit, height_m });
         }
         if unit_name.is_empty() {
-            let known: Vec<&str> = units.iter().map(|(names, _)| names[0]).collect();
-            return Some(Err(format!("has no unit; {name} with one of _{} is understood", known.join(", _"))));
+            return Found::NoUnit(format!("has no unit; {name} with one of {} is understood", quantity.allowed()));
         }
     }
-    None
+    let Some(&(quantity, start, rest)) = fitting.first() else { return Found::Nothing };
+    let unit = height(rest).1;
+    // A unit with a word before it, as in `temperature_soil_c`: it is another quantity. A number is no word: `rain_1_100_in`.
+    let units = Quantity::ALL.into_iter().flat_map(|quantity| quantity.kind().units());
+    let mut units = units.flat_map(|(names, _)| names).filter(|known| !known.is_empty());
+    let is_another = |unit: &str, known: &str| {
+        let before = unit.strip_suffix(known).and_then(|before| before.strip_suffix('_'));
+        before.is_some_and(|before| before.contains(|c: char| c.is_ascii_alphabetic()))
+    };
+    if units.any(|known| is_another(unit, known)) {
+        return Found::Nothing;
+    }
+    let allowed = quantity.allowed();
+    Found::UnknownUnit(
+        quantity,
+        format!("{unit:?} is no unit of {start}, which is not in the header otherwise; one of {allowed} is understood"),
+    )
 }
 
 /// A height in front of a unit: `3m_mph`, `2m` or `10_m_m_s`.
@@ -311,7 +368,10 @@ mod tests {
     use super::*;
 
     fn of(name: &str) -> Option<Column> {
-        column(&plain(name), name, 0).and_then(Result::ok)
+        match column(&plain(name), name, 0) {
+            Found::Column(column) => Some(column),
+            _ => None,
+        }
     }
 
     #[test]
@@ -349,7 +409,7 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_with_a_header_is_said() {
-        let header = ["temperature", "rain_mm", "rain_in", "radiation_suns"].map(str::to_owned);
+        let header = ["temperature", "rain_mm", "rain_in", "radiation_suns", "rain_flag"].map(str::to_owned);
         let wrong: Vec<String> =
             read(&header).unwrap_err().into_iter().map(|(name, problem)| format!("{name} {problem}")).collect();
         assert_eq!(
@@ -357,8 +417,27 @@ mod tests {
             [
                 "temperature has no unit; temperature with one of _c, _f, _k is understood",
                 "rain_in is the same quantity as rain_mm",
+                "radiation_suns \"suns\" is no unit of radiation, which is not in the header otherwise; one of _w_m2, _mj_m2, _mj_m2_d, \
+                 _mj_m2_h, _kwh_m2, _j_cm2, _langley, _langley_h, _langley_d is understood",
                 "time_utc is not in the header, nor is time or date",
             ]
         );
+    }
+    #[test]
+    fn what_was_measured_in_an_unknown_unit_is_a_mistake_and_what_is_known_otherwise_is_left_aside() {
+        let names = |names: &str| names.split(',').map(str::to_owned).collect::<Vec<_>>();
+        let hourly = "time_utc,air_temperature_c,dew_point_c,wind_speed_m_s,solar_radiation_w_m2";
+        let header =
+            read(&names(&format!("{hourly},wind_direction_deg,temperature_soil_c,tmax_flag,rh_flag"))).unwrap();
+        assert_eq!(header.ignored, ["temperature_soil_c", "wind_direction_deg", "tmax_flag", "rh_flag"]);
+        for (column, unit, quantity) in
+            [("rainfall_feet", "feet", "rainfall"), ("precip_2m (1/100 in.)", "1_100_in", "precip")]
+        {
+            let wrong = read(&names(&format!("{hourly},{column}"))).unwrap_err();
+            let said = format!(
+                "{unit:?} is no unit of {quantity}, which is not in the header otherwise; one of _mm, _cm, _in is understood"
+            );
+            assert_eq!(wrong, [(column.to_owned(), said)]);
+        }
     }
 }
