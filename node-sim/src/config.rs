@@ -16,6 +16,8 @@
 //! stations = 24
 //! ```
 
+mod typed;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,10 +31,10 @@ use crate::faults::random::{MOST_PER_YEAR, RandomConfig};
 use crate::faults::{Known, Scenario, read_scenario};
 use crate::field::FieldConfig;
 use crate::irrigation::System;
-use crate::node::RING_READINGS;
-use crate::onboard::NodeConfig;
+use crate::node::{RING_CHANNELS, RING_READINGS};
+use crate::onboard::{Memory, NodeConfig};
 use crate::radio::RadioConfig;
-use crate::replay::{AtEnd, Replay, ReplayConfig};
+use crate::replay::{AtEnd, Played, Replay, ReplayConfig};
 use crate::sensing::SensorsConfig;
 use crate::space::FieldSpace;
 use crate::station::CHANNELS;
@@ -522,17 +524,35 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, each with file, key and value.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::read(path, &[], |config| config.check().map(|()| config.clone()))
+    }
+
+    /// Reads a TOML file in which the texts `needless` may be missing, and makes of it what is wanted.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, and with what is made of it.
+    pub(crate) fn read<T>(
+        path: &Path,
+        needless: &[&str],
+        make: impl FnOnce(&Self) -> Result<T, ConfigError>,
+    ) -> Result<T, ConfigError> {
         let whole = |problem: String| ConfigError { problems: vec![Problem::new(path, "", problem)] };
         let text = std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
-        let config: Self = toml::from_str(&text)
-            .map_err(|error| ConfigError { problems: vec![Problem::toml(path, &text, &error)] })?;
-        config.check().map_err(|mut error| {
-            for problem in &mut error.problems {
-                problem.file.get_or_insert_with(|| path.to_owned());
+        let typed::Read { value, mut problems, shorter } = typed::read::<Self>(path, &text, "passwords", needless);
+        let Some(config) = value else { return Err(ConfigError { problems }) };
+        match make(&config) {
+            Ok(made) if problems.is_empty() => return Ok(made),
+            Ok(_) => {}
+            Err(wrong) => {
+                let told: Vec<String> = problems.iter().map(|problem| problem.key.clone()).chain(shorter).collect();
+                let wrong = wrong.problems.into_iter().filter(|problem| !stands_on(problem, &told));
+                problems.extend(wrong.map(|problem| {
+                    let file = problem.file.or_else(|| Some(path.to_owned()));
+                    Problem { file, ..problem }
+                }));
             }
-            error
-        })?;
-        Ok(config)
+        }
+        Err(ConfigError { problems })
     }
 
     /// Checks all values, and reads the weather, the scenario and the credentials.
@@ -579,6 +599,12 @@ impl Config {
         }
         if !(1000..=10_000_000).contains(&self.ring_readings) {
             refuse("ring_readings", format!("{} is not 1000 to 10000000", self.ring_readings));
+        }
+        let many = |station: &&Played| station.channels.len() > RING_CHANNELS;
+        let played = replayed.iter().flat_map(Replay::stations);
+        if let Some(station) = played.filter(|_| self.node.memory == Memory::Ram).find(many) {
+            let (id, channels) = (&station.id, station.channels.len());
+            refuse("node.memory", format!("\"ram\" has room for {RING_CHANNELS} channels, and {id} has {channels}"));
         }
         if self.truth_readings && self.truth_dir.is_none() {
             refuse("truth_readings", "is set, but truth_dir is not".to_owned());
@@ -632,6 +658,21 @@ impl Config {
         passwords.extend(self.passwords.clone());
         Ok(passwords)
     }
+}
+
+/// Whether a problem may come from one of these keys, which are wrong and were read as if they were not there.
+fn stands_on(problem: &Problem, wrong: &[String]) -> bool {
+    let within = |one: &str, other: &str| {
+        one.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    // Which stations there are, and since when.
+    let of_stations =
+        problem.file.is_some() || ["credentials", "tls.certificates", "until"].contains(&problem.key.as_str());
+    wrong.iter().any(|wrong| {
+        within(&problem.key, wrong)
+            || within(wrong, &problem.key)
+            || (of_stations && (within(wrong, "farm") || within(wrong, "replay")))
+    })
 }
 
 fn missing_certificates(dir: &Path, stations: &[StationId]) -> Vec<String> {
@@ -743,7 +784,82 @@ mod tests {
         let path = dir.path().join("c.toml");
         std::fs::write(&path, "broker = \"b:1\"\nstate_dir = \"s\"\nspeeed = 1\n").unwrap();
         let error = Config::load(&path).unwrap_err().to_string();
-        assert!(error.contains("speeed") && error.contains("line 3"), "{error}");
+        assert!(
+            error.starts_with(&format!("{path:?}, speeed: is not known; known are farm, broker, tls, ")),
+            "{error}"
+        );
+        std::fs::write(&path, "broker = \"b:1\nstate_dir = \"s\"\n").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{path:?}: line 1: ")), "{error}");
+    }
+
+    #[test]
+    fn wrong_types_and_keys_that_are_unknown_or_missing_are_said_at_once_with_wrong_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let text = "state_dirr = \"s\"\nahead = \"many\"\npace = \"quick\"\nring_readings = 5\n\
+            [passwords]\nn1 = 12345\nN2 = \"secret\"\n\
+            [farm]\nstations = -3\nlatitude = 80.0\nweather = 7\n\
+            [[farm.fields]]\nid = \"a\"\nprefix = \"a\"\nlatitude = \"north\"\n\
+            [[farm.fields]]\nid = \"No Name\"\n\
+            [[farm.fields]]\nirrigation = { system = { kind = \"drip\", emitter_l_h = \"much\", drops = 3 } }\n\
+            [[replay.file]]\npath = \"a.csv\"\ntime = \"t\"\ncolumns = [{ name = \"air\", chanel = \"rain\" }, { name = 3 }]\n";
+        std::fs::write(&path, text).unwrap();
+        let error = Config::load(&path).unwrap_err();
+        let lines: Vec<String> =
+            error.problems.iter().map(|problem| format!("{}: {}", problem.key, problem.problem)).collect();
+        for expected in [
+            "state_dirr: is not known; known are farm, broker, tls, credentials, passwords, time, pace, ",
+            "ahead: \"many\" is not a whole number from 0 to 4294967295",
+            "pace: \"quick\" is not one of scale, acknowledged",
+            "passwords.n1: what is there is not a text",
+            "passwords.N2: what is there is not allowed",
+            "farm.stations: -3 is not a whole number from 0 to 4294967295",
+            "farm.weather: 7 is not a file's name, or a table with file or normals",
+            "farm.fields[0].latitude: \"north\" is not a number",
+            "farm.fields[1].id: ",
+            "farm.fields[2].irrigation.system.drops: is not known; known are ",
+            "farm.fields[2].irrigation.system: \"much\" is not a number",
+            "replay.file[0].columns[0].chanel: is not known; known are name, channel, unit, scale, offset",
+            "replay.file[0].columns[0].channel: is missing",
+            "replay.file[0].columns[1].name: 3 is not a text",
+            "broker: is missing",
+            "state_dir: is missing",
+            "farm.latitude: 80 is not -66 to 66 degrees, where each day has a night",
+            "ring_readings: 5 is not 1000 to 10000000",
+        ] {
+            assert!(lines.iter().any(|line| line.starts_with(expected)), "{expected}\nin\n{}", lines.join("\n"));
+        }
+        let shown = error.to_string();
+        assert!(!shown.contains("12345") && !shown.contains("secret"), "{shown}");
+        assert!(error.problems.iter().all(|problem| problem.file.as_deref() == Some(path.as_path())), "{shown}");
+    }
+
+    #[test]
+    fn a_replayed_station_without_flash_has_no_more_channels_than_it_can_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("a.csv");
+        let names: Vec<String> = (1..=257).map(|depth| format!("c{depth}")).collect();
+        let values = vec!["0.3"; names.len()].join(",");
+        std::fs::write(&data, format!("t,{}\n2026-01-01T00:00:00Z,{values}\n", names.join(","))).unwrap();
+        let path = dir.path().join("c.toml");
+        let error = |channels: usize, memory: &str| {
+            let columns = names[..channels].iter().enumerate();
+            let columns =
+                columns.map(|(at, name)| format!("{{ name = {name:?}, channel = \"soil_moisture_{}cm\" }}", at + 1));
+            let columns = columns.collect::<Vec<_>>().join(", ");
+            let text = format!(
+                "broker = \"b:1\"\nstate_dir = \"s\"\n[node]\nmemory = {memory:?}\n[[replay.file]]\npath = {data:?}\nstation = \"a1\"\n\
+                 time = \"t\"\ncolumns = [{columns}]\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            Config::load(&path).err().map(|error| error.to_string())
+        };
+        assert_eq!(
+            error(257, "ram"),
+            Some(format!("{path:?}, node.memory: \"ram\" has room for 256 channels, and a1 has 257"))
+        );
+        assert_eq!((error(256, "ram"), error(257, "flash")), (None, None));
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::chance::Chance;
 /// The readings that a node keeps when its configuration says nothing: at thirteen channels every five minutes thirty-two
 /// days, which at some six bytes each fill two thirds of a one-megabyte flash. When the ring is full the oldest report goes.
 pub const RING_READINGS: u32 = 120_000;
+/// The most channels of a station without flash: a byte numbers them in its ring.
+pub const RING_CHANNELS: usize = 256;
 /// A report as it waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proto::Timestamp;
 
-use crate::config::{Config, ConfigError, FarmConfig, Inputs, Problem};
+use crate::config::{Config, ConfigError, FarmConfig, Inputs};
 use crate::replay::{AtEnd, Replay, ReplayConfig};
 
 /// A configured farm and the time for which it is looked at.
@@ -36,23 +36,22 @@ impl Scenario {
     /// # Errors
     /// Everything that is wrong with the files.
     pub fn read(config: Option<&Path>, faults: Option<&Path>, days: u32) -> Result<Self, ConfigError> {
-        let (mut farm, replay) = config.map_or_else(|| Ok((FarmConfig::default(), None)), read)?;
-        if let Some(faults) = faults {
-            farm.scenario = Some(faults.to_owned());
-        }
-        let open = || {
+        let open = |mut farm: FarmConfig, replay: Option<ReplayConfig>| {
+            if let Some(faults) = faults {
+                farm.scenario = Some(faults.to_owned());
+            }
             let Some(replay) = replay else { return Self::of(farm, days) };
             // The faults are those of the replayed stations then.
             let once = ReplayConfig { at_end: AtEnd::Stop, ..replay };
             let replay = Replay::open(&once, &farm).map_err(|problems| ConfigError { problems })?;
             Ok(Self { replay: Some(replay), ..Self::of(FarmConfig { scenario: None, ..farm }, days)? })
         };
-        open().map_err(|mut error| {
-            for problem in &mut error.problems {
-                problem.file = problem.file.take().or_else(|| config.map(Path::to_owned));
+        match config {
+            None => open(FarmConfig::default(), None),
+            Some(path) => {
+                Config::read(path, &["broker", "state_dir"], |config| open(config.farm.clone(), config.replay.clone()))
             }
-            error
-        })
+        }
     }
 
     /// The first moment.
@@ -68,18 +67,6 @@ impl Scenario {
     }
 }
 
-fn read(path: &Path) -> Result<(FarmConfig, Option<ReplayConfig>), ConfigError> {
-    let whole = |problem: String| ConfigError { problems: vec![Problem::new(path, "", problem)] };
-    let text = std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
-    let wrong = |error: toml::de::Error| ConfigError { problems: vec![Problem::toml(path, &text, &error)] };
-    let mut table: toml::Table = text.parse().map_err(wrong)?;
-    for needless in ["broker", "state_dir"] {
-        table.entry(needless).or_insert_with(|| toml::Value::String(String::new()));
-    }
-    let config: Config = table.try_into().map_err(wrong)?;
-    Ok((config.farm, config.replay))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +80,9 @@ mod tests {
         std::fs::write(&path, "[farm]\nstations = 0\nlatitude = 70.0\n").unwrap();
         let error = Scenario::read(Some(&path), None, 1).unwrap_err().to_string();
         assert!(error.contains("farm.toml\", farm.stations: 0 is not") && error.contains("farm.latitude"), "{error}");
-        std::fs::write(&path, "[farm]\nstation = 1\n").unwrap();
-        assert!(Scenario::read(Some(&path), None, 1).unwrap_err().to_string().contains("station"));
+        std::fs::write(&path, "[farm]\nstation = 1\nlatitude = 70.0\nseed = true\n").unwrap();
+        let error = Scenario::read(Some(&path), None, 1).unwrap_err().to_string();
+        let told = ["farm.station: is not known", "farm.seed: true is not a whole", "farm.latitude: 70 is not"];
+        assert!(told.iter().all(|told| error.contains(told)) && error.lines().count() == 3, "{error}");
     }
 }
