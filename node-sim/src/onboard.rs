@@ -12,6 +12,7 @@ use proto::{Channel, Quantity, Reading};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Problem;
+use crate::faults::FaultKind;
 use crate::models::Models;
 use crate::station::Measured;
 
@@ -147,13 +148,16 @@ impl Onboard {
         });
     }
 
-    /// The reading without a spike.
+    /// The reading without a spike. Where one was taken out nothing of the fault is in what is sent.
     fn filtered(&mut self, mut measured: Measured) -> Measured {
         let reading = &mut measured.reading;
         if let (Some(channel), Some(integer)) = (self.channels.get_mut(&reading.channel), integer(reading)) {
             let filtered = channel.filtered(integer);
             if filtered != integer {
                 reading.value = f64::from(filtered) / per_unit(reading.channel.quantity);
+                if measured.fault == Some(FaultKind::Spike) {
+                    (measured.fault, measured.truth) = (None, None);
+                }
             }
         }
         measured
@@ -181,11 +185,21 @@ fn per_unit(quantity: Quantity) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use proto::Timestamp;
+    use std::time::Duration;
+
+    use firmware::FieldNode;
+    use firmware::ring::Key;
+    use firmware::update::Offer;
+    use proptest::prelude::*;
+    use proto::node_model::Layer;
+    use proto::{Ack, Batch, Command, NodeModelChunk, NodeModelFile, NodeModelOffer, NodeModelVersion, Timestamp};
+    use sha2::{Digest as _, Sha256};
 
     use super::*;
     use crate::config::FarmConfig;
     use crate::farm::Farm;
+    use crate::node::Entry;
+    use crate::station::CHANNELS;
 
     fn day(config: &NodeConfig) -> (Vec<Measured>, Vec<Measured>) {
         let mut farm = Farm::new(&FarmConfig { stations: 1, ..FarmConfig::default() }).unwrap();
@@ -237,14 +251,132 @@ mod tests {
         let channel = Channel::at(Quantity::SoilMoisture, 10);
         let config = NodeConfig { filter: [(Quantity::SoilMoisture, 0.01)].into(), ..NodeConfig::default() };
         let mut onboard = Onboard::new(&config, &[channel]).unwrap();
-        let values = [0.2, 0.201, 0.199, 0.2, 0.45, 0.2, 1e9];
+        let values = [0.2, 0.201, 0.199, 0.2, 0.45, 0.2, 0.205, 1e9];
         let mut reported = Vec::new();
         for (at, value) in (0..).zip(values) {
             let reading = Reading { channel, time: Timestamp::from_secs(300 * at), value };
-            onboard.sample(&[Measured { reading, fault: None, truth: None }], &mut reported);
+            // The last but one is too small a spike to be taken out.
+            let spike = [0.45, 0.205].contains(&value).then_some(0.2);
+            let fault = spike.map(|_| FaultKind::Spike);
+            onboard.sample(&[Measured { reading, fault, truth: spike }], &mut reported);
         }
         let taken: Vec<f64> = reported.iter().map(|measured| measured.reading.value).collect();
-        assert_eq!(taken, [0.2, 0.201, 0.199, 0.2, 0.2, 0.2, 1e9]);
+        assert_eq!(taken, [0.2, 0.201, 0.199, 0.2, 0.2, 0.2, 0.205, 1e9]);
+        // What was taken out is in no reading, and so in no truth log.
+        let faults: Vec<Option<f64>> = reported.iter().map(|measured| measured.fault.and(measured.truth)).collect();
+        assert_eq!(faults, [None, None, None, None, None, None, Some(0.2), None]);
+    }
+
+    /// A model of one channel that foretells what was, and calls a step of 0.05 unusual.
+    fn model() -> Vec<u8> {
+        let layer = |weights: Vec<Vec<i8>>| Layer { biases: vec![0; weights.len()], weights, multiplier: 1.0 / 64.0 };
+        let file = NodeModelFile {
+            version: "1.0.0".parse().unwrap(),
+            channels: vec![CHANNELS[0]],
+            steps: 2,
+            normal: vec![(0.3, 0.1)],
+            first: layer(vec![vec![64, 0], vec![-64, 0]]),
+            second: layer(vec![vec![64, -64]]),
+            thresholds: vec![0.5],
+            golden: vec![33, -7],
+        };
+        file.encode().unwrap()
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Sample(Vec<Option<i32>>),
+        Report,
+        Acknowledge(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        // Around a mean, with a few far off; a battery's voltage or a share of water are some hundreds of the last decimal.
+        let value = prop_oneof![8 => 200i32..215, 1 => 0i32..600];
+        let values = prop::collection::vec(prop::option::weighted(0.95, value), CHANNELS.len());
+        let step = prop_oneof![
+            12 => values.prop_map(Step::Sample),
+            5 => Just(Step::Report),
+            1 => (0u64..40).prop_map(Step::Acknowledge),
+        ];
+        prop::collection::vec(step, 1..400)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// What stands for a node here sends the very bytes that the node whose memory is stated would.
+        #[test]
+        fn a_simulated_node_is_the_field_s_node(steps in steps(), with_model in any::<bool>()) {
+            let config = NodeConfig {
+                dead_band: [(Quantity::SoilMoisture, 0.003), (Quantity::SoilTemperature, 0.1)].into(),
+                filter: [(Quantity::SoilMoisture, 0.01), (Quantity::AirTemperature, 0.5)].into(),
+                memory: Memory::Ram,
+                model: true,
+                ..NodeConfig::default()
+            };
+            let mut onboard = Onboard::new(&config, &CHANNELS).unwrap();
+            let mut memory = crate::node::Node::without_flash(crate::chance::Chance::new(1, "test"));
+            let rules = CHANNELS.map(|channel| config.rule(channel.quantity));
+            let mut node = FieldNode::new(rules, CHANNELS.map(|channel| channel.quantity.wire_decimals()), 3);
+            let index = |name: &str| CHANNELS.iter().position(|channel| channel.to_string() == name).map(|at| at as u8);
+            if with_model {
+                let bytes = model();
+                let (version, sha256) = ("1.0.0".parse::<NodeModelVersion>().unwrap(), Sha256::digest(&bytes).into());
+                let size = bytes.len() as u32;
+                node.updater.offer(Offer { version: version.code(), sha256, size });
+                prop_assert!(node.updater.chunk(version.code(), 0, &bytes, index));
+                let models = onboard.models.as_mut().unwrap();
+                models.obey(&Command::OfferModel(NodeModelOffer { version, sha256, size }));
+                models.obey(&Command::ModelChunk(NodeModelChunk { version, offset: 0, bytes }));
+                prop_assert!(models.status().active.is_some());
+            }
+            let (mut time_ms, mut sequence, mut open) = (1_780_297_200_000, 0, Vec::new());
+            for step in steps {
+                match step {
+                    Step::Sample(values) => {
+                        time_ms += 300_000;
+                        let time = Timestamp::from_millis(time_ms);
+                        let sample: Vec<Measured> = CHANNELS.iter().zip(&values).filter_map(|(channel, value)| {
+                            let value = f64::from((*value)?) / per_unit(channel.quantity);
+                            Some(Measured { reading: Reading { channel: *channel, time, value }, fault: None, truth: None })
+                        }).collect();
+                        onboard.sample(&sample, &mut open);
+                        node.sample(time_ms, std::array::from_fn(|at| values[at]), index);
+                    }
+                    Step::Report => {
+                        node.report();
+                        let readings: Vec<Reading> = open.drain(..).map(|measured| measured.reading).collect();
+                        if !readings.is_empty() {
+                            sequence += 1;
+                            let count = readings.len() as u32;
+                            let payload = Batch { boot: 3, sequence, readings }.encode().unwrap().into();
+                            memory.push(Entry { boot: 3, sequence, readings: count, payload });
+                        }
+                    }
+                    // A reading that is in no report yet takes room in the one memory before it does in the other.
+                    Step::Acknowledge(up_to) if open.is_empty() => {
+                        let news = memory.acknowledged(&Ack { boot: 3, sequence: up_to }, Duration::ZERO);
+                        prop_assert_eq!(node.acknowledged(Key { boot: 3, sequence: up_to }, Duration::ZERO, || 0.5), news);
+                    }
+                    Step::Acknowledge(_) => {}
+                }
+                let in_ram: Vec<(Key, Vec<u8>)> = (0..node.ring().reports()).map(|at| {
+                    let (key, readings) = node.ring().report(at).unwrap();
+                    let readings = readings.map(|small| {
+                        let channel = CHANNELS[usize::from(small.channel)];
+                        let value = f64::from(small.value) / per_unit(channel.quantity);
+                        Reading { channel, time: Timestamp::from_millis(small.time_ms), value }
+                    });
+                    (key, Batch { boot: key.boot, sequence: key.sequence, readings: readings.collect() }.encode().unwrap())
+                }).collect();
+                let simulated: Vec<(Key, Vec<u8>)> =
+                    memory.entries().map(|entry| (entry.key(), entry.payload.to_vec())).collect();
+                if open.is_empty() {
+                    prop_assert!(simulated == in_ram, "{} and {} reports", simulated.len(), in_ram.len());
+                }
+            }
+        }
     }
 
     #[test]
