@@ -351,7 +351,6 @@ impl Station {
         let around = Surroundings {
             air_temperature_c: Some(conditions.air_temperature_c + self.variation.air_c),
             solar_radiation_w_m2: Some(conditions.solar_radiation_w_m2),
-            rain_mm: Some(rain_mm * self.variation.rain),
             ..Surroundings::of(&self.offered)
         };
         self.shown.clear();

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use node_sim::FarmConfig;
+use node_sim::clock::NodeClock;
 use node_sim::farm::Farm;
-use node_sim::faults::{Effect, FaultKind};
-use proto::{Channel, Timestamp};
+use node_sim::faults::{Effect, Fault, FaultKind};
+use proto::{Channel, Quantity, Timestamp};
 
 fn library() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/scenarios"))
@@ -34,6 +35,19 @@ fn names() -> Vec<String> {
 struct Seen {
     readings: Vec<(Timestamp, Option<FaultKind>)>,
     restarts: Vec<Timestamp>,
+    /// When it rained, and how much, mm.
+    rain: Vec<(Timestamp, f64)>,
+}
+
+/// Of a connector that is dry at first: nothing is seen before it rains, and then everything for a day.
+fn leaks_with_rain(name: &str, fault: &Fault, one: &Seen, rain: &[(Timestamp, f64)]) {
+    let first = rain.iter().find(|(time, mm)| fault.is_active(*time) && *mm > 0.0);
+    let (first, _) = first.unwrap_or_else(|| panic!("{name}: no rain in the time of {}'s leak", fault.station));
+    let leaks = |(_, found): &&(Timestamp, Option<FaultKind>)| *found == Some(FaultKind::Waterlogged);
+    let leak = one.readings.iter().find(leaks).unwrap_or_else(|| panic!("{name}: {} never leaks", fault.station)).0;
+    assert!(leak >= *first, "{name}: {} leaks at {leak}, before the rain at {first}", fault.station);
+    let wet = one.readings.iter().filter(|(time, _)| leak <= *time && *time < leak.plus_secs(86_400));
+    assert!(wet.clone().count() > 200 && wet.clone().all(|reading| leaks(&reading)), "{name}: {}", fault.station);
 }
 
 /// Runs a farm until half a day after the last fault has begun, and looks at every fault.
@@ -46,7 +60,11 @@ fn assert_happens(name: &str) {
     if let Some(stations) = stations {
         farm = Farm::new(&config(name, stations.max(18) as u32)).unwrap();
     }
-    let last = faults.iter().map(|fault| fault.start).max().unwrap_or(farm.now()).plus_secs(12 * 3600);
+    let dry = |fault: &Fault| matches!(fault.effect, Effect::Waterlogged { wet: false, .. });
+    let last = faults.iter().map(|fault| fault.start.plus_secs(12 * 3600));
+    // Rain has to come first.
+    let last = last.chain(faults.iter().filter(|fault| dry(fault)).map(|fault| fault.end)).max();
+    let last = last.unwrap_or(farm.now().plus_secs(12 * 3600));
     let mut seen: BTreeMap<(String, Option<Channel>), Seen> = BTreeMap::new();
     farm.advance(last, |sample| {
         let station = sample.id.to_string();
@@ -55,6 +73,8 @@ fn assert_happens(name: &str) {
         if sample.restarted {
             whole.restarts.push(sample.time);
         }
+        let rain = sample.readings.iter().find(|measured| measured.reading.channel.quantity == Quantity::Rain);
+        whole.rain.extend(rain.map(|measured| (sample.time, measured.reading.value)));
         for measured in sample.readings {
             let one = seen.entry((station.clone(), Some(measured.reading.channel))).or_default();
             one.readings.push((sample.time, measured.fault));
@@ -68,11 +88,14 @@ fn assert_happens(name: &str) {
             let one = &seen[&(fault.station.to_string(), Some(channel))];
             let within: Vec<_> = one.readings.iter().filter(|(time, _)| span.contains(time)).collect();
             let bent = within.iter().filter(|(_, found)| *found == Some(kind)).count();
-            let dry = matches!(fault.effect, Effect::Waterlogged { wet: false, .. });
+            if dry(fault) {
+                leaks_with_rain(name, fault, one, &seen[&(fault.station.to_string(), None)].rain);
+                continue;
+            }
             let enough = match kind {
                 FaultKind::Dropout => (within.len() as f64) < 0.75 * due,
                 FaultKind::Spike => bent >= 2 && bent < within.len() / 2,
-                _ => dry || bent == within.len() && bent > 0,
+                _ => bent == within.len() && bent > 0,
             };
             assert!(enough, "{name}: {} {channel} {}: {bent} of {}", fault.station, kind.name(), within.len());
         }
@@ -111,6 +134,22 @@ fn there_is_one_for_each_kind_and_it_holds_that_kind() {
             assert!(!faults.is_empty() && faults.iter().all(|fault| fault.kind() == kind), "{}", kind.name());
         }
     }
+}
+
+#[test]
+fn clocks_go_wrong_in_their_time_and_as_they_are_told_to() {
+    let farm = Farm::new(&config("clock_drift", 3)).unwrap();
+    let (start, clocks) = (farm.now(), &farm.scenario().clocks);
+    assert_eq!(clocks.len(), 3);
+    let ahead_s = |station: &str, hours: i64| {
+        let own = clocks.iter().filter(|clock| clock.station.as_str() == station).cloned().collect();
+        NodeClock::new(own).ahead_ms(start.plus_secs(hours * 3600)) as f64 / 1000.0
+    };
+    // Two thousandths too fast from the sixth hour on, until it is set right after eight days.
+    assert_eq!([5, 6, 106, 8 * 24].map(|hour| ahead_s("n1", hour)), [0.0, 0.0, 720.0, 0.0]);
+    assert_eq!([11, 12, 71, 72].map(|hour| ahead_s("e1", hour)), [0.0, 3600.0, 3600.0, 0.0]);
+    let since_1970_s = start.as_millis() as f64 / 1000.0 + 86_400.0;
+    assert_eq!([23, 24, 47, 48].map(|hour| ahead_s("c1", hour)), [0.0, -since_1970_s, -since_1970_s, 0.0]);
 }
 
 #[test]

@@ -61,7 +61,8 @@ pub struct Surroundings {
     pub air_temperature_c: Option<f64>,
     /// Solar radiation, W/m2.
     pub solar_radiation_w_m2: Option<f64>,
-    /// Rain since the sample before, mm. Without it a connector is wet from its fault's start.
+    /// Rain since the sample before, mm, as the bucket's tips tell it: a drizzle wets too, in its time, however often samples are taken.
+    /// Without it a connector is wet from its fault's start.
     pub rain_mm: Option<f64>,
     /// Voltage of the battery, V. Without it a station browns out at any voltage.
     pub battery_v: Option<f64>,
