@@ -6,6 +6,7 @@
 //! its tables on the terminal. The same configuration gives the same bytes: a section reads no clock, and no part writes
 //! when or where it was made.
 
+mod decisions;
 mod energy;
 mod faults;
 mod firmware;
@@ -37,6 +38,7 @@ pub const SECTIONS: &[(&str, Make)] = &[
     ("space", space::section),
     ("soil", soil::section),
     ("ground", ground::section),
+    ("decisions", decisions::section),
     ("sensors", sensors::section),
     ("faults", faults::section),
     ("firmware", firmware::section),

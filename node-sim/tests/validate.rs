@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use node_sim::FarmConfig;
+use node_sim::validate::{SECTIONS, Scenario};
+
 fn validate(out: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_node-sim")).arg("validate").arg("--out").arg(out).args(arguments).output().unwrap()
 }
@@ -30,6 +33,78 @@ fn the_same_configuration_gives_the_same_report() {
     let files = files(&one);
     assert!(files.contains_key("report.html") && files.contains_key("weather-temperature.svg"), "{:?}", files.keys());
     assert!(files == self::files(&two));
+}
+
+/// Each section with parts of its plots' names, of what its checks say, and of its tables' cells.
+type Expected = (&'static str, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
+const REPORT: [Expected; 11] = [
+    ("weather", &["temperature", "rain"], &["dew point above air temperature", "radiation above 1.1"], &["Jun"]),
+    ("space", &["map-0", "map-2"], &["difference at 10 m over that at 300 m"], &["n1", "e1", "c1"]),
+    ("soil", &[], &["imbalance over supply"], &[]),
+    (
+        "ground",
+        &["infiltration", "front", "heat", "crops"],
+        &[
+            "Green and Ampt",
+            "Talsma and Parlange",
+            "the front after a day",
+            "amplitude differs",
+            "lag differs",
+            "imbalance",
+        ],
+        &["alfalfa", "maize", "pasture"],
+    ),
+    (
+        "decisions",
+        &["water"],
+        &["the bill differs", "yield with half of the water", "yield with enough water", "phosphorus's"],
+        &["nothing", "4 h every 4 days", "phosphorus, 20 kg/ha", "potassium, 50 kg/ha"],
+    ),
+    ("sensors", &["drift", "clock-drift"], &["the worst unit's bias", "noise differs", "resolution"], &[]),
+    ("faults", &["-stuck"], &["readings with a fault where"], &["c1", "stuck"]),
+    (
+        "firmware",
+        &["exception"],
+        &["memory of a node", "the largest error", "loses chunks", "not those that were offered", "the watchdog bites"],
+        &["the whole node", "32048", "refused", "sha256", "rolled_back", "watchdog"],
+    ),
+    ("energy", &["-charge", "-gap"], &["hours out that planning avoids", "longest gap of the planned"], &[]),
+    ("radio", &["reach"], &["time on air of 10 bytes at SF7", "the longest packet"], &[]),
+    ("replay", &[], &[], &[]),
+];
+
+#[test]
+fn every_section_is_there_with_its_figures_and_what_it_checks_holds() {
+    let faults = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scenarios/stuck.toml");
+    let farm = FarmConfig { stations: 6, scenario: Some(faults), ..FarmConfig::default() };
+    let month = Scenario::of(farm, 30).unwrap();
+    // Outages are of the winter.
+    let year = Scenario { days: 365, ..month.clone() };
+    assert_eq!(SECTIONS.iter().map(|(name, _)| *name).collect::<Vec<_>>(), REPORT.map(|(name, ..)| name));
+    for ((name, make), (_, plots, checks, cells)) in SECTIONS.iter().zip(REPORT) {
+        let section = make(if *name == "energy" { &year } else { &month }).unwrap();
+        assert!(!section.title.is_empty() && section.text.len() > 40, "{name}");
+        for wanted in plots {
+            let plot = section.plots.iter().find(|plot| plot.name.contains(wanted));
+            let plot = plot.unwrap_or_else(|| panic!("{name} has no plot {wanted}"));
+            let drawn = |points: &[(f64, f64)]| points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()).count();
+            assert!(plot.series.iter().any(|series| drawn(&series.points) > 1), "{name}: nothing is drawn in {wanted}");
+            assert!(plot.svg().unwrap().contains("<svg"), "{name}: {wanted}");
+        }
+        for wanted in checks {
+            let check = section.checks.iter().find(|check| check.what.contains(wanted));
+            assert!(check.is_some(), "{name} does not check {wanted}: {:?}", section.checks);
+        }
+        assert!(section.checks.iter().all(|check| check.holds), "{name}: {:?}", section.checks);
+        for wanted in cells {
+            let rows = section.tables.iter().flat_map(|table| &table.rows).flatten();
+            assert!(
+                rows.clone().any(|cell| cell.contains(wanted)),
+                "{name} does not tell {wanted}: {:?}",
+                section.tables
+            );
+        }
+    }
 }
 
 #[test]

@@ -1,14 +1,22 @@
-//! What a node's firmware needs, and what it saves: its memory, and report by exception against the error that it makes.
+//! What a node's firmware needs, and what it saves: its memory, report by exception against the error that it makes, and how a model
+//! comes over the air.
 
 use std::collections::BTreeMap;
 
 use firmware::model::MAX_BYTES;
 use firmware::node::{FieldNode, MEMORY_BYTES};
 use firmware::ring::Ring;
-use proto::{Channel, Quantity};
+use proto::node_model::{Layer, MAX_CHUNK};
+use proto::{
+    Channel, Command, NodeModelChunk, NodeModelFile, NodeModelOffer, NodeModelState, NodeModelStatus, NodeModelVersion,
+    Quantity,
+};
+use sha2::{Digest as _, Sha256};
 
 use super::{Axis, Check, Form, Plot, Scenario, Section, Series, Table};
+use crate::chance::Chance;
 use crate::farm::Farm;
+use crate::models::Models;
 use crate::onboard::{NodeConfig, Onboard};
 use crate::station::CHANNELS;
 
@@ -60,6 +68,87 @@ impl Outcome {
     }
 }
 
+/// A model's way to a node.
+struct Way {
+    what: &'static str,
+    /// What the node must be left with.
+    due: NodeModelState,
+    status: NodeModelStatus,
+    sent: u32,
+    lost: u32,
+}
+
+impl Way {
+    fn check(&self) -> Check {
+        Check::new(self.what, self.status.state.name(), self.due.name(), self.status.state == self.due)
+    }
+}
+
+/// The chunk that follows on what the node has is sent until it has all; every third is lost, and the node restarts half way.
+fn over_the_air(
+    what: &'static str,
+    due: NodeModelState,
+    version: &str,
+    changed: bool,
+    resets: u32,
+) -> anyhow::Result<Way> {
+    let bytes = model(version.parse()?)?;
+    let (version, size): (NodeModelVersion, _) = (version.parse()?, bytes.len() as u32);
+    let sha256 = Sha256::digest(&bytes).into();
+    let mut models = Models::new(&CHANNELS);
+    let mut chance = Chance::new(1, "validate/air");
+    let mut way = Way { what, due, status: models.status(), sent: 0, lost: 0 };
+    models.obey(&Command::OfferModel(NodeModelOffer { version, sha256, size }));
+    let mut restarted = false;
+    while models.status().state == NodeModelState::Receiving && way.sent < 1000 {
+        let offset = models.status().offset;
+        if offset > size / 2 && !restarted {
+            models.restart(0);
+            restarted = true;
+            continue;
+        }
+        let from = offset as usize;
+        let mut piece = bytes[from..bytes.len().min(from + MAX_CHUNK / 16)].to_vec();
+        if changed && from == 0 {
+            piece[0] ^= 1;
+        }
+        way.sent += 1;
+        if chance.at(i64::from(way.sent)).uniform() < 1.0 / 3.0 {
+            way.lost += 1;
+            continue;
+        }
+        models.obey(&Command::ModelChunk(NodeModelChunk { version, offset, bytes: piece }));
+    }
+    if resets > 0 {
+        models.restart(resets);
+    }
+    way.status = models.status();
+    Ok(way)
+}
+
+/// A model of four channels.
+fn model(version: NodeModelVersion) -> anyhow::Result<Vec<u8>> {
+    const STEPS: usize = 4;
+    let channels = &CHANNELS[..4];
+    let layer = |rows: usize, width: usize| Layer {
+        weights: (0..rows).map(|row| (0..width).map(|at| if at % rows == row { 64 } else { 0 }).collect()).collect(),
+        biases: vec![0; rows],
+        multiplier: 1.0 / 64.0,
+    };
+    let mut file = NodeModelFile {
+        version,
+        channels: channels.to_vec(),
+        steps: STEPS,
+        normal: vec![(0.3, 0.1); channels.len()],
+        first: layer(8, channels.len() * STEPS),
+        second: layer(channels.len(), 8),
+        thresholds: vec![0.5; channels.len()],
+        golden: (0..channels.len() * STEPS).map(|at| at as i8).collect(),
+    };
+    file.golden.rotate_left(3);
+    Ok(file.encode()?)
+}
+
 pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
     let mut memory = Table::new("Memory of a node with 13 channels, bytes", &["part", "bytes"]);
     memory.row("2,000 readings in up to 192 reports", 0, &[size_of::<Ring<2000, 192>>() as f64]);
@@ -90,13 +179,37 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
         }
         points.push((off, 100.0 * share));
     }
+    let ways = [
+        over_the_air(
+            "a model over a link that loses chunks, with a restart half way",
+            NodeModelState::Active,
+            "1.0.0",
+            false,
+            0,
+        )?,
+        over_the_air("one whose bytes are not those that were offered", NodeModelState::Refused, "1.1.0", true, 0)?,
+        over_the_air(
+            "one in whose probation the watchdog bites three times",
+            NodeModelState::RolledBack,
+            "1.2.0",
+            false,
+            3,
+        )?,
+    ];
+    let mut air = Table::new("Models over the air", &["model", "chunks sent", "lost", "the node says", "why"]);
+    air.rows.extend(ways.iter().map(|way| {
+        let numbers = [way.sent, way.lost].map(|number| number.to_string());
+        let says = [way.status.state.name().to_owned(), way.status.reason.clone()];
+        std::iter::once(way.what.to_owned()).chain(numbers).chain(says).collect()
+    }));
     Ok(Section {
         title: "Firmware of the nodes".to_owned(),
         text: "A node reports a value when it has left the dead band around the last reading, or after an hour. What a \
                receiver holds meanwhile is compared with every value that was measured; the plot scales the dead bands of \
-               the table by a quarter to four.\n\nThe memory is counted by the compiler, which refuses a node above 32 KiB."
+               the table by a quarter to four.\n\nThe memory is counted by the compiler, which refuses a node above 32 KiB.\n\nA model is sent in chunks from where the node \
+               says it is; the node checks its bytes against the offer's hash, and goes back by itself where it misbehaves."
             .to_owned(),
-        tables: vec![memory, table],
+        tables: vec![memory, table, air],
         plots: vec![Plot::new(
             "exception",
             "Readings against the error of leaving them out, mean of the channels",
@@ -104,12 +217,15 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
             Axis::numbers("readings reported, %"),
             [Series::new("dead bands from a quarter to four times", Form::Line, points)],
         )],
-        checks: vec![
+        checks: [
             Check::at_most("memory of a node, bytes", size_of::<FieldNode>() as f64, MEMORY_BYTES as f64),
             // A value's last digit on the wire may be half a digit more.
             Check::at_most("the largest error, in dead bands", worst, 1.001),
             Check::at_most("share of the readings that is still reported", 1.0 - least_saved, 0.5),
-        ],
+        ]
+        .into_iter()
+        .chain(ways.iter().map(Way::check))
+        .collect(),
     })
 }
 

@@ -113,7 +113,10 @@ impl Plot {
     }
 
     /// The drawing, an SVG document.
-    pub(super) fn svg(&self) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When it cannot be drawn.
+    pub fn svg(&self) -> anyhow::Result<String> {
         let mut text = String::new();
         self.draw(SVGBackend::with_string(&mut text, SIZE))?;
         Ok(text)
