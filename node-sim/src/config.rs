@@ -36,7 +36,7 @@ use crate::onboard::{Memory, NodeConfig};
 use crate::radio::RadioConfig;
 use crate::replay::{AtEnd, Played, Replay, ReplayConfig};
 use crate::sensing::SensorsConfig;
-use crate::space::FieldSpace;
+use crate::space::{FieldSpace, Site};
 use crate::station::CHANNELS;
 use crate::sun::Place;
 use crate::weather::{Climate, Weather, WeatherConfig};
@@ -187,8 +187,17 @@ pub struct Inputs {
     pub weather: Weather,
     /// What goes wrong.
     pub scenario: Scenario,
-    /// The ground of those fields that have a boundary, by the field's index.
-    pub spaces: Vec<(usize, FieldSpace)>,
+    /// The ground of each field.
+    pub grounds: Vec<Covered>,
+}
+
+/// The ground of a field, and where its stations stand on it.
+#[derive(Debug, Clone)]
+pub struct Covered {
+    /// The ground.
+    pub space: FieldSpace,
+    /// The stations' places, in their order.
+    pub sites: Vec<Site>,
 }
 
 impl FarmConfig {
@@ -208,7 +217,7 @@ impl FarmConfig {
     #[must_use]
     pub fn station_names(&self) -> Vec<(StationId, usize)> {
         let fields = self.fields();
-        (0..self.stations as usize)
+        (0..self.stations.min(MAX_STATIONS) as usize)
             .filter_map(|index| {
                 let field = index % fields.len();
                 let name = format!("{}{}", fields[field].prefix, index / fields.len() + 1);
@@ -232,6 +241,11 @@ impl FarmConfig {
         let place_is_right = !wrong(&["latitude", "longitude", "elevation_m"]);
         let weather_fits = place_is_right && !wrong(&["wind_height_m", "climate"]);
         let stations_fit = !wrong(&["stations", "fields"]);
+        let lies_right = |index: usize| {
+            let keys = ["latitude", "longitude", "area_ha", "variability"].map(|key| format!("fields[{index}].{key}"));
+            place_is_right && !wrong(&keys.each_ref().map(String::as_str))
+        };
+        let lie_right: Vec<bool> = (0..self.fields().len()).map(lies_right).collect();
         let weather = if !weather_fits {
             None
         } else {
@@ -251,7 +265,8 @@ impl FarmConfig {
                 }
             }
         };
-        let stations: Vec<StationId> = self.station_names().into_iter().map(|(id, _)| id).collect();
+        let names = self.station_names();
+        let stations: Vec<StationId> = names.iter().map(|(id, _)| id.clone()).collect();
         let scenario = match &self.scenario {
             None => Scenario::default(),
             Some(_) if !stations_fit => Scenario::default(),
@@ -264,18 +279,25 @@ impl FarmConfig {
                 })
             }
         };
-        let mut spaces = Vec::new();
-        let bounded = |(_, field): &(usize, &FieldConfig)| place_is_right && field.boundary.is_some();
-        for (index, field) in self.fields.iter().enumerate().filter(bounded) {
-            match field.space(&self.place(), self.seed) {
-                Ok(space) => spaces.push((index, space)),
-                Err(wrong) => problems.extend(
-                    wrong.into_iter().map(|(key, what)| Problem::of(&format!("farm.fields[{index}].{key}"), what)),
-                ),
+        let mut grounds = Vec::new();
+        for (index, field) in self.fields().iter().enumerate().filter(|(index, _)| lie_right[*index]) {
+            let ground = || {
+                let space = field.space(&self.place(), self.seed)?;
+                let count = names.iter().filter(|(_, of)| *of == index).count();
+                let sites = field.sites(&space, count).map_err(|wrong| vec![wrong])?;
+                Ok(Covered { space, sites })
+            };
+            match ground() {
+                Ok(ground) => grounds.push(ground),
+                Err(wrong) => {
+                    let wrong: Vec<(&str, String)> = wrong;
+                    let problem = |(key, what)| Problem::of(&format!("farm.fields[{index}].{key}"), what);
+                    problems.extend(wrong.into_iter().map(problem));
+                }
             }
         }
         match weather {
-            Some(weather) if problems.is_empty() => Ok(Inputs { weather, scenario, spaces }),
+            Some(weather) if problems.is_empty() => Ok(Inputs { weather, scenario, grounds }),
             _ => Err(ConfigError { problems }),
         }
     }
@@ -384,12 +406,6 @@ impl FarmConfig {
             for (name, value, allowed) in field.variability.problems() {
                 check(&key(&format!("variability.{name}")), false, &value, &allowed);
             }
-            check(
-                &key("places"),
-                field.boundary.is_some() || field.places.is_empty(),
-                &format!("{} places", field.places.len()),
-                "allowed without a boundary",
-            );
             for (name, value, low, high) in [
                 ("irrigation.price_per_m3", irrigation.price_per_m3, 0.0, 100.0),
                 ("irrigation.water_ec_ds_m", irrigation.water_ec_ds_m, 0.0, 20.0),

@@ -67,6 +67,10 @@ pub struct Parameters {
     pub transpires_mm: f64,
     /// When it is sown north of the equator (month, day); none for what stands for years and is cut or grazed.
     pub sown: Option<(i8, i8)>,
+    /// The lowest temperature of a day below which an annual crop dies, before it flowers and from then on, Cel: the colder ends of what
+    /// Ventskevich (1958) has, by Snyder and de Melo-Abreu 2005, *Frost protection: fundamentals, practice and economics*, FAO, chapter 4.
+    /// What stands for years is not killed.
+    pub killed_c: [f64; 2],
 }
 
 impl Crop {
@@ -100,6 +104,7 @@ impl Crop {
                 nutrients_kg_ha: [20.0, 8.0, 65.0],
                 transpires_mm: 140.0,
                 sown: None,
+                killed_c: [f64::NEG_INFINITY; 2],
             },
             Self::Cotton => Parameters {
                 base_c: 12.0,
@@ -115,6 +120,7 @@ impl Crop {
                 nutrients_kg_ha: [180.0, 30.0, 150.0],
                 transpires_mm: 700.0,
                 sown: Some((4, 25)),
+                killed_c: [-2.0, -3.0],
             },
             Self::Maize => Parameters {
                 base_c: 8.0,
@@ -130,6 +136,7 @@ impl Crop {
                 nutrients_kg_ha: [200.0, 40.0, 180.0],
                 transpires_mm: 550.0,
                 sown: Some((5, 5)),
+                killed_c: [-3.0, -3.0],
             },
             Self::Pasture => Parameters {
                 base_c: 5.0,
@@ -145,6 +152,7 @@ impl Crop {
                 nutrients_kg_ha: [35.0, 5.0, 35.0],
                 transpires_mm: 90.0,
                 sown: None,
+                killed_c: [f64::NEG_INFINITY; 2],
             },
             Self::Potato => Parameters {
                 base_c: 2.0,
@@ -160,6 +168,7 @@ impl Crop {
                 nutrients_kg_ha: [180.0, 30.0, 250.0],
                 transpires_mm: 450.0,
                 sown: Some((5, 1)),
+                killed_c: [-3.0, -2.0],
             },
             Self::Tomato => Parameters {
                 base_c: 7.0,
@@ -175,6 +184,7 @@ impl Crop {
                 nutrients_kg_ha: [180.0, 30.0, 280.0],
                 transpires_mm: 500.0,
                 sown: Some((5, 10)),
+                killed_c: [-1.0, -1.0],
             },
             Self::Wheat => Parameters {
                 base_c: 0.0,
@@ -190,6 +200,7 @@ impl Crop {
                 nutrients_kg_ha: [160.0, 28.0, 130.0],
                 transpires_mm: 450.0,
                 sown: Some((3, 15)),
+                killed_c: [-10.0, -4.0],
             },
         }
     }

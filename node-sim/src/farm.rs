@@ -17,13 +17,13 @@ use crate::energy::outlook::Outlook;
 use crate::faults::{Fault, IrrigationFault, RandomFaults, Scenario, StationFaults};
 use crate::field::{Field, FieldState, FieldStep, Season};
 use crate::radio::Path;
-use crate::space;
 use crate::station::{CHANNELS, Measured, Rhythm, Site, Station, StationState};
 use crate::weather::Weather;
 
 /// The soil's step, s: a fifth of the fastest thing in it (a shower's front in sand).
 pub const STEP_S: i64 = 300;
-/// How long before its start the farm is simulated unseen, so that its soil has forgotten how it was set up, s.
+/// How long before its start the farm is simulated unseen, s: where weather works and roots drink, the soil has then forgotten how it was set up.
+/// Below, water, salt and nutrients go slower, and begin near what they were set up with.
 const SPIN_UP_S: i64 = 15 * 86_400;
 /// How long clocks go wrong by chance, years of a farm's time.
 pub const CLOCK_FAULT_YEARS: i64 = 20;
@@ -116,14 +116,12 @@ impl Farm {
         let served = names.iter().filter(|(_, field)| behind[*field]).count() as u32;
         let planned = config.energy.as_ref().filter(|energy| energy.planned);
         let outlook = planned.map(|energy| Outlook::new(&inputs.weather, &energy.supply(1.0), config.seed));
-        let mut sites: Vec<Option<std::vec::IntoIter<space::Site>>> = fields.iter().map(|_| None).collect();
-        for (field, space) in &inputs.spaces {
-            let count = names.iter().filter(|(_, of)| of == field).count();
-            sites[*field] = Some(fields[*field].sites(space, count).into_iter());
-        }
+        let mut sites: Vec<_> = inputs.grounds.iter().map(|ground| ground.sites.iter()).collect();
         let stations: Vec<Station> = names
             .into_iter()
-            .map(|(id, field)| {
+            .filter_map(|(id, field)| {
+                // Each has one: that is checked where they are drawn.
+                let ground = *sites[field].next()?;
                 let own: Vec<Fault> =
                     inputs.scenario.faults.iter().filter(|fault| fault.station == id).cloned().collect();
                 let random = RandomFaults::new(&config.faults, config.seed, &id, &CHANNELS, config.start, &own);
@@ -135,26 +133,24 @@ impl Farm {
                     base: base_place.as_ref().filter(|_| behind[field]),
                     seed: config.seed,
                     annual,
-                    ground: sites[field].as_mut().and_then(Iterator::next),
+                    ground,
                     sensors: &config.sensors,
                     energy: config.energy.as_ref(),
                     radio: config.radio.as_ref(),
                     every_s: (config.sample_s, config.report_s),
                 };
-                Station::new(id, &site, begin, faults)
+                Some(Station::new(id, &site, begin, faults))
             })
             .collect();
         let rhythms: Vec<Rhythm> =
             stations.iter().map(|station| Rhythm::new(station.id(), config.sample_s, config.report_s)).collect();
-        let area_m2 = |index: usize| {
-            inputs.spaces.iter().find(|(of, _)| *of == index).map(|(_, space)| space.boundary().area_m2())
-        };
         let grown = fields
             .iter()
-            .enumerate()
-            .map(|(index, field)| {
+            .zip(&inputs.grounds)
+            .map(|(field, ground)| {
                 let fails = inputs.scenario.irrigations.iter().any(|fault| fault.field == field.id);
-                Field::new(field, area_m2(index), &place, annual, &before, begin, fails)
+                let covered_m2 = ground.space.boundary().area_m2();
+                Field::new(field, covered_m2, &place, annual, &before, begin, fails)
             })
             .collect();
         let mut farm = Self {

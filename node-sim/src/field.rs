@@ -112,7 +112,8 @@ pub struct FieldConfig {
     pub longitude: f64,
     /// Electrical conductivity of the soil's water at first, dS/m; 0.1 to 20.
     pub water_ec_ds_m: f64,
-    /// Its area, ha, for the water's bill; 0.001 to 10000. Unless given, its boundary's, or [`SQUARE_M2`].
+    /// Its area, ha, for the water's bill; 0.001 to 10000. Unless given, its boundary's, or [`SQUARE_M2`]. Without a boundary
+    /// the field is a square of this area.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub area_ha: Option<f64>,
     /// Its fertiliser.
@@ -122,10 +123,10 @@ pub struct FieldConfig {
     /// depth; unless given, what the weeks before have left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry: Option<f64>,
-    /// Its boundary: a GeoJSON file, or corners. Its stations then stand in it, instead of around its middle.
+    /// Its boundary: a GeoJSON file, or corners. Without one it is a square around its middle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boundary: Option<BoundaryConfig>,
-    /// Longitude and latitude of its first stations, degrees; the further ones are spread over the boundary.
+    /// Longitude and latitude of its first stations, degrees; the further ones are spread over the field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<[f64; 2]>,
     /// How much its ground varies.
@@ -157,13 +158,16 @@ impl FieldConfig {
         soil.field_capacity - self.crop.parameters().depletion_fraction * (soil.field_capacity - soil.wilting_point)
     }
 
-    /// The ground that the field covers: within its boundary, or else a square of [`SQUARE_M2`] around its middle.
+    /// The ground that the field covers: within its boundary, or else a square of its area around its middle.
     ///
     /// # Errors
     /// All that is wrong with the boundary and the places in it, each with its key.
     pub fn space(&self, gateway: &Place, seed: u64) -> Result<FieldSpace, Vec<(&'static str, String)>> {
         let boundary = match &self.boundary {
-            None => Boundary::square(self.latitude, self.longitude, SQUARE_M2, gateway),
+            None => {
+                let area_m2 = self.area_ha.map_or(SQUARE_M2, |area_ha| M2_PER_HA * area_ha);
+                Boundary::square(self.latitude, self.longitude, area_m2, gateway)
+            }
             Some(config) => Boundary::open(config, self.id.as_str(), gateway)
                 .map_err(|problems| problems.into_iter().map(|problem| ("boundary", problem)).collect::<Vec<_>>())?,
         };
@@ -184,11 +188,18 @@ impl FieldConfig {
     }
 
     /// The sites of its first `count` stations on its ground: the given places, then drawn ones.
-    #[must_use]
-    pub fn sites(&self, space: &FieldSpace, count: usize) -> Vec<Site> {
+    ///
+    /// # Errors
+    /// When the field is too thin for them, with the key.
+    pub fn sites(&self, space: &FieldSpace, count: usize) -> Result<Vec<Site>, (&'static str, String)> {
         let given = self.places.iter().map(|[longitude, latitude]| space.site_at(*latitude, *longitude));
         let drawn = space.stations(count.saturating_sub(self.places.len()));
-        given.chain(drawn).take(count).collect()
+        let sites: Vec<Site> = given.chain(drawn).take(count).collect();
+        if sites.len() < count {
+            let found = sites.len();
+            return Err(("boundary", format!("is so thin that {found} of its {count} stations find a place in it")));
+        }
+        Ok(sites)
     }
 
     /// The three fields of the farm that is simulated when none are configured: about half a kilometre around its gateway.
@@ -222,6 +233,8 @@ impl FieldConfig {
 
 /// The area of a field whose boundary is not known, m2: twelve hectares.
 pub const SQUARE_M2: f64 = 120_000.0;
+/// Square metres of a hectare.
+const M2_PER_HA: f64 = 10_000.0;
 
 /// Irrigation begins when this share of what the crop takes without stress is gone.
 const START_SHARE: f64 = 0.9;
@@ -345,12 +358,12 @@ pub struct Season {
 }
 
 impl Field {
-    /// A field at field capacity, with the crop that the days before have grown; `boundary_m2` is the area of its boundary, where it
-    /// has one, and its irrigation `fails` at some time.
+    /// A field at field capacity, with the crop that the days before have grown; `covered_m2` is the area of its ground, and its
+    /// irrigation `fails` at some time.
     #[must_use]
     pub fn new(
         config: &FieldConfig,
-        boundary_m2: Option<f64>,
+        covered_m2: f64,
         place: &Place,
         annual: AnnualTemperature,
         before: &[Day],
@@ -363,7 +376,7 @@ impl Field {
         Self {
             equipment: Equipment::new(irrigation.system.as_ref(), irrigation.rate_mm_h),
             irrigation,
-            area_ha: config.area_ha.unwrap_or(boundary_m2.unwrap_or(SQUARE_M2) / 10_000.0),
+            area_ha: config.area_ha.unwrap_or((100.0 * covered_m2).round() / 100.0 / M2_PER_HA),
             fertiliser: config.fertiliser.clone(),
             stand: Stand::new(config.crop, place, before),
             believed: fails.then(|| reference.clone()),
@@ -557,7 +570,7 @@ mod tests {
             ..FieldConfig::defaults(&place).remove(0)
         };
         let space = field.space(&place, 1).unwrap();
-        let sites = field.sites(&space, 6);
+        let sites = field.sites(&space, 6).unwrap();
         assert_eq!(sites.len(), 6);
         assert!((sites[0].latitude - 39.461).abs() < 1e-9 && (sites[0].longitude + 118.772).abs() < 1e-9);
         assert!(sites.iter().all(|site| space.boundary().contains(site.east_m, site.north_m)));

@@ -17,6 +17,8 @@ pub mod variability;
 pub use boundary::{Boundary, BoundaryConfig, Projection};
 pub use variability::Variability;
 
+use std::sync::OnceLock;
+
 use crate::sun::Place;
 use random_field::{RandomField, Smoothness, nugget};
 use terrain::{Terrain, Wetness};
@@ -47,8 +49,6 @@ pub struct Site {
     pub slope: f64,
     /// Where it goes down, degrees clockwise from north.
     pub aspect_degrees: f64,
-    /// Topographic wetness index, `ln(a / tan β)` with a in m: 4 on a crest, 12 in a hollow.
-    pub wetness_index: f64,
 }
 
 /// The ground of one field.
@@ -57,7 +57,8 @@ pub struct FieldSpace {
     boundary: Boundary,
     texture: TextureField,
     terrain: Terrain,
-    wetness: Wetness,
+    /// Made when it is asked for: it looks at the whole field.
+    wetness: OnceLock<Wetness>,
     seed: u64,
     label: String,
 }
@@ -141,11 +142,10 @@ impl FieldSpace {
         gateway: &Place,
         seed: u64,
     ) -> Self {
-        let terrain = Terrain::new(seed, gateway.elevation_m, variability);
         Self {
             texture: TextureField::new(seed, sand_pct, clay_pct, variability),
-            wetness: Wetness::new(&terrain, &boundary),
-            terrain,
+            terrain: Terrain::new(seed, gateway.elevation_m, variability),
+            wetness: OnceLock::new(),
             boundary,
             seed,
             label: label.to_owned(),
@@ -180,8 +180,13 @@ impl FieldSpace {
             elevation_m: surface.elevation_m,
             slope: surface.slope,
             aspect_degrees: surface.aspect_degrees,
-            wetness_index: self.wetness.at(east_m, north_m),
         }
+    }
+
+    /// The topographic wetness index at a point, `ln(a / tan β)` with a in m: 4 on a crest, 12 in a hollow.
+    #[must_use]
+    pub fn wetness_index(&self, east_m: f64, north_m: f64) -> f64 {
+        self.wetness.get_or_init(|| Wetness::new(&self.terrain, &self.boundary)).at(east_m, north_m)
     }
 
     /// What the ground is like at a place of the earth.
@@ -192,7 +197,7 @@ impl FieldSpace {
     }
 
     /// The sites of the first `count` stations, drawn: spread evenly, and the same ones when more are asked for. Fewer in a field
-    /// that is hardly there (see [`placement::places`]).
+    /// that is hardly there (see [`placement::places`]), which a configuration refuses.
     #[must_use]
     pub fn stations(&self, count: usize) -> Vec<Site> {
         placement::places(&self.boundary, self.seed, &self.label, count)

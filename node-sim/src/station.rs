@@ -83,8 +83,8 @@ pub struct Site<'a> {
     pub seed: u64,
     /// The year's course of the air temperature.
     pub annual: AnnualTemperature,
-    /// The ground there, where the field's is known: its place and its texture.
-    pub ground: Option<space::Site>,
+    /// The ground there: its place, its texture and its slope.
+    pub ground: space::Site,
     /// Which probes it has.
     pub sensors: &'a SensorsConfig,
     /// What it is powered by, where that is simulated.
@@ -145,20 +145,18 @@ impl Station {
     pub fn new(id: StationId, site: &Site<'_>, start: Timestamp, faults: StationFaults) -> Self {
         let Site { field, config, gateway, base, seed, annual, ground, sensors, energy, radio, every_s } = *site;
         let mut draw = Chance::new(seed, &format!("station/{id}/variation")).at(0);
-        // Within a field the soil's contents vary by 4 % and its conductivity by a third; by 1 % where its texture varies anyway.
+        // Beside its texture the soil's contents vary by 1 % from place to place, and its conductivity by a third.
         let soil = ground::Soil {
-            composition: ground.map_or(config.soil.composition(), |site| Composition {
-                sand_pct: site.sand_pct,
-                clay_pct: site.clay_pct,
+            composition: Composition {
+                sand_pct: ground.sand_pct,
+                clay_pct: ground.clay_pct,
                 ..config.soil.composition()
-            }),
-            contents: (1.0 + if ground.is_some() { 0.01 } else { 0.04 } * draw.normal()).clamp(0.88, 1.12),
+            },
+            contents: (1.0 + 0.01 * draw.normal()).clamp(0.88, 1.12),
             conductivity: (0.3 * draw.normal()).exp().clamp(0.5, 2.0),
-            slope: ground.map_or(0.0, |site| site.slope),
+            slope: ground.slope,
         };
-        let latitude = config.latitude + 0.0032 * (draw.uniform() - 0.5);
-        let longitude = config.longitude + 0.0040 * (draw.uniform() - 0.5);
-        let (latitude, longitude) = ground.map_or((latitude, longitude), |site| (site.latitude, site.longitude));
+        let (latitude, longitude) = (ground.latitude, ground.longitude);
         let metres = distance_m(latitude, longitude, gateway).max(10.0);
         let water_ec = (0.12 * draw.normal()).exp();
         let variation = Variation {

@@ -130,13 +130,13 @@ fn run(config: &FarmConfig, days: i64) -> Winter {
 #[test]
 fn planning_by_the_forecast_avoids_the_outages_of_a_fixed_duty_cycle() {
     const DAYS: i64 = 75;
-    let config = FarmConfig { stations: 3, sample_s: 300, report_s: 300, ..winter() };
+    let config = FarmConfig { sample_s: 300, report_s: 300, ..winter() };
     let planned = run(&config, DAYS);
     // As often on the mean, and evenly.
     let on_s = DAYS * DAY_S / i64::from(planned.base_on);
-    let report_s = DAYS * DAY_S * 3 / i64::from(planned.reports);
+    let report_s = DAYS * DAY_S * i64::from(config.stations) / i64::from(planned.reports);
     let mut fixed = config.clone();
-    fixed.report_s = (report_s as u32).next_multiple_of(300);
+    fixed.report_s = (report_s as u32 + 150) / 300 * 300;
     let energy = fixed.energy.as_mut().unwrap();
     energy.planned = false;
     fixed.base_station.as_mut().unwrap().gap_s = Some(on_s as u32);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use node_sim::farm::Farm;
 use node_sim::faults::FaultKind;
+use node_sim::space::{BoundaryConfig, Variability};
 use node_sim::station::CHANNELS;
 use node_sim::{FarmConfig, simulate};
 use proto::{Channel, Quantity, StationId, Timestamp};
@@ -254,4 +255,82 @@ fn thirty_days_of_measured_weather_drive_the_fields() {
         swing("soil_temperature_10cm"),
         swing("soil_temperature_30cm")
     );
+}
+
+/// How far the stations of a field are from each other in what they read, m3/m3: the mean difference of the mean soil moisture over days, of
+/// pairs 10 m apart and of pairs 300 m apart.
+fn near_and_far(config: &FarmConfig, days: i64, pairs: usize) -> (f64, f64) {
+    let mut sums = BTreeMap::<StationId, (f64, f64)>::new();
+    let moisture = "soil_moisture_20cm".parse().unwrap();
+    simulate(config, config.start, config.start.plus_secs(days * DAY_S), |station, reading| {
+        if reading.channel == moisture {
+            let sum = sums.entry(station.clone()).or_default();
+            *sum = (sum.0 + reading.value, sum.1 + 1.0);
+        }
+    })
+    .unwrap();
+    let mean = |number: usize| {
+        let (sum, count) = sums[&format!("n{}", number + 1).parse::<StationId>().unwrap()];
+        sum / count
+    };
+    let difference = |other: usize| {
+        let differences = (0..pairs).map(|pair| (mean(3 * pair) - mean(3 * pair + other)).abs());
+        differences.sum::<f64>() / pairs as f64
+    };
+    (difference(1), difference(2))
+}
+
+#[test]
+fn stations_ten_metres_apart_read_more_alike_than_ones_three_hundred_apart() {
+    const TRIPLES: usize = 30;
+    let mut config = FarmConfig { stations: 3 * TRIPLES as u32, ..FarmConfig::default() };
+    let mut field = config.fields().remove(0);
+    // 700 m by 700 m, without a boundary.
+    field.area_ha = Some(49.0);
+    let north_of = |metres: f64| metres / 111_000.0;
+    for triple in 0..TRIPLES {
+        let longitude = field.longitude + 0.0036 * (triple % 6) as f64 / 5.0 - 0.0036 * 0.5;
+        let latitude = field.latitude - north_of(320.0) + north_of(60.0) * (triple / 6) as f64;
+        field.places.extend([0.0, 10.0, 300.0].map(|metres| [longitude, latitude + north_of(metres)]));
+    }
+    config.fields = vec![field.clone()];
+    let (near, far) = near_and_far(&config, 5, TRIPLES);
+    // Beside the ground each probe has an offset and each place its own conductivity.
+    assert!(near < 0.75 * far && far > 0.02, "{near} {far}");
+    // Where the texture is the same everywhere it does not matter how far they are apart.
+    field.variability = Variability { sand_sd_pct: 0.0, clay_sd_pct: 0.0, ..Variability::default() };
+    config.fields = vec![field];
+    let (near, far) = near_and_far(&config, 5, TRIPLES);
+    assert!((0.6..1.6).contains(&(near / far)) && far < 0.02, "{near} {far}");
+}
+
+#[test]
+fn the_default_farms_stations_stand_on_ground_that_varies() {
+    let config = FarmConfig { stations: 60, ..FarmConfig::default() };
+    let farm = Farm::new(&config).unwrap();
+    for (index, field) in config.fields().iter().enumerate() {
+        let (sand, _) = field.soil.sand_clay_pct();
+        let stations = farm.stations().iter().filter(|station| station.field() == index);
+        let sands: Vec<f64> = stations.map(|station| 100.0 * station.ground().soil().sand).collect();
+        let deviation =
+            |sands: &[f64]| (sands.iter().map(|value| (value - sand).powi(2)).sum::<f64>() / sands.len() as f64).sqrt();
+        assert!((3.0..12.0).contains(&deviation(&sands)), "{}: {sands:?}", field.id);
+    }
+}
+
+#[test]
+fn a_field_that_is_too_thin_for_its_stations_is_refused() {
+    let mut config = FarmConfig { stations: 3, ..FarmConfig::default() };
+    let mut field = config.fields().remove(0);
+    // Two kilometres long from corner to corner, and a centimetre wide.
+    let (east, north) = (field.longitude, field.latitude);
+    field.boundary = Some(BoundaryConfig::Ring(vec![
+        [east, north],
+        [east + 0.017, north + 0.013],
+        [east + 0.017 + 1e-7, north + 0.013],
+        [east + 1e-7, north],
+    ]));
+    config.fields = vec![field];
+    let error = Farm::new(&config).unwrap_err().to_string();
+    assert_eq!(error, "farm.fields[0].boundary: is so thin that 0 of its 3 stations find a place in it");
 }

@@ -59,7 +59,7 @@ fn a_pivot_waters_where_its_arm_passes_and_drip_loses_little() {
     let mut config = farm(Crop::Alfalfa, |field| {
         (field.irrigation.system, field.irrigation.rate_mm_h, field.dry) = (Some(pivot), 1.0, Some(0.6));
     });
-    config.stations = 4;
+    config.stations = 8;
     // A quarter of a turn: some stations get wet, others not.
     let wetter = |minutes| {
         let mut farm = Farm::new(&config).unwrap();

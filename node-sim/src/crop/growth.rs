@@ -47,8 +47,10 @@ pub enum Happened {
     Sown,
     /// It was cut, grazed or harvested.
     Harvested,
-    /// Frost took its leaves.
+    /// Frost took its leaves; they come again.
     Frozen,
+    /// Frost killed it before there was anything to harvest.
+    Killed,
 }
 
 /// A crop on its field.
@@ -104,6 +106,11 @@ impl Growth {
                 *self = Self { grows: true, gdd: 0.0 };
                 return Some(Happened::Sown);
             }
+            if self.grows && self.is_killed_by(&parameters, day.lowest_c) {
+                let ripening = self.gdd >= parameters.period_ends_gdd[2];
+                *self = Self { grows: false, gdd: 0.0 };
+                return Some(if ripening { Happened::Harvested } else { Happened::Killed });
+            }
         } else if f64::midpoint(day.lowest_c, day.highest_c) < FROST_C && self.gdd > 0.0 {
             self.gdd = 0.0;
             return Some(Happened::Frozen);
@@ -116,6 +123,13 @@ impl Growth {
             }
         }
         happened
+    }
+
+    /// Whether an annual crop dies at this lowest temperature of a day, Cel. As long as it covers less than a tenth of the ground it comes again from
+    /// below, or is sown again: an assumption. What has nothing left but to ripen is harvested when frost has ended it.
+    fn is_killed_by(&self, parameters: &Parameters, lowest_c: f64) -> bool {
+        let flowers = self.gdd >= parameters.period_ends_gdd[0];
+        self.gdd >= parameters.stage_ends_gdd[0] && lowest_c < parameters.killed_c[usize::from(flowers)]
     }
 
     /// How it stands.
@@ -216,6 +230,24 @@ mod tests {
             before = canopy;
         }
         assert!(before.cover > 0.85 && before.height_m == 2.0 && before.root_depth_m == 1.0, "{before:?}");
+    }
+
+    #[test]
+    fn frost_kills_what_is_up_and_not_what_stands_for_years() {
+        let frost = |crop: Crop, gdd: f64, lowest_c: f64| {
+            let mut growth = Growth { grows: true, gdd };
+            let day = Day { number: 200, lowest_c, highest_c: 8.0 };
+            (growth.day(crop, &day, false), growth.canopy(crop).stage == Stage::Bare)
+        };
+        assert_eq!(frost(Crop::Maize, 600.0, -3.5), (Some(Happened::Killed), true));
+        assert_eq!(frost(Crop::Maize, 600.0, -2.5), (None, false));
+        // Too young to be killed, or as good as ripe.
+        assert_eq!(frost(Crop::Maize, 100.0, -3.5), (None, false));
+        assert_eq!(frost(Crop::Maize, 1600.0, -3.5), (Some(Happened::Harvested), true));
+        // Wheat bears more until it flowers.
+        assert_eq!(frost(Crop::Wheat, 600.0, -6.0), (None, false));
+        assert_eq!(frost(Crop::Wheat, 1400.0, -6.0), (Some(Happened::Killed), true));
+        assert_eq!(frost(Crop::Alfalfa, 300.0, -6.0), (None, false));
     }
 
     #[test]

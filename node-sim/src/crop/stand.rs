@@ -22,7 +22,7 @@ const STRESSED: f64 = 0.95;
 /// Kilograms on a hectare in mg on a square metre.
 const MG_M2_PER_KG_HA: f64 = 100.0;
 
-/// What came off the field.
+/// What came off the field: nothing where frost killed the crop.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Harvest {
@@ -227,6 +227,10 @@ impl Stand {
                     self.state.harvests.push(Harvest { at: midnight, relative_yield, yield_t_ha });
                     self.state.used = WaterUse::default();
                 }
+                Some(Happened::Killed) => {
+                    self.state.harvests.push(Harvest { at: midnight, relative_yield: 0.0, yield_t_ha: 0.0 });
+                    self.state.used = WaterUse::default();
+                }
                 Some(Happened::Sown | Happened::Frozen) => self.state.used = WaterUse::default(),
                 None => {}
             }
@@ -283,6 +287,23 @@ mod tests {
         // (1 - 0.4 * 0.2) (1 - 1.5 * 0.2) (1 - 0.5 * 0.2) (1 - 0.2 * 0.2) of FAO-33.
         assert!((poor.relative_yield - 0.92 * 0.7 * 0.9 * 0.96).abs() < 1e-6 && poor.at == best.at, "{poor:?}");
         assert!(thirsty.stress_days() > 100);
+    }
+
+    #[test]
+    fn a_crop_that_frost_kills_leaves_bare_ground_and_no_yield() {
+        // A summer in which maize does not get on, and frosts in September.
+        let mut weather = Weather::synthetic(Climate { mean_c: 5.0, ..Climate::default() }, FALLON, 1);
+        let start: Timestamp = "2026-07-01T08:00:00Z".parse().unwrap();
+        let mut stand = Stand::new(Crop::Maize, &FALLON, &days_before(&mut weather, &FALLON, start));
+        for hour in 0..120 * 24 {
+            let time = start.plus_secs(3600 * hour);
+            let weather = weather.at(time.plus_secs(1800));
+            stand.begin(&FALLON, time);
+            let potential_mm = stand.cover().coefficients.kcb * weather.et0_mm_h;
+            stand.end(1.0, &weather, &Used { evaporation_mm: 0.0, transpiration_mm: potential_mm, potential_mm });
+        }
+        assert_eq!(stand.harvests().iter().map(|harvest| harvest.yield_t_ha).collect::<Vec<_>>(), [0.0]);
+        assert_eq!((stand.canopy().stage, stand.cover().coefficients.kcb), (Stage::Bare, 0.0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The ground of the fields: how it varies, and where the stations stand on it.
 
 use super::{Axis, Check, Form, Plot, Scenario, Section, Series, Table};
+use crate::config::Covered;
 use crate::space::random_field::{RandomField, Smoothness};
 use crate::space::{FieldSpace, Site, TextureField};
 
@@ -18,14 +19,12 @@ const ALLOWED: f64 = 0.15;
 const CELLS: usize = 48;
 
 pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
-    let place = scenario.farm.place();
     let names = scenario.farm.station_names();
     let mut section = Section {
         title: "Ground".to_owned(),
         text: "Sand and clay vary over the fields by a correlated random field with an exponential covariance and a nugget, height by a smooth one \
                (spectral method with stratified waves). The variograms of big samples are held against their theory. A station's site is what it has \
-               under it where its field has a boundary. Without one this is what a square of twelve hectares would give it, and it stands on the \
-               field's nominal soil."
+               under it. A field without a boundary is a square of its area, or of twelve hectares."
             .to_owned(),
         ..Section::default()
     };
@@ -34,12 +33,9 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
         &["station", "east, m", "north, m", "sand, %", "clay, %", "height, m", "slope, %", "aspect, °", "wetness"],
     );
     for (index, field) in scenario.farm.fields().iter().enumerate() {
-        let space = field
-            .space(&place, scenario.farm.seed)
-            .map_err(|wrong| anyhow::anyhow!("field {}: {wrong:?}", field.id))?;
-        let stations: Vec<_> = names.iter().filter(|(_, of)| *of == index).map(|(id, _)| id).collect();
-        let sites = field.sites(&space, stations.len());
-        for (id, site) in stations.iter().zip(&sites) {
+        let Covered { space, sites } = &scenario.inputs.grounds[index];
+        let stations = names.iter().filter(|(_, of)| *of == index).map(|(id, _)| id);
+        for (id, site) in stations.zip(sites) {
             table.row(
                 id.as_str(),
                 1,
@@ -51,17 +47,17 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
                     site.elevation_m,
                     100.0 * site.slope,
                     site.aspect_degrees,
-                    site.wetness_index,
+                    space.wetness_index(site.east_m, site.north_m),
                 ],
             );
         }
-        section.plots.push(map(&format!("map-{index}"), &field.name, &space, &sites));
+        section.plots.push(map(&format!("map-{index}"), &field.name, space, sites));
         if index == 0 {
             variogram(&mut section, field.variability.range_m, |seed| {
                 let (sand, clay) = field.soil.sand_clay_pct();
                 TextureField::new(seed, sand, clay, &field.variability)
             });
-            near_and_far(&mut section, &space);
+            near_and_far(&mut section, space);
         }
     }
     section.tables.push(table);
