@@ -8,6 +8,7 @@ use proto::{FieldId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use crate::crop::Crop;
+use crate::crop::demand::Wetted;
 use crate::crop::growth::{Day, Stage};
 use crate::crop::stand::{self, Harvest, Stand};
 use crate::ground::{self, Brought, Column, Cover, Soil};
@@ -467,12 +468,13 @@ impl Field {
         if control.rain_since_mm >= WETTING_RAIN_MM {
             control.wetted = 1.0;
         }
+        let wetted = Wetted { share: self.control.wetted, by_drippers: self.equipment.by_drippers };
         let fertiliser = self.fertiliser_until(start);
         let step = FieldStep {
             irrigation,
             water: (self.irrigation.water_ec_ds_m, self.irrigation.nitrate_mg_l),
             fertiliser,
-            cover: Cover { wetted: self.control.wetted, ..*self.stand.cover() },
+            cover: Cover { wetted, ..*self.stand.cover() },
         };
         if let Some(kg_ha) = fertiliser {
             self.reference.fertilise(kg_ha);

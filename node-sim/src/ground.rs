@@ -7,7 +7,7 @@
 use proto::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::crop::demand::{Coefficients, EVAPORABLE_MM, Ground, Wants, exposed_mm};
+use crate::crop::demand::{Coefficients, EVAPORABLE_MM, Ground, Wants, Wetted, exposed_mm};
 use crate::soil::curve::Curve;
 use crate::soil::pedotransfer::{Characteristics, Composition};
 use crate::soil::solute::{Movement, transport};
@@ -74,8 +74,8 @@ pub struct Cover {
     pub coefficients: Coefficients,
     /// The share of the available water taken without stress.
     pub depletion_fraction: f64,
-    /// The share of the ground that the last water wetted, FAO-56's fw.
-    pub wetted: f64,
+    /// What the last water wetted.
+    pub wetted: Wetted,
     /// Nitrogen, phosphorus and potassium that the crop wants with each mm that it transpires, mg/m2.
     pub wants_mg_mm: [f64; 3],
 }
@@ -400,7 +400,7 @@ impl Column {
             brought.irrigation_mm_h * hours,
             used.evaporation_mm - from_surface_mm,
             coefficients.exposed(cover.wetted),
-            cover.wetted,
+            cover.wetted.share,
         );
         state.sums.rain_mm += brought.rain_mm_h * hours;
         state.sums.irrigation_mm += brought.irrigation_mm_h * hours;

@@ -90,6 +90,8 @@ pub struct Equipment {
     pub efficiency: f64,
     /// Share of the ground that gets wet.
     pub wetted: f64,
+    /// Whether drippers beneath the plants wet it.
+    pub by_drippers: bool,
     /// Of a pivot: time of a turn, h, and the angle that is watered at a time, degrees.
     pub pivot: Option<(f64, f64)>,
 }
@@ -98,13 +100,14 @@ impl Equipment {
     /// Of a system; `rate_mm_h` is the field's, which emitters override.
     #[must_use]
     pub fn new(system: Option<&System>, rate_mm_h: f64) -> Self {
-        let even = Self { rate_mm_h, efficiency: 1.0, wetted: 1.0, pivot: None };
+        let even = Self { rate_mm_h, efficiency: 1.0, wetted: 1.0, by_drippers: false, pivot: None };
         match system {
             None => even,
             Some(System::Sprinkler { efficiency }) => Self { efficiency: *efficiency, ..even },
             // A litre on a square metre is a millimetre.
             Some(System::Drip { emitter_l_h, emitters_per_m2, efficiency, wetted }) => {
-                Self { rate_mm_h: emitter_l_h * emitters_per_m2, efficiency: *efficiency, wetted: *wetted, pivot: None }
+                let rate_mm_h = emitter_l_h * emitters_per_m2;
+                Self { rate_mm_h, efficiency: *efficiency, wetted: *wetted, by_drippers: true, pivot: None }
             }
             Some(System::Pivot { rotation_h, sector_degrees, efficiency }) => {
                 Self { efficiency: *efficiency, pivot: Some((*rotation_h, *sector_degrees)), ..even }

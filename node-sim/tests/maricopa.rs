@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use node_sim::crop::demand::{Climate, Coefficients, Ground, Wants, depletion_fraction, exposed_mm};
+use node_sim::crop::demand::{Climate, Coefficients, Ground, Wants, Wetted, depletion_fraction, exposed_mm};
 use node_sim::crop::growth::{Canopy, Stage, cover};
 use node_sim::soil::curve::Curve;
 use node_sim::soil::pedotransfer::Characteristics;
@@ -92,7 +92,8 @@ fn season(schedule: &str) -> (Sums, Sums) {
             let sun = (std::f64::consts::PI * (f64::from(hour) + 0.5 - 6.0) / 12.0).sin().max(0.0);
             let et0 = day["etref_mm"] * sun / 7.596;
             let ground = Ground { soil: &SOIL, thickness_mm: &THICKNESS_MM, water_mm: column.water_mm() };
-            let wants = Wants { coefficients, exposed_mm: exposed, wetted, et0_mm_h: et0, depletion_fraction: p };
+            let wet = Wetted { share: wetted, by_drippers: false };
+            let wants = Wants { coefficients, exposed_mm: exposed, wetted: wet, et0_mm_h: et0, depletion_fraction: p };
             let taken = ground.take(&wants, 0.0, 1.0);
             let sinks = std::array::from_fn(|layer| taken.evaporation_mm_h[layer] + taken.uptake_mm_h[layer]);
             // Water comes in the first six hours; surface run-off is off in the reference.
@@ -100,8 +101,7 @@ fn season(schedule: &str) -> (Sums, Sums) {
             let (irrigated, rained) = (share * watering.map_or(0.0, |row| row["depth_mm"]), share * day["rain_mm"]);
             let (rate, evaporable) = (irrigated + rained, ground.evaporable_mm().0);
             let evaporated = taken.evaporation_mm_h.iter().sum();
-            exposed =
-                exposed_mm(exposed, evaporable, rained, irrigated, evaporated, coefficients.exposed(wetted), wetted);
+            exposed = exposed_mm(exposed, evaporable, rained, irrigated, evaporated, coefficients.exposed(wet), wetted);
             let flows = column.advance(1.0, Top::Supply { rate_mm_h: rate, ponding_mm: 200.0 }, &sinks);
             let (e, t) = (taken.evaporation_mm_h.iter().sum::<f64>(), taken.uptake_mm_h.iter().sum::<f64>());
             ours.evaporation += e;

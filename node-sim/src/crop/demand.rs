@@ -60,11 +60,27 @@ impl Coefficients {
         }
     }
 
-    /// Share of the ground that is both wetted and in the sun, FAO-56's few (eq. 75).
+    /// Share of the ground that is both wetted and in the sun, FAO-56's few (eq. 75; of drippers' share that fraction of which `1 - 2/3 fc` lies
+    /// in the sun, as it has below that equation).
     #[must_use]
-    pub fn exposed(&self, wetted: f64) -> f64 {
-        (1.0 - self.cover).min(wetted).clamp(0.01, 1.0)
+    pub fn exposed(&self, wetted: Wetted) -> f64 {
+        let lit = if wetted.by_drippers { 1.0 - 2.0 / 3.0 * self.cover } else { 1.0 };
+        (1.0 - self.cover).min(wetted.share * lit).clamp(0.01, 1.0)
     }
+}
+
+/// What the last water wetted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Wetted {
+    /// Share of the ground, FAO-56's fw.
+    pub share: f64,
+    /// Whether it came from drippers, which stand beneath the plants: most of what they wet lies in the shade.
+    pub by_drippers: bool,
+}
+
+impl Wetted {
+    /// All the ground, as rain and sprinklers wet it.
+    pub const WHOLE: Self = Self { share: 1.0, by_drippers: false };
 }
 
 /// What crop and air want.
@@ -74,8 +90,8 @@ pub struct Wants {
     pub coefficients: Coefficients,
     /// What the wetted ground in the sun has lost since it was wet, mm: FAO-56's De. See [`exposed_mm`].
     pub exposed_mm: f64,
-    /// Share of the ground that the last water wetted, FAO-56's fw.
-    pub wetted: f64,
+    /// What the last water wetted.
+    pub wetted: Wetted,
     /// Reference evapotranspiration, mm/h.
     pub et0_mm_h: f64,
     /// Share of the available water that the crop takes without stress.
@@ -83,7 +99,7 @@ pub struct Wants {
 }
 
 /// What the wetted ground in the sun lacks after a step, mm: FAO-56 eq. 77, in which neither what roots take from it nor what
-/// drains from it counts. `total_mm` is its TEW.
+/// drains from it counts. `total_mm` is its TEW, and `wetted` the share of the ground that the irrigation wets, in sun and shade.
 #[must_use]
 pub fn exposed_mm(
     before_mm: f64,
@@ -268,7 +284,7 @@ mod tests {
     }
 
     fn wants(depletion_fraction: f64) -> Wants {
-        Wants { coefficients: GROWN, exposed_mm: 0.0, wetted: 1.0, et0_mm_h: 0.5, depletion_fraction }
+        Wants { coefficients: GROWN, exposed_mm: 0.0, wetted: Wetted::WHOLE, et0_mm_h: 0.5, depletion_fraction }
     }
 
     const GROWN: Coefficients = Coefficients { kcb: 1.15, kc_max: 1.25, cover: 0.9, root_depth_mm: 1000.0 };
@@ -318,7 +334,15 @@ mod tests {
                 let wants = Wants { coefficients: bare, exposed_mm: exposed, et0_mm_h: 0.25, ..wants(0.55) };
                 let taken = ground.take(&wants, 0.0, 1.0);
                 let evaporated: f64 = taken.evaporation_mm_h.iter().sum();
-                exposed = exposed_mm(exposed, ground.evaporable_mm().0, 0.0, 0.0, evaporated, bare.exposed(1.0), 1.0);
+                exposed = exposed_mm(
+                    exposed,
+                    ground.evaporable_mm().0,
+                    0.0,
+                    0.0,
+                    evaporated,
+                    bare.exposed(Wetted::WHOLE),
+                    1.0,
+                );
                 for layer in 0..16 {
                     water[layer] -= taken.evaporation_mm_h[layer];
                     day += taken.evaporation_mm_h[layer];
@@ -331,6 +355,31 @@ mod tests {
         let total = 100.0 * (soil.field_capacity - 0.5 * soil.wilting_point);
         let sum: f64 = days.iter().sum();
         assert!((0.9 * total..=total).contains(&sum), "{sum} {total}");
+    }
+
+    #[test]
+    fn what_drippers_wet_lies_in_the_shade_of_a_grown_crop() {
+        let at = |cover| Coefficients { cover, ..GROWN };
+        let drippers = Wetted { share: 0.35, by_drippers: true };
+        let furrows = Wetted { by_drippers: false, ..drippers };
+        // FAO-56 below eq. 75: fw (1 - 2/3 fc), between all of Table 20's fw and a third of it.
+        for (cover, expected) in [(0.0, 0.35), (0.3, 0.28), (0.6, 0.21)] {
+            assert!((at(cover).exposed(drippers) - expected).abs() < 1e-12, "{cover}");
+            assert_eq!(at(cover).exposed(furrows), 0.35);
+        }
+        // Less than is in the sun at all it cannot be.
+        assert!((at(0.9).exposed(drippers) - 0.1).abs() < 1e-12 && (at(0.9).exposed(furrows) - 0.1).abs() < 1e-12);
+        // Where all is wet, by rain say, it does not matter from what.
+        let whole = Wetted { share: 1.0, ..drippers };
+        assert_eq!(at(0.6).exposed(whole), at(0.6).exposed(Wetted::WHOLE));
+        let (soil, water) = of(|s| s.field_capacity);
+        let ground = Ground { soil: &soil, thickness_mm: &THICKNESS_MM, water_mm: &water };
+        let evaporated = |wetted| {
+            let wants = Wants { coefficients: Coefficients { kcb: 0.6, ..at(0.6) }, wetted, ..wants(0.55) };
+            ground.take(&wants, 0.0, 1.0 / 12.0).evaporation_mm_h.iter().sum::<f64>()
+        };
+        // Ke = few Kcmax while the ground is wet: in proportion.
+        assert!((evaporated(drippers) / evaporated(furrows) - 0.6).abs() < 1e-9);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use proto::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Crop;
-use super::demand::{Climate, Coefficients, depletion_fraction};
+use super::demand::{Climate, Coefficients, Wetted, depletion_fraction};
 use super::growth::{Canopy, Day, Growth, Happened};
 use super::response::WaterUse;
 use crate::ground::{Cover, Used};
@@ -134,7 +134,7 @@ impl Stand {
         let cover = Cover {
             coefficients: Coefficients::of(&canopy, &climate),
             depletion_fraction: depletion_fraction(parameters.depletion_fraction, state.etc_mm_d),
-            wetted: 1.0,
+            wetted: Wetted::WHOLE,
             wants_mg_mm: parameters.nutrients_kg_ha.map(|kg| kg * MG_M2_PER_KG_HA / parameters.transpires_mm),
         };
         Self { crop, south, state, canopy, cover }

@@ -22,7 +22,7 @@ fn crop() -> Cover {
     Cover {
         coefficients: Coefficients { kcb: 1.1, kc_max: 1.25, cover: 0.85, root_depth_mm: 1000.0 },
         depletion_fraction: 0.55,
-        wetted: 1.0,
+        wetted: Wetted::WHOLE,
         wants_mg_mm: [25.0, 5.0, 25.0],
     }
 }
