@@ -21,6 +21,8 @@ pub const THICKNESS_MM: [f64; LAYERS] =
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Texture {
+    /// 88 % sand, 5 % clay.
+    Sand,
     /// 80 % sand, 5 % clay.
     LoamySand,
     /// 65 % sand, 10 % clay.
@@ -29,12 +31,20 @@ pub enum Texture {
     Loam,
     /// 20 % sand, 15 % clay.
     SiltLoam,
+    /// 10 % sand, 5 % clay.
+    Silt,
     /// 60 % sand, 25 % clay.
     SandyClayLoam,
     /// 30 % sand, 35 % clay.
     ClayLoam,
     /// 10 % sand, 35 % clay.
     SiltyClayLoam,
+    /// 50 % sand, 40 % clay.
+    SandyClay,
+    /// 10 % sand, 45 % clay.
+    SiltyClay,
+    /// 25 % sand, 50 % clay.
+    Clay,
 }
 
 /// Organic matter of the fields' soils, %.
@@ -42,27 +52,37 @@ const ORGANIC_MATTER_PCT: f64 = 2.5;
 
 impl Texture {
     /// Every class.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
+        Self::Sand,
         Self::LoamySand,
         Self::SandyLoam,
         Self::Loam,
         Self::SiltLoam,
+        Self::Silt,
         Self::SandyClayLoam,
         Self::ClayLoam,
         Self::SiltyClayLoam,
+        Self::SandyClay,
+        Self::SiltyClay,
+        Self::Clay,
     ];
 
     /// Sand and clay in the middle of the class as Saxton and Rawls (2006) table 3 has it, % by weight.
     #[must_use]
     pub const fn sand_clay_pct(self) -> (f64, f64) {
         match self {
+            Self::Sand => (88.0, 5.0),
             Self::LoamySand => (80.0, 5.0),
             Self::SandyLoam => (65.0, 10.0),
             Self::Loam => (40.0, 20.0),
             Self::SiltLoam => (20.0, 15.0),
+            Self::Silt => (10.0, 5.0),
             Self::SandyClayLoam => (60.0, 25.0),
             Self::ClayLoam => (30.0, 35.0),
             Self::SiltyClayLoam => (10.0, 35.0),
+            Self::SandyClay => (50.0, 40.0),
+            Self::SiltyClay => (10.0, 45.0),
+            Self::Clay => (25.0, 50.0),
         }
     }
 
@@ -77,13 +97,18 @@ impl Texture {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Sand => "sand",
             Self::LoamySand => "loamy sand",
             Self::SandyLoam => "sandy loam",
             Self::Loam => "loam",
             Self::SiltLoam => "silt loam",
+            Self::Silt => "silt",
             Self::SandyClayLoam => "sandy clay loam",
             Self::ClayLoam => "clay loam",
             Self::SiltyClayLoam => "silty clay loam",
+            Self::SandyClay => "sandy clay",
+            Self::SiltyClay => "silty clay",
+            Self::Clay => "clay",
         }
     }
 }

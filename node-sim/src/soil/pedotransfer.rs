@@ -102,23 +102,29 @@ impl Characteristics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::soil::Texture;
 
     /// Saxton and Rawls (2006) table 3: sand, clay, wilting point, field capacity, saturation (% by volume), conductivity, mm/h, at
     /// 2.5 % organic matter.
-    const TABLE_3: [[f64; 6]; 9] = [
+    const TABLE_3: [[f64; 6]; 12] = [
+        [88.0, 5.0, 5.0, 10.0, 46.0, 108.1],
         [80.0, 5.0, 5.0, 12.0, 46.0, 96.7],
         [65.0, 10.0, 8.0, 18.0, 45.0, 50.3],
         [40.0, 20.0, 14.0, 28.0, 46.0, 15.5],
         [20.0, 15.0, 11.0, 31.0, 48.0, 16.1],
+        [10.0, 5.0, 6.0, 30.0, 48.0, 22.0],
         [60.0, 25.0, 17.0, 27.0, 43.0, 11.3],
         [30.0, 35.0, 22.0, 36.0, 48.0, 4.3],
         [10.0, 35.0, 22.0, 38.0, 51.0, 5.7],
         [50.0, 40.0, 25.0, 36.0, 44.0, 1.4],
+        [10.0, 45.0, 27.0, 41.0, 52.0, 3.7],
         [25.0, 50.0, 30.0, 42.0, 50.0, 1.1],
     ];
 
     #[test]
     fn soils_are_those_of_saxton_and_rawls_table_3() {
+        let classes: Vec<(f64, f64)> = TABLE_3.iter().map(|row| (row[0], row[1])).collect();
+        assert!(Texture::ALL.iter().all(|texture| classes.contains(&texture.sand_clay_pct())));
         for [sand_pct, clay_pct, wilting, capacity, saturation, conductivity] in TABLE_3 {
             let soil = Composition { sand_pct, clay_pct, organic_matter_pct: 2.5 }.characteristics();
             for (computed, published) in
