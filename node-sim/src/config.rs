@@ -37,7 +37,6 @@ use crate::radio::RadioConfig;
 use crate::replay::{AtEnd, Played, Replay, ReplayConfig};
 use crate::sensing::SensorsConfig;
 use crate::space::{FieldSpace, Site};
-use crate::station::CHANNELS;
 use crate::sun::Place;
 use crate::weather::{Climate, Weather, WeatherConfig};
 
@@ -272,7 +271,8 @@ impl FarmConfig {
             Some(_) if !stations_fit => Scenario::default(),
             Some(path) => {
                 let fields: Vec<FieldId> = self.fields().into_iter().map(|field| field.id).collect();
-                let known = Known { stations: &stations, channels: &CHANNELS, fields: &fields };
+                let channels = self.sensors.channels();
+                let known = Known { stations: &stations, channels: &channels, fields: &fields };
                 read_scenario(path, self.start, &known).unwrap_or_else(|wrong| {
                     problems.extend(wrong);
                     Scenario::default()
@@ -336,8 +336,9 @@ impl FarmConfig {
         ] {
             check(&format!("climate.{key}"), (low..=high).contains(&value), &value, &format!("{low} to {high}"));
         }
-        let powered_s = self.sensors.powered_s;
-        check("sensors.powered_s", (0.05..=3600.0).contains(&powered_s), &powered_s, "0.05 to 3600 s");
+        for (key, value, allowed) in self.sensors.problems() {
+            check(&format!("sensors.{key}"), false, &value, allowed);
+        }
         for (key, value, allowed) in self.energy.iter().flat_map(|energy| energy.problems(self.report_s)) {
             check(&format!("energy.{key}"), false, &value, allowed);
         }

@@ -5,8 +5,9 @@
 //! sample sees the soil as the last step left it and the weather of its own moment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use proto::{FieldId, StationId, Timestamp};
+use proto::{Channel, FieldId, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::base_station::{BaseStation, BaseStationState, OffTime};
@@ -17,7 +18,7 @@ use crate::energy::outlook::Outlook;
 use crate::faults::{Fault, IrrigationFault, RandomFaults, Scenario, StationFaults};
 use crate::field::{Field, FieldState, FieldStep, Season};
 use crate::radio::Path;
-use crate::station::{CHANNELS, Measured, Rhythm, Site, Station, StationState};
+use crate::station::{Measured, Rhythm, Site, Station, StationState};
 use crate::weather::Weather;
 
 /// The soil's step, s: a fifth of the fastest thing in it (a shower's front in sand).
@@ -71,7 +72,7 @@ pub struct Sample<'a> {
     pub reaches: bool,
     /// How its reports go there, where that is simulated.
     pub path: Option<Path>,
-    /// The readings, in the order of [`crate::station::CHANNELS`]; those that dropped out are not there.
+    /// The readings, in the order of [`crate::sensing::SensorsConfig::channels`]; those that dropped out are not there.
     pub readings: &'a [Measured],
 }
 
@@ -108,6 +109,7 @@ impl Farm {
         let before = days_before(&mut inputs.weather, &place, begin);
         let annual = inputs.weather.annual();
         let names = config.station_names();
+        let channels: Arc<[Channel]> = config.sensors.channels().into();
         let base_place = config.base_station.as_ref().map(|base| base.place(&place, &fields));
         let behind: Vec<bool> = fields
             .iter()
@@ -124,7 +126,7 @@ impl Farm {
                 let ground = *sites[field].next()?;
                 let own: Vec<Fault> =
                     inputs.scenario.faults.iter().filter(|fault| fault.station == id).cloned().collect();
-                let random = RandomFaults::new(&config.faults, config.seed, &id, &CHANNELS, config.start, &own);
+                let random = RandomFaults::new(&config.faults, config.seed, &id, &channels, config.start, &own);
                 let faults = StationFaults::new(own, random, config.seed);
                 let site = Site {
                     field,
@@ -135,6 +137,7 @@ impl Farm {
                     annual,
                     ground,
                     sensors: &config.sensors,
+                    channels: &channels,
                     energy: config.energy.as_ref(),
                     radio: config.radio.as_ref(),
                     every_s: (config.sample_s, config.report_s),

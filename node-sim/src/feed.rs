@@ -9,7 +9,6 @@ use crate::farm::{Farm, FarmState, Sample};
 use crate::faults::{RandomFaults, Scenario};
 use crate::field::Season;
 use crate::replay::Replay;
-use crate::station::CHANNELS;
 
 /// What measures, whatever it is: [`crate::run()`] paces it, and takes its samples. Both are pure functions of the
 /// configuration and of time.
@@ -56,7 +55,7 @@ impl Feed {
                 .zip(farm_gaps(&config.farm, farm))
                 .map(|(station, report_s)| About {
                     id: station.id().clone(),
-                    channels: CHANNELS.to_vec(),
+                    channels: config.farm.sensors.channels(),
                     interval_s: sample_s,
                     report_s,
                     field: Some(station.field_id().clone()),

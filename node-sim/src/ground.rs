@@ -22,6 +22,12 @@ const MG_M2_PER_KG_HA: f64 = 100.0;
 /// Solutes are moved when so much water has passed between two layers, mm, or after so long, h.
 const MOVED_MM: f64 = 1.0;
 const MOVED_H: f64 = 1.0;
+/// What a kilogram of nitrogen, phosphorus and potassium on a hectare adds to the salt in the soil's water, dS/m mm: nitrate (14.0 mg/meq) comes
+/// with a cation and potassium (39.1 mg/meq) with chloride or drives out a cation, and 10 meq/l are 1 dS/m (Richards 1954, *USDA
+/// Handbook* 60, figure 3). Phosphate is bound to the soil.
+const SALT_PER_KG_HA: [f64; 3] =
+    [MG_M2_PER_KG_HA / 14.0 / MEQ_L_PER_DS_M, 0.0, MG_M2_PER_KG_HA / 39.1 / MEQ_L_PER_DS_M];
+const MEQ_L_PER_DS_M: f64 = 10.0;
 /// Into which depth fertiliser is worked, mm.
 const WORKED_MM: f64 = 100.0;
 /// Where organic matter is mineralised, mm.
@@ -345,13 +351,15 @@ impl Column {
         Ground { soil: &self.soil, thickness_mm: &THICKNESS_MM, water_mm: self.flow.water_mm() }.depletion_mm(depth_mm)
     }
 
-    /// Fertiliser is worked into the upper soil: nitrogen (which counts as nitrate), phosphorus, potassium, kg/ha.
+    /// Fertiliser is worked into the upper soil: nitrogen (which counts as nitrate), phosphorus, potassium, kg/ha; and its salt. What roots
+    /// take of it later stays in the salt.
     pub fn fertilise(&mut self, kg_ha: [f64; 3]) {
         let mut top = 0.0;
         for layer in 0..LAYERS {
             let share = (WORKED_MM - top).clamp(0.0, THICKNESS_MM[layer]) / WORKED_MM;
             for (solute, amount) in kg_ha.into_iter().enumerate() {
                 self.state.solutes[solute + 1][layer] += share * amount * MG_M2_PER_KG_HA;
+                self.state.solutes[Solute::Salt as usize][layer] += share * amount * SALT_PER_KG_HA[solute];
             }
             top += THICKNESS_MM[layer];
         }

@@ -5,6 +5,7 @@
 //! model = "data_sheet"             # "simple" unless said otherwise: an offset and white noise (see `sensor`)
 //! soil = "reflectometer"           # or "capacitance", which it is unless said otherwise
 //! powered_s = 1.0                  # how long a node has a probe under power before it reads it
+//! also = ["nitrate_20cm"]          # further probes in the soil, at every station
 //! ```
 //!
 //! A [`Probe`] is one unit of a [`Model`]. What it shows is a pure function of its seed, of the truth so far, and of time:
@@ -19,10 +20,12 @@
 
 pub mod models;
 
-use proto::{Quantity, StationId, Timestamp};
+use proto::{Channel, Quantity, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
+use crate::soil::THICKNESS_MM;
+use crate::station::{CHANNELS, is_of_the_soil};
 pub use models::Model;
 
 /// The octaves of slow noise: the first one's period, and how many, each four times as long.
@@ -64,11 +67,48 @@ pub struct SensorsConfig {
     pub soil: SoilProbe,
     /// How long a probe is under power before it is read, s; of use with `data_sheet`.
     pub powered_s: f64,
+    /// What every station measures beside [`CHANNELS`], in the soil: nitrate, phosphorus and potassium by ion-selective probes, and water,
+    /// temperature and conductivity at further depths; down to two metres, and 20 cm where none is said. At most 32.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Channel>,
 }
+
+/// The most probes beside the usual ones.
+const MOST_ALSO: usize = 32;
 
 impl Default for SensorsConfig {
     fn default() -> Self {
-        Self { model: Detail::default(), soil: SoilProbe::default(), powered_s: 1.0 }
+        Self { model: Detail::default(), soil: SoilProbe::default(), powered_s: 1.0, also: Vec::new() }
+    }
+}
+
+impl SensorsConfig {
+    /// What a station measures, in the order of its readings.
+    #[must_use]
+    pub fn channels(&self) -> Vec<Channel> {
+        CHANNELS.iter().chain(&self.also).copied().collect()
+    }
+
+    /// What is wrong with the values: key, value and what is allowed.
+    pub(crate) fn problems(&self) -> Vec<(String, String, &'static str)> {
+        let mut problems = Vec::new();
+        if !(0.05..=3600.0).contains(&self.powered_s) {
+            problems.push(("powered_s".to_owned(), self.powered_s.to_string(), "0.05 to 3600 s"));
+        }
+        if self.also.len() > MOST_ALSO {
+            problems.push(("also".to_owned(), format!("{} channels", self.also.len()), "at most 32"));
+        }
+        let deepest_cm = (THICKNESS_MM.iter().sum::<f64>() / 10.0) as u16;
+        for (index, channel) in self.also.iter().enumerate().take(MOST_ALSO) {
+            let in_soil = is_of_the_soil(channel.quantity) && channel.level_cm.is_none_or(|cm| cm <= deepest_cm);
+            let new = !CHANNELS.contains(channel) && !self.also[..index].contains(channel);
+            let allowed =
+                if in_soil { "another channel than the others" } else { "measured in the soil, at 0 to 200 cm" };
+            if !(in_soil && new) {
+                problems.push((format!("also[{index}]"), format!("\"{channel}\""), allowed));
+            }
+        }
+        problems
     }
 }
 

@@ -4,6 +4,7 @@
 //! irrigation, and nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proto::{Channel, FieldId, Quantity, Reading, StationId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ use crate::space;
 use crate::sun::Place;
 use crate::weather::{AnnualTemperature, Conditions};
 
-/// What every station measures, in the order of its readings.
+/// What every station measures, in the order of its readings; [`SensorsConfig::also`] may add to it.
 pub const CHANNELS: [Channel; 13] = [
     Channel::at(Quantity::SoilMoisture, 10),
     Channel::at(Quantity::SoilMoisture, 20),
@@ -44,6 +45,25 @@ pub const CHANNELS: [Channel; 13] = [
 
 /// The depth of a probe in the soil whose channel says none, cm.
 const USUAL_DEPTH_CM: u16 = 20;
+
+/// Whether a quantity is one that a probe in the soil measures.
+#[must_use]
+pub const fn is_of_the_soil(quantity: Quantity) -> bool {
+    matches!(
+        quantity,
+        Quantity::SoilMoisture
+            | Quantity::SoilTemperature
+            | Quantity::SoilEc
+            | Quantity::Nitrate
+            | Quantity::Phosphorus
+            | Quantity::Potassium
+    )
+}
+
+/// Where a probe in the soil is, mm.
+fn depth_mm(channel: Channel) -> f64 {
+    10.0 * f64::from(channel.level_cm.unwrap_or(USUAL_DEPTH_CM))
+}
 
 /// A reading, and the fault that is in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,6 +107,8 @@ pub struct Site<'a> {
     pub ground: space::Site,
     /// Which probes it has.
     pub sensors: &'a SensorsConfig,
+    /// What they measure: [`SensorsConfig::channels`], shared by all stations.
+    pub channels: &'a Arc<[Channel]>,
     /// What it is powered by, where that is simulated.
     pub energy: Option<&'a EnergyConfig>,
     /// How it reaches the gateway, where that is simulated.
@@ -106,9 +128,12 @@ pub struct Station {
     /// From the field's middle, degrees clockwise from north.
     direction_degrees: f64,
     variation: Variation,
-    offsets: [f64; CHANNELS.len()],
+    /// What it measures.
+    channels: Arc<[Channel]>,
+    /// Of its simple probes, in the order of its channels.
+    offsets: Vec<f64>,
     noise: Chance,
-    /// Probes by their data sheets, in the order of [`CHANNELS`]; none where they are simple.
+    /// Probes by their data sheets, in the order of its channels; none where they are simple.
     probes: Vec<Probe>,
     powered_s: f64,
     faults: StationFaults,
@@ -143,7 +168,8 @@ impl Station {
     /// A station at field capacity and with the year's heat in its soil at `start`. `faults` are its own.
     #[must_use]
     pub fn new(id: StationId, site: &Site<'_>, start: Timestamp, faults: StationFaults) -> Self {
-        let Site { field, config, gateway, base, seed, annual, ground, sensors, energy, radio, every_s } = *site;
+        let Site { field, config, gateway, base, seed, annual, ground, sensors, channels, energy, radio, every_s } =
+            *site;
         let mut draw = Chance::new(seed, &format!("station/{id}/variation")).at(0);
         // Beside its texture the soil's contents vary by 1 % from place to place, and its conductivity by a third.
         let soil = ground::Soil {
@@ -174,14 +200,15 @@ impl Station {
         let to_base = base.map(|base| distance_m(latitude, longitude, base).max(10.0));
         let radio = radio.map(|radio| Radio::new(radio, to_base.unwrap_or(metres), seed, id.as_str()));
         let mut draw = Chance::new(seed, &format!("station/{id}/probes")).at(0);
-        let offsets = CHANNELS.map(|channel| Sensor::of(channel.quantity).offset * draw.normal().clamp(-2.5, 2.5));
+        let mut offset = |channel: &Channel| Sensor::of(channel.quantity).offset * draw.normal().clamp(-2.5, 2.5);
+        let offsets = channels.iter().map(&mut offset).collect();
         let noise = Chance::new(seed, &format!("station/{id}/noise"));
-        let probe = |channel: Channel| {
+        let probe = |channel: &Channel| {
             Probe::new(model(channel.quantity, sensors.soil), seed, &id, &channel.to_string(), start)
         };
         let probes = match sensors.model {
             Detail::Simple => Vec::new(),
-            Detail::DataSheet => CHANNELS.map(probe).to_vec(),
+            Detail::DataSheet => channels.iter().map(probe).collect(),
         };
         Self {
             ground: Column::new(&soil, annual, config.water_ec_ds_m * water_ec, start),
@@ -189,8 +216,9 @@ impl Station {
             power,
             radio,
             bucket_mm: 0.0,
-            offered: Vec::with_capacity(CHANNELS.len()),
-            shown: Vec::with_capacity(CHANNELS.len()),
+            offered: Vec::with_capacity(channels.len()),
+            shown: Vec::with_capacity(channels.len()),
+            channels: Arc::clone(channels),
             direction_degrees: direction_degrees(latitude, longitude, config),
             field_id: config.id.clone(),
             id,
@@ -250,10 +278,11 @@ impl Station {
             bucket_mm: self.bucket_mm,
             ground: self.ground.state(),
             faults: self.faults.state().clone(),
-            followed: CHANNELS
-                .into_iter()
+            followed: self
+                .channels
+                .iter()
                 .zip(&self.probes)
-                .filter_map(|(channel, probe)| Some((channel, probe.followed()?)))
+                .filter_map(|(channel, probe)| Some((*channel, probe.followed()?)))
                 .collect(),
             power: self.power.as_ref().map(Power::state),
         }
@@ -265,8 +294,8 @@ impl Station {
         self.bucket_mm = state.bucket_mm;
         self.ground.restore(state.ground);
         self.faults.restore(state.faults);
-        for (channel, probe) in CHANNELS.into_iter().zip(&mut self.probes) {
-            probe.restore(state.followed.get(&channel).copied());
+        for (channel, probe) in self.channels.iter().zip(&mut self.probes) {
+            probe.restore(state.followed.get(channel).copied());
         }
         if let Some((power, state)) = self.power.as_mut().zip(state.power) {
             power.restore(state);
@@ -306,7 +335,7 @@ impl Station {
         rain_mm: f64,
         out: &mut Vec<Measured>,
     ) -> Outcome {
-        let gauge = CHANNELS.iter().position(|channel| channel.quantity == Quantity::Rain);
+        let gauge = self.channels.iter().position(|channel| channel.quantity == Quantity::Rain);
         let gauge = gauge.and_then(|index| self.probes.get(index)).map_or(0.0, Probe::gain);
         self.bucket_mm += rain_mm * self.variation.rain * (1.0 + gauge);
         let tips = (self.bucket_mm / TIP_MM).floor();
@@ -318,7 +347,8 @@ impl Station {
         let received_dbm = self.radio.as_mut().map(|radio| radio.received_dbm(time, conditions));
         let mut draw = self.noise.at(number);
         self.offered.clear();
-        for (index, channel) in CHANNELS.into_iter().enumerate() {
+        for index in 0..self.channels.len() {
+            let channel = self.channels[index];
             let quantity = channel.quantity;
             let truth = match quantity {
                 Quantity::Rain => tips * TIP_MM,
@@ -332,9 +362,7 @@ impl Station {
                 Some(_) if quantity == Quantity::Rain => truth,
                 Some(probe) => {
                     let probe_c = match channel.quantity {
-                        Quantity::SoilMoisture | Quantity::SoilTemperature | Quantity::SoilEc => {
-                            self.ground.temperature_c(10.0 * f64::from(channel.level_cm.unwrap_or(0)))
-                        }
+                        quantity if is_of_the_soil(quantity) => self.ground.temperature_c(depth_mm(channel)),
                         _ => conditions.air_temperature_c + self.variation.air_c,
                     };
                     probe.measure(&sensing::Reading { time, truth, probe_c, powered_s: self.powered_s, normal })
@@ -353,8 +381,8 @@ impl Station {
         };
         self.shown.clear();
         let outcome = self.faults.sample(number, time, &self.offered, &around, &mut self.shown);
-        let probes = &self.probes;
-        let reads = |shown: &Shown| match CHANNELS.iter().position(|channel| *channel == shown.channel) {
+        let (channels, probes) = (&self.channels, &self.probes);
+        let reads = |shown: &Shown| match channels.iter().position(|channel| *channel == shown.channel) {
             Some(index) if index < probes.len() => probes[index].reads(shown.value),
             _ => sent(shown.channel.quantity, shown.value),
         };
@@ -396,8 +424,8 @@ impl Station {
 
     /// The value that the channel with this index would have without noise and offset.
     fn truth(&self, index: usize, conditions: &Conditions) -> f64 {
-        let channel = CHANNELS[index];
-        let depth_mm = 10.0 * f64::from(channel.level_cm.unwrap_or(USUAL_DEPTH_CM));
+        let channel = self.channels[index];
+        let depth_mm = depth_mm(channel);
         match channel.quantity {
             Quantity::SoilMoisture => self.ground.water_content(depth_mm),
             Quantity::SoilTemperature => self.ground.temperature_c(depth_mm),
@@ -421,7 +449,7 @@ impl Station {
                 let wet = if conditions.rain_mm_h > 0.0 { 2.0 } else { 0.0 };
                 self.variation.signal_dbm - 0.03 * (conditions.relative_humidity_pct - 50.0) - wet
             }
-            // No other quantity is in CHANNELS.
+            // No other quantity is among a station's channels.
             _ => 0.0,
         }
     }

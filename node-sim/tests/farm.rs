@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use node_sim::farm::Farm;
 use node_sim::faults::FaultKind;
+use node_sim::field::Fertiliser;
+use node_sim::sensing::Detail;
 use node_sim::space::{BoundaryConfig, Variability};
 use node_sim::station::CHANNELS;
 use node_sim::{FarmConfig, simulate};
@@ -333,4 +335,45 @@ fn a_field_that_is_too_thin_for_its_stations_is_refused() {
     config.fields = vec![field];
     let error = Farm::new(&config).unwrap_err().to_string();
     assert_eq!(error, "farm.fields[0].boundary: is so thin that 0 of its 3 stations find a place in it");
+}
+
+#[test]
+fn probes_that_a_station_has_beside_the_usual_ones_see_what_is_spread_and_change_nothing_else() {
+    let at: Timestamp = "2026-06-03T16:00:00Z".parse().unwrap();
+    let mut config = FarmConfig { stations: 3, ..FarmConfig::default() };
+    config.fields = config.fields();
+    config.fields[0].fertiliser = vec![Fertiliser { at, n_kg_ha: 150.0, p_kg_ha: 30.0, k_kg_ha: 120.0 }];
+    let usual = series(&config, 5);
+    let also = ["nitrate_5cm", "phosphorus_5cm", "potassium_5cm", "soil_ec_5cm", "soil_moisture_100cm"];
+    config.sensors.also = also.map(|channel| channel.parse().unwrap()).to_vec();
+    for model in [Detail::Simple, Detail::DataSheet] {
+        config.sensors.model = model;
+        let all = series(&config, 5);
+        assert_eq!(all.len(), 3 * (CHANNELS.len() + also.len()));
+        // The noise of a sample is drawn channel by channel, so what comes after the usual ones leaves them as they are.
+        let unchanged = usual.iter().all(|(key, readings)| all[key] == *readings);
+        assert_eq!(unchanged, model == Detail::Simple);
+        let step = |station: &str, channel: &str| {
+            let (before, after): (Vec<_>, Vec<_>) = of(&all, station, channel).iter().partition(|(time, _)| *time < at);
+            let mean =
+                |part: &[&(Timestamp, f64)]| part.iter().map(|(_, value)| value).sum::<f64>() / part.len() as f64;
+            mean(&after[..100].iter().collect::<Vec<_>>()) - mean(&before.iter().collect::<Vec<_>>())
+        };
+        for (channel, least) in [("nitrate_5cm", 50.0), ("phosphorus_5cm", 10.0), ("potassium_5cm", 40.0)] {
+            assert!(step("n1", channel) > least, "{model:?} {channel}: {}", step("n1", channel));
+            assert!(step("e1", channel).abs() < 0.6 * least, "{model:?} {channel}: {}", step("e1", channel));
+        }
+        assert!(step("n1", "soil_ec_5cm") > step("c1", "soil_ec_5cm") + 0.1);
+        assert!(of(&all, "n1", "soil_moisture_100cm").iter().all(|(_, value)| (0.1..0.45).contains(value)));
+    }
+    let wrong = ["wind_speed_200cm", "nitrate_250cm", "soil_ec_20cm", "potassium", "potassium"];
+    config.sensors.also = wrong.map(|channel| channel.parse().unwrap()).to_vec();
+    let lines = config.open().unwrap_err().to_string();
+    assert_eq!(
+        lines,
+        "farm.sensors.also[0]: \"wind_speed_200cm\" is not measured in the soil, at 0 to 200 cm\n\
+         farm.sensors.also[1]: \"nitrate_250cm\" is not measured in the soil, at 0 to 200 cm\n\
+         farm.sensors.also[2]: \"soil_ec_20cm\" is not another channel than the others\n\
+         farm.sensors.also[4]: \"potassium\" is not another channel than the others"
+    );
 }

@@ -99,10 +99,14 @@ fn fertiliser_comes_on_its_day_and_too_much_water_takes_it_away() {
     let config = farm(Crop::Maize, |field| field.fertiliser = vec![event]);
     let mut farm_of = Farm::new(&config).unwrap();
     farm_of.advance(at.plus_secs(-600), |_| {});
-    let before = nitrate(&farm_of);
+    let (before, salt) = (nitrate(&farm_of), farm_of.stations()[0].ground().water_ec_ds_m(50.0));
     farm_of.advance(at.plus_secs(600), |_| {});
     // 120 kg/ha in 10 cm of 1,450 kg/m3.
     assert!((nitrate(&farm_of) - before - 83.0).abs() < 8.0, "{before} {}", nitrate(&farm_of));
+    // 120 kg/ha of N and 50 of K are 857 and 128 meq/m2 in the water of 10 cm; 10 meq/l are 1 dS/m.
+    let water_mm = 100.0 * farm_of.stations()[0].ground().water_content(50.0);
+    let salt = farm_of.stations()[0].ground().water_ec_ds_m(50.0) - salt;
+    assert!((salt * water_mm / 98.5 - 1.0).abs() < 0.15, "{salt} dS/m in {water_mm} mm");
     let (_, little) = run(&config, 50, 3, 120);
     let (_, much) = run(&config, 50, 1, 300);
     assert!(much.nitrate_leached_kg_ha > little.nitrate_leached_kg_ha + 30.0, "{little:?} {much:?}");

@@ -18,7 +18,6 @@ use crate::chance::Chance;
 use crate::farm::Farm;
 use crate::models::Models;
 use crate::onboard::{NodeConfig, Onboard};
-use crate::station::CHANNELS;
 
 /// The farm is looked at at most so long, days.
 const MOST_DAYS: u32 = 14;
@@ -233,7 +232,8 @@ pub(super) fn section(scenario: &Scenario) -> anyhow::Result<Section> {
 fn outcomes(scenario: &Scenario, dead_band: &BTreeMap<Quantity, f64>) -> anyhow::Result<BTreeMap<Channel, Outcome>> {
     let mut farm = Farm::new(&scenario.farm)?;
     let config = NodeConfig { dead_band: dead_band.clone(), ..NodeConfig::default() };
-    let mut nodes: Vec<Option<Onboard>> = farm.stations().iter().map(|_| Onboard::new(&config, &CHANNELS)).collect();
+    let channels = scenario.farm.sensors.channels();
+    let mut nodes: Vec<Option<Onboard>> = farm.stations().iter().map(|_| Onboard::new(&config, &channels)).collect();
     let mut by_station: Vec<BTreeMap<Channel, Outcome>> = vec![BTreeMap::new(); nodes.len()];
     farm.advance(scenario.end().min(scenario.start().plus_secs(i64::from(MOST_DAYS) * 86_400)), |sample| {
         let Some(node) = &mut nodes[sample.station] else { return };
