@@ -1,12 +1,20 @@
 //! From dry soil to wet soil: probes, the gateway's decision, its command, the valve in the simulated field, and the probes again.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use gateway::config::WindowsConfig;
+use gateway::decide::Decider;
+use gateway::validate::Limits;
+use gateway::window::{Origin, Windows};
 use node_sim::config::{FarmConfig, Pace};
-use node_sim::field::{FieldConfig, Irrigation};
-use proto::Timestamp;
+use node_sim::field::{Crop, FieldConfig, Irrigation, Season};
+use node_sim::irrigation::System;
+use proto::{Reading, Timestamp, Window};
 use tests::farm::{Farm, PATIENCE, Setup, now};
+use tilth::farm::{fields, left_to_the_gateway};
 
 /// By how much the moisture of irrigated soil rises at least, m3/m3, and that of other soil at most.
 const WET: f64 = 0.05;
@@ -129,4 +137,81 @@ async fn without_the_cloud_the_field_is_irrigated_all_the_same_and_the_cloud_hea
     let at = carried_out(&farm).await;
     assert!(at < cloud_began, "decided at {at}, while the cloud was away until {cloud_began}");
     one_field_becomes_wet(&farm, at).await;
+}
+
+/// What became of a field of tomatoes that begins dry.
+struct Summer {
+    season: Season,
+    /// Soil moisture at 20 cm at each station, the mean of all days, m3/m3.
+    moisture: Vec<f64>,
+    /// How long the valve was told to run, min.
+    minutes: u32,
+}
+
+/// Sixty days of a field with this system and rate, mm/h, on which the gateway decides; its orders are carried out, or not.
+fn summer(system: System, rate_mm_h: f64, carried_out: bool) -> Summer {
+    const STEP_S: i64 = 900;
+    let mut field = FarmConfig::default().fields().remove(1);
+    field.crop = Crop::Tomato;
+    field.irrigation = Irrigation { system: Some(system), rate_mm_h, ..field.irrigation };
+    let farm = FarmConfig { stations: 6, sample_s: 900, fields: vec![field], ..FarmConfig::default() };
+    let farm = left_to_the_gateway(farm);
+    let names: Vec<_> = farm.station_names().into_iter().map(|(id, _)| id).collect();
+    let mut decider = Decider::new(&fields(Path::new("no file of fields"), &farm).unwrap());
+    let mut windows = Windows::new(WindowsConfig::default().shape(), Limits::of);
+    let mut simulated = node_sim::farm::Farm::new(&farm).unwrap();
+    let (mut sequence, mut minutes, mut sums) = (0, 0, vec![(0.0, 0.0); names.len()]);
+    for step in 1..=60 * 86_400 / STEP_S {
+        let mut closed = BTreeMap::<Timestamp, Vec<Window>>::new();
+        simulated.advance(farm.start.plus_secs(step * STEP_S), |sample| {
+            let readings: Vec<Reading> = sample.readings.iter().map(|measured| measured.reading).collect();
+            let moist = readings.iter().find(|reading| reading.channel.to_string() == "soil_moisture_20cm").unwrap();
+            let sum: &mut (f64, f64) = &mut sums[sample.station];
+            *sum = (sum.0 + moist.value, sum.1 + 1.0);
+            sequence += 1;
+            windows.insert(sample.id, Origin { boot: 1, sequence }, &readings, sample.time, sequence);
+            for window in windows.close() {
+                closed.entry(window.window.end()).or_default().push(window.window);
+            }
+        });
+        for windows in closed.into_values() {
+            decider.observe(&windows, simulated.now(), |_, _| false);
+        }
+        let orders: Vec<_> = decider.orders(simulated.now()).filter(|_| carried_out).collect();
+        for order in orders {
+            let station = names.iter().position(|name| *name == order.station).unwrap();
+            simulated.irrigate(station, order.minutes);
+            decider.confirm(&order.station, order.id);
+            minutes += order.minutes;
+        }
+    }
+    let moisture = sums.into_iter().map(|(sum, count)| sum / count).collect();
+    Summer { season: simulated.seasons().remove(0), moisture, minutes }
+}
+
+#[test]
+fn what_the_gateway_decides_changes_soil_bill_and_yield_of_fields_with_drippers_and_with_a_pivot() {
+    let drip = System::Drip { emitter_l_h: 1.5, emitters_per_m2: 2.0, efficiency: 0.9, wetted: 0.35 };
+    let pivot = System::Pivot { rotation_h: 10.0, sector_degrees: 12.0, efficiency: 0.8 };
+    for (system, rate_mm_h, efficiency, turn_minutes) in [(drip, 3.0, 0.9, 5), (pivot, 2.0, 0.8, 600)] {
+        let (with, without) = (summer(system, rate_mm_h, true), summer(system, rate_mm_h, false));
+        let Summer { season, moisture, minutes } = with;
+        assert_eq!((without.minutes, without.season.pumped_m3, without.season.bill), (0, 0.0, 0.0));
+        assert!(minutes >= 600 && minutes % turn_minutes == 0, "{system:?}: {minutes} min");
+        // The bill is for what was pumped, the soil has what arrived; the last order may not be through.
+        let ordered_mm = f64::from(minutes) / 60.0 * rate_mm_h;
+        let pumped_mm = season.pumped_m3 / 10.0 / season.area_ha;
+        assert!(
+            pumped_mm <= ordered_mm + 1e-6 && pumped_mm > ordered_mm - 10.0 * rate_mm_h,
+            "{pumped_mm} {ordered_mm}"
+        );
+        assert!((season.irrigation_mm / pumped_mm - efficiency).abs() < 1e-6, "{system:?}: {season:?}");
+        assert!((season.bill - 0.05 * season.pumped_m3).abs() < 1e-6, "{season:?}");
+        // Every station's soil is wetter, wherever it stands.
+        let wetter: Vec<f64> = moisture.iter().zip(&without.moisture).map(|(with, without)| with - without).collect();
+        let mean = wetter.iter().sum::<f64>() / wetter.len() as f64;
+        assert!(mean > 0.02 && wetter.iter().all(|more| *more > 0.005), "{system:?}: {wetter:?}");
+        let (yielded, dry) = (season.standing_relative_yield, without.season.standing_relative_yield);
+        assert!(yielded > dry + 0.4 && season.stress_days < without.season.stress_days, "{system:?}: {yielded} {dry}");
+    }
 }

@@ -17,7 +17,9 @@ use gateway::detect::RulesConfig;
 use gateway::door::DoorConfig;
 use gateway::update::UpdatesConfig;
 use node_sim::config::{FarmConfig, Pace};
+use node_sim::irrigation::{Equipment, System};
 use node_sim::onboard::NodeConfig;
+use proto::decision::MAX_MINUTES;
 use proto::{FarmId, GatewayId, StationId, TimeScale, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -283,7 +285,7 @@ pub async fn set_up_inventory(pool: &PgPool, farm: &FarmConfig, secrets: &Secret
 const ASKED: usize = 24;
 /// How deep the stations' probes see, m: irrigation is for the roots down to there.
 const PROBED_M: f64 = 0.6;
-/// The most minutes of irrigation a day.
+/// The most minutes of irrigation a day, but of a pivot.
 const MOST_MINUTES: u32 = 600;
 /// How long a command is repeated, in minutes of farm time: at a day in two minutes these are 30 s.
 const EXPIRE_MINUTES: u32 = 360;
@@ -320,8 +322,33 @@ pub fn fields(path: &Path, farm: &FarmConfig) -> anyhow::Result<Vec<FieldConfig>
     refuse("fields", path, checked)
 }
 
+/// How a simulated field is irrigated, as the gateway is to know it.
+fn system(of: &node_sim::field::Irrigation) -> IrrigationConfig {
+    let kind = match of.system {
+        None | Some(System::Sprinkler { .. }) => SystemKind::Sprinkler,
+        Some(System::Drip { .. }) => SystemKind::Drip,
+        Some(System::Pivot { .. }) => SystemKind::Pivot,
+    };
+    let equipment = Equipment::new(of.system.as_ref(), of.rate_mm_h);
+    let config = IrrigationConfig {
+        efficiency: Some(equipment.efficiency),
+        expire_minutes: EXPIRE_MINUTES,
+        ..IrrigationConfig::new(kind, equipment.rate_mm_h, MOST_MINUTES)
+    };
+    // In a part of a turn a pivot waters a part of its field. One that does not get round in a day goes on each day from where it stands.
+    let turn_minutes = equipment.pivot.map(|(rotation_h, _)| (60.0 * rotation_h).ceil() as u32);
+    match turn_minutes {
+        None => config,
+        Some(turn) if turn > MAX_MINUTES => IrrigationConfig { max_minutes: MAX_MINUTES, ..config },
+        Some(turn) => {
+            let max_minutes = MAX_MINUTES / turn * turn;
+            IrrigationConfig { min_minutes: turn, step_minutes: turn, max_minutes, ..config }
+        }
+    }
+}
+
 /// The simulated fields, as the gateway is to decide on them: advice where they irrigate by a schedule of their own, commands where
-/// they do not. The simulated systems lose nothing, and their day is the solar one.
+/// they do not. Their day is the solar one.
 fn irrigated(farm: &FarmConfig) -> Vec<FieldConfig> {
     let names = farm.station_names();
     let of = |index: usize| names.iter().filter(move |(_, field)| *field == index).map(|(station, _)| station.clone());
@@ -333,15 +360,7 @@ fn irrigated(farm: &FarmConfig) -> Vec<FieldConfig> {
         valves: of(index).take(1).collect(),
         auto: !field.irrigation.scheduled,
         utc_offset_h: (farm.longitude / 15.0 * 4.0).round() / 4.0,
-        ..FieldConfig::new(
-            field.id,
-            of(index).take(ASKED).collect(),
-            IrrigationConfig {
-                efficiency: Some(1.0),
-                expire_minutes: EXPIRE_MINUTES,
-                ..IrrigationConfig::new(SystemKind::Sprinkler, field.irrigation.rate_mm_h, MOST_MINUTES)
-            },
-        )
+        ..FieldConfig::new(field.id, of(index).take(ASKED).collect(), system(&field.irrigation))
     };
     farm.fields().into_iter().enumerate().map(field).filter(|field| !field.stations.is_empty()).collect()
 }
@@ -419,8 +438,26 @@ mod tests {
         assert_eq!(simulated.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(), ["north", "east", "creek"]);
         assert_eq!((north.stations.len(), north.valves.len(), north.auto), (2, 1, false));
         assert_eq!(gateway::decide::config::check(&simulated), []);
+        let even = IrrigationConfig { efficiency: Some(1.0), expire_minutes: EXPIRE_MINUTES, ..north.irrigation };
+        assert_eq!((north.irrigation, even.kind, even.application_mm_per_h), (even, SystemKind::Sprinkler, 6.0));
         let left = fields(&file, &left_to_the_gateway(farm.clone())).unwrap();
         assert!(left.iter().all(|field| field.auto) && gateway::decide::config::check(&left).is_empty());
+
+        let with = |system| {
+            let mut farm = FarmConfig { fields: farm.fields(), ..farm.clone() };
+            farm.fields[0].irrigation.system = Some(system);
+            let fields = fields(&file, &farm).unwrap();
+            assert_eq!(gateway::decide::config::check(&fields), []);
+            let config = fields[0].irrigation;
+            let minutes = (config.min_minutes, config.step_minutes, config.max_minutes);
+            (config.kind, config.application_mm_per_h, config.efficiency.unwrap(), minutes)
+        };
+        let drip = System::Drip { emitter_l_h: 1.5, emitters_per_m2: 2.0, efficiency: 0.9, wetted: 0.3 };
+        assert_eq!(with(drip), (SystemKind::Drip, 3.0, 0.9, (10, 5, 600)));
+        assert_eq!(with(System::Sprinkler { efficiency: 0.7 }), (SystemKind::Sprinkler, 6.0, 0.7, (10, 5, 600)));
+        let pivot = |rotation_h| System::Pivot { rotation_h, sector_degrees: 10.0, efficiency: 0.8 };
+        assert_eq!(with(pivot(10.0)), (SystemKind::Pivot, 6.0, 0.8, (600, 600, 1200)));
+        assert_eq!(with(pivot(48.0)), (SystemKind::Pivot, 6.0, 0.8, (10, 5, 1440)));
 
         fs::write(&file, "").unwrap();
         assert_eq!(fields(&file, &farm).unwrap(), []);
