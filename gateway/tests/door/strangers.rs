@@ -146,10 +146,12 @@ async fn hostile_bytes_close_only_their_own_connection() {
     for (i, bytes) in hostile.iter().enumerate() {
         let mut stranger = Raw::dial(gateway.mqtt()).await;
         let mut guest = Raw::connect(gateway.mqtt(), "n2").await;
-        // Either may be closed while it still speaks.
-        let _ = stranger.stream.write_all(bytes).await;
-        let _ = guest.stream.write_all(bytes).await;
-        drop((stranger, guest));
+        let mut guest_5 = Version::V5.connect(gateway.mqtt(), "n7", "n7").await;
+        // Each may be closed while it still speaks.
+        for client in [&mut stranger, &mut guest, &mut guest_5] {
+            let _ = client.stream.write_all(bytes).await;
+        }
+        drop((stranger, guest, guest_5));
         let id = u16::try_from(i + 1).unwrap();
         station.send(&publish("tilth/v1/f/n1/data", id, b"x")).await;
         station.expect_puback(id).await;

@@ -15,8 +15,9 @@ use gateway::door::{
     Deliveries, Delivery, Door, DoorAddresses, DoorConfig, DoorMetrics, Outbox, Release, TlsConfig, queue,
 };
 use rumqttc::mqttbytes::v4::{
-    Connect, ConnectReturnCode, Packet, Publish, Subscribe, SubscribeFilter, SubscribeReasonCode,
+    Connect, ConnectReturnCode, LastWill, Packet, Publish, Subscribe, SubscribeFilter, SubscribeReasonCode,
 };
+use rumqttc::v5::mqttbytes::{QoS as QoS5, v5};
 use rumqttc::{AsyncClient, EventLoop, MqttOptions, QoS, TlsConfiguration, Transport};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
@@ -178,6 +179,21 @@ impl Raw {
         }
     }
 
+    /// The next packet of either version, as bytes; `None` when the connection has ended.
+    pub async fn frame(&mut self) -> Option<Vec<u8>> {
+        loop {
+            match rumqttc::mqttbytes::check(self.buffer.iter(), 1 << 20) {
+                Ok(header) => return Some(self.buffer.split_to(header.frame_length()).to_vec()),
+                Err(rumqttc::mqttbytes::Error::InsufficientBytes(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+            match within("bytes from the door", self.stream.read_buf(&mut self.buffer)).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
     pub async fn expect_puback(&mut self, id: u16) {
         match self.packet().await {
             Some(Packet::PubAck(ack)) => assert_eq!(ack.pkid, id),
@@ -215,6 +231,83 @@ pub fn publish(topic: &str, id: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = BytesMut::new();
     publish.write(&mut bytes).unwrap();
     bytes.to_vec()
+}
+
+/// Either version of the protocol, as bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// MQTT 3.1.1.
+    V3,
+    /// MQTT 5.
+    V5,
+}
+
+pub const VERSIONS: [Version; 2] = [Version::V3, Version::V5];
+
+impl Version {
+    /// The CONNECT of `name`, which has `id` for a client id.
+    pub fn hello(self, name: &str, id: &str, keep_alive: u16) -> Vec<u8> {
+        self.hello_with(name, id, keep_alive, None)
+    }
+
+    /// One with a last will, its topic and message.
+    pub fn hello_with(self, name: &str, id: &str, keep_alive: u16, will: Option<(&str, &[u8])>) -> Vec<u8> {
+        let mut bytes = BytesMut::new();
+        let client_id = id.to_owned();
+        match self {
+            Self::V3 => {
+                let last_will = will.map(|(topic, message)| LastWill::new(topic, message, QoS::AtLeastOnce, true));
+                let connect = Connect { client_id, keep_alive, last_will, ..hello(name) };
+                connect.write(&mut bytes).unwrap();
+            }
+            Self::V5 => {
+                let login = v5::Login { username: name.to_owned(), password: password(name) };
+                let will =
+                    will.map(|(topic, message)| v5::LastWill::new(topic, message, QoS5::AtLeastOnce, true, None));
+                let connect = v5::Connect { keep_alive, client_id, clean_start: true, properties: None };
+                connect.write(&will, &Some(login), &mut bytes).unwrap();
+            }
+        }
+        bytes.to_vec()
+    }
+
+    /// A PUBLISH, with QoS 0 where `id` is 0.
+    pub fn publish(self, topic: &str, id: u16, payload: &[u8]) -> Vec<u8> {
+        match self {
+            Self::V3 => publish(topic, id, payload),
+            Self::V5 => {
+                let qos = if id == 0 { QoS5::AtMostOnce } else { QoS5::AtLeastOnce };
+                let mut publish = v5::Publish::new(topic, qos, payload.to_vec(), None);
+                publish.pkid = id;
+                let mut bytes = BytesMut::new();
+                publish.write(&mut bytes).unwrap();
+                bytes.to_vec()
+            }
+        }
+    }
+
+    /// A SUBSCRIBE with QoS 1.
+    pub fn subscribe(self, id: u16, filter: &str) -> Vec<u8> {
+        let properties: &[u8] = if self == Self::V5 { &[0] } else { &[] };
+        let length = u16::try_from(filter.len()).unwrap().to_be_bytes();
+        let body = [&id.to_be_bytes()[..], properties, &length, filter.as_bytes(), &[1]].concat();
+        [&[0x82, u8::try_from(body.len()).unwrap()][..], &body].concat()
+    }
+
+    /// A client that is let in.
+    pub async fn connect(self, address: SocketAddr, name: &str, id: &str) -> Raw {
+        let mut raw = Raw::dial(address).await;
+        raw.send(&self.hello(name, id, 60)).await;
+        let answer = raw.frame().await.unwrap();
+        assert_eq!((answer[0], answer[3]), (0x20, 0), "{name} is not let in: {answer:?}");
+        raw
+    }
+}
+
+/// A PUBACK of success, which is the same in either version.
+pub fn acknowledge(id: u16) -> [u8; 4] {
+    let [high, low] = id.to_be_bytes();
+    [0x40, 2, high, low]
 }
 
 pub const PING: [u8; 2] = [0xC0, 0];
