@@ -6,7 +6,7 @@
 //! the pipeline knows what it has. How much the broker keeps for it is the broker's matter (Mosquitto: `max_queued_messages`).
 //!
 //! The broker authenticates the stations; here the topic says which station a message is from. What is no station's topic
-//! and no source's is acknowledged, counted and left.
+//! and no source's is acknowledged, counted and left; so is a payload larger than the door would take, and the page says so.
 //!
 //! rumqttc is a client for one connection here. Each attempt gets a new one, because after a reconnect it would send what
 //! the old connection owed, and an acknowledgement of the old connection could hit another message of the new one.
@@ -32,7 +32,7 @@ use tracing::{debug, error, info, warn};
 pub use self::config::ExternalConfig;
 
 use crate::decode::source::{Announcement, Routes};
-use crate::door::{Delivery, DeliveryKind, Mailbox, Ticket, ToPipeline};
+use crate::door::{Delivery, DeliveryKind, Mailbox, Ticket, ToPipeline, TurnedAwayLog, shown};
 
 /// Messages for stations that wait for the connection. Further ones are dropped and counted: whoever sends acks and
 /// commands repeats them.
@@ -68,6 +68,8 @@ pub struct ExternalMetrics {
     pub pubacks: AtomicU64,
     /// Messages on topics that are no station's and no source's.
     pub refused_topic: AtomicU64,
+    /// Messages with a payload larger than allowed.
+    pub refused_size: AtomicU64,
     /// Messages to stations that were sent to the broker.
     pub messages_sent: AtomicU64,
     /// Messages to stations that were dropped.
@@ -85,6 +87,7 @@ impl ExternalMetrics {
             ("publishes", read(&self.publishes)),
             ("pubacks", read(&self.pubacks)),
             ("refused_topic", read(&self.refused_topic)),
+            ("refused_size", read(&self.refused_size)),
             ("messages_sent", read(&self.messages_sent)),
             ("messages_dropped", read(&self.messages_dropped)),
         ]
@@ -139,6 +142,9 @@ pub struct External {
     deliveries: ToPipeline,
     outgoing: mpsc::Receiver<Outgoing>,
     handle: ToExternal,
+    max_payload: usize,
+    /// What is refused, for the page.
+    log: Arc<TurnedAwayLog>,
 }
 
 /// Why a connection ended.
@@ -183,7 +189,8 @@ impl Drop for Session {
 }
 
 impl External {
-    /// A client as `config` says. `deliveries` is the pipeline's queue.
+    /// A client as `config` says, which takes payloads of `max_payload` bytes at most and notes larger ones in `log`.
+    /// `deliveries` is the pipeline's queue.
     ///
     /// # Errors
     /// Names the key and the file that cannot be read.
@@ -192,6 +199,7 @@ impl External {
         (farm, gateway): (FarmId, &GatewayId),
         routes: Routes,
         deliveries: ToPipeline,
+        (max_payload, log): (usize, Arc<TurnedAwayLog>),
     ) -> Result<Self, String> {
         let mut options = config.options(&format!("tilth-{farm}-{gateway}"))?;
         options
@@ -216,6 +224,8 @@ impl External {
             deliveries,
             outgoing,
             handle,
+            max_payload,
+            log,
         })
     }
 
@@ -415,6 +425,16 @@ impl External {
             count(&metrics.refused_topic);
             return ticket.commit();
         };
+        let bytes = publish.payload.len();
+        if bytes > self.max_payload {
+            let who = if kind == DeliveryKind::Foreign { shown(&publish.topic) } else { station.to_string() };
+            warn!(client = %who, bytes, "refused: too large a payload, at the farm's broker");
+            let most = self.max_payload;
+            self.log
+                .note(&who, format!("refused: a payload of {bytes} bytes, at most {most} (door.max_payload_bytes)"));
+            count(&metrics.refused_size);
+            return ticket.commit();
+        }
         count(&metrics.publishes);
         let topic = (kind == DeliveryKind::Foreign).then(|| Arc::from(publish.topic.as_str()));
         let (packet, duplicate, payload) = (publish.pkid, publish.dup, publish.payload);

@@ -126,7 +126,9 @@ async fn run_once(config: &Config, shutdown: CancellationToken) -> anyhow::Resul
     let external = match &config.broker {
         Some(broker) => {
             let (names, routes) = ((config.farm.clone(), &config.gateway), Routes::new(&config.sources));
-            let external = External::new(broker, names, routes, deliveries.clone()).map_err(anyhow::Error::msg)?;
+            let limit = (config.door.max_payload_bytes, door.turned_away());
+            let external =
+                External::new(broker, names, routes, deliveries.clone(), limit).map_err(anyhow::Error::msg)?;
             Some(external.saying(&announcements))
         }
         None => None,

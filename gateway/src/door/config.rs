@@ -45,7 +45,7 @@ pub struct DoorConfig {
     pub rate_burst_s: u64,
     /// Seconds for the TLS handshake and CONNECT together.
     pub handshake_timeout_s: u64,
-    /// The largest payload of a publish, in bytes.
+    /// The largest payload of a publish, in bytes, also of one that comes from a broker of the farm's own.
     pub max_payload_bytes: usize,
     /// Seconds that a shutdown waits for the pipeline to commit what stations have sent.
     pub drain_timeout_s: u64,

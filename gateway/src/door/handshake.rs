@@ -249,7 +249,7 @@ impl Refused {
 }
 
 /// Cuts what a stranger sent to a length for the log.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(80).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Whom the door refused or sent away last, and why, for the page. The counters count them all.
+//! Whom the door refused or sent away last, or whose message at the farm's own broker was, and why, for the page. The counters count them all.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +27,7 @@ pub struct TurnedAwayLog(Mutex<VecDeque<TurnedAway>>);
 
 impl TurnedAwayLog {
     /// Notes one more. When there is no room the oldest goes.
-    pub(super) fn note(&self, client: &str, why: String) {
+    pub(crate) fn note(&self, client: &str, why: String) {
         let at = crate::wall_clock();
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = log.iter().position(|entry| entry.client == client && entry.why == why);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gateway::decode::source::{Announcement, Routes};
-use gateway::door::{Deliveries, Delivery, DeliveryKind, queue};
+use gateway::door::{Deliveries, Delivery, DeliveryKind, TurnedAwayLog, queue};
 use gateway::external::{External, ExternalConfig, ExternalMetrics, ToExternal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -89,11 +89,15 @@ fn run(directory: &Path) -> Child {
     command.spawn().unwrap()
 }
 
+/// The largest payload that the gateway takes in these tests.
+const LARGEST: usize = 1 << 20;
+
 /// A gateway's way to the broker.
 struct Way {
     deliveries: Deliveries,
     metrics: Arc<ExternalMetrics>,
     to_broker: ToExternal,
+    refused: Arc<TurnedAwayLog>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -107,11 +111,13 @@ impl Way {
     async fn open_saying(config: &ExternalConfig, room: usize, announced: &[Announcement]) -> Self {
         let (sender, deliveries) = queue(room, BYTES);
         let names = ("f".parse().unwrap(), &"g".parse().unwrap());
-        let external = External::new(config, names, Routes::default(), sender).unwrap().saying(announced);
+        let refused = Arc::<TurnedAwayLog>::default();
+        let limit = (LARGEST, Arc::clone(&refused));
+        let external = External::new(config, names, Routes::default(), sender, limit).unwrap().saying(announced);
         let (to_broker, shutdown) = (external.handle(), CancellationToken::new());
         let metrics = Arc::clone(to_broker.metrics());
         let task = tokio::spawn(external.run(shutdown.clone()));
-        Self { deliveries, metrics, to_broker, shutdown, task }
+        Self { deliveries, metrics, to_broker, refused, shutdown, task }
     }
 
     async fn connected(&self) {
@@ -327,7 +333,8 @@ async fn what_the_gateway_says_about_itself_is_retained_and_its_will_says_that_i
     let open = || {
         let (sender, _deliveries) = queue(10, BYTES);
         let names = ("f".parse().unwrap(), &"g".parse().unwrap());
-        let external = External::new(&broker.config(), names, Routes::default(), sender).unwrap();
+        let limit = (LARGEST, Arc::default());
+        let external = External::new(&broker.config(), names, Routes::default(), sender, limit).unwrap();
         let external = external.saying(std::slice::from_ref(&state));
         let shutdown = CancellationToken::new();
         (tokio::spawn(external.run(shutdown.clone())), shutdown)
@@ -371,6 +378,37 @@ async fn a_large_message_comes_through() {
     assert_eq!(delivery.payload.len(), 200_000);
     delivery.ticket.commit();
     until("the acknowledgement", || read(&way.metrics.pubacks) == 1).await;
+}
+
+#[tokio::test]
+async fn too_large_a_payload_is_refused_once_and_does_not_come_again() {
+    let broker = Broker::start("allow_anonymous true").await;
+    let mut way = Way::open(&broker.config(), 10).await;
+    way.connected().await;
+    let mut options = MqttOptions::new("n1", "127.0.0.1", broker.port);
+    options.set_max_packet_size(2 << 20, 2 << 20);
+    let (station, mut events) = AsyncClient::new(options, 10);
+    for size in [LARGEST + 1, LARGEST] {
+        station.try_publish("tilth/v1/f/n1/data", QoS::AtLeastOnce, false, vec![7; size]).unwrap();
+    }
+    tokio::spawn(async move { while events.poll().await.is_ok() {} });
+    let delivery = way.next().await;
+    assert_eq!(delivery.payload.len(), LARGEST, "the one that is too large is passed over, and the connection goes on");
+    until("its acknowledgement", || read(&way.metrics.pubacks) == 1).await;
+    delivery.ticket.commit();
+    until("the other's", || read(&way.metrics.pubacks) == 2).await;
+    let counted = [&way.metrics.refused_size, &way.metrics.publishes, &way.metrics.connections].map(read);
+    assert_eq!(counted, [1, 1, 1]);
+    let noted: Vec<_> = way.refused.newest().into_iter().map(|refused| (refused.client, refused.why)).collect();
+    let why = "refused: a payload of 1048577 bytes, at most 1048576 (door.max_payload_bytes)";
+    assert_eq!(noted, [("n1".to_owned(), why.to_owned())]);
+
+    // The broker has nothing left for it.
+    way.kill().await;
+    broker.publish("tilth/v1/f/n1/data", [5]).await;
+    let mut way = Way::open(&broker.config(), 10).await;
+    assert_eq!(number(&way.next().await), 5);
+    assert_eq!(read(&way.metrics.refused_size), 0);
 }
 
 #[tokio::test]
