@@ -25,6 +25,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::door::KEPT;
+
 /// Bytes of one segment of a topic filter's log. A subscriber that falls behind by more than [`SEGMENTS`] of them loses
 /// the oldest; each stays in memory as long as its filter is known.
 const SEGMENT_BYTES: usize = 256 * 1024;
@@ -278,8 +280,8 @@ impl Instance {
         };
         let mut broker = rumqttd::Broker::new(rumqttd::Config {
             router: RouterConfig {
-                // The watchdog and the hand-on link besides.
-                max_connections: config.max_connections + 2,
+                // The watchdog and the hand-on link besides, and ways that are nobody's just now.
+                max_connections: config.max_connections + 2 + KEPT,
                 max_outgoing_packet_count: 200,
                 max_segment_size: SEGMENT_BYTES,
                 max_segment_count: SEGMENTS,

@@ -56,6 +56,7 @@ use tracing::{info, warn};
 pub use self::config::{DoorConfig, TlsConfig};
 pub use self::delivery::{Delivery, DeliveryKind, Release, Ticket};
 pub(crate) use self::handshake::shown;
+pub(crate) use self::link::KEPT;
 pub use self::log::{TurnedAway, TurnedAwayLog};
 pub(crate) use self::mailbox::Mailbox;
 pub use self::metrics::DoorMetrics;

@@ -232,10 +232,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             mqtt5::put_disconnect(&mut self.out, &end);
         }
         let _ = timeout(FAREWELL, self.say_farewell()).await;
-        if let (End::Farewell | End::FarewellWithWill | End::Closed, Some(link)) = (&end, &mut self.link)
+        let orderly = matches!(end, End::Farewell | End::FarewellWithWill | End::Closed | End::TakenOver);
+        if let (true, Some(mut link)) = (orderly, self.link.take())
             && !self.shared.shutdown.is_cancelled()
+            && let Ok(Ok(())) = timeout(FAREWELL, link.finish()).await
         {
-            let _ = timeout(FAREWELL, link.finish()).await;
+            link.leave();
         }
         if !matches!(end, End::Farewell | End::TakenOver | End::Shutdown) {
             self.deliver_will().await;

@@ -2,15 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rumqttc::mqttbytes::PacketType;
 use rumqttc::v5::mqttbytes::v5;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::frames::{Frame, Frames};
 use super::metrics::{DoorMetrics, count, subtract};
@@ -22,8 +25,16 @@ use crate::broker::{Broker, Instance};
 /// data must not wait for the broker, loses its connection.
 pub(crate) const MAX_WAITING_BYTES: usize = 512 * 1024;
 
+/// The type of a SUBSCRIBE.
+const SUBSCRIBE: u8 = 8;
+
 /// The link's own keep-alive, in seconds; the door pings far more often.
 const KEEP_ALIVE_S: u16 = u16::MAX;
+
+/// Ways that stay open when their client has gone, for the next ones.
+pub(crate) const KEPT: usize = 16;
+/// How long, at most: well within the link's keep-alive, for nobody pings for it.
+const KEPT_FOR: Duration = Duration::from_secs(KEEP_ALIVE_S as u64 / 2);
 
 type Opening = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
@@ -33,8 +44,13 @@ type Opening = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 /// that speaks 3.1.1, so it never sees one.
 /// The broker knows the client by a name of the door's, has no credentials and no will of it, and never sees its
 /// DISCONNECT: a rumqttd connection that ends with one is taken out twice, and the second time may hit another client.
+///
+/// A message that rumqttd keeps holds all of the ten kilobytes that its connection was read into. So of clients that come, publish
+/// something and go, the next one has the way of the one before.
 pub(crate) struct Link {
     state: State,
+    /// It has subscribed to something: nobody else can have it.
+    listens: bool,
     frames: Frames,
     out: BytesMut,
     flushing: bool,
@@ -49,21 +65,18 @@ pub(crate) struct Link {
 enum State {
     Opening(Opening),
     Open(TcpStream),
+    /// Somebody else has it.
+    Given,
 }
 
 impl Link {
-    /// Begins to open a way to the broker. Whatever is [sent](Self::send) before it is open waits.
+    /// A way that somebody else has left, or one that begins to open. Whatever is [sent](Self::send) before it is open waits.
     pub fn open(broker: &Broker, slots: &Arc<Slots>, max_frame: usize, metrics: &Arc<DoorMetrics>) -> Self {
         let instance = broker.instance();
-        let slot = slots.take();
-        let client_id = format!("door-{}", slot.number);
-        let connect = v5::Connect { keep_alive: KEEP_ALIVE_S, client_id, clean_start: true, properties: None };
-        let mut out = BytesMut::new();
-        // Only too long a text could fail here.
-        let _ = connect.write(&None, &None, &mut out);
         count(&metrics.broker_links_now);
-        Self {
-            state: State::Opening(Box::pin(dial(instance.address))),
+        let new = |state, out, slot, instance| Self {
+            state,
+            listens: false,
             frames: Frames::new(max_frame),
             out,
             flushing: false,
@@ -71,11 +84,22 @@ impl Link {
             instance,
             slot,
             metrics: Arc::clone(metrics),
+        };
+        if let Some((stream, slot)) = slots.kept(&instance) {
+            return new(State::Open(stream), BytesMut::new(), slot, instance);
         }
+        let slot = slots.take();
+        let client_id = format!("door-{}", slot.number);
+        let connect = v5::Connect { keep_alive: KEEP_ALIVE_S, client_id, clean_start: true, properties: None };
+        let mut out = BytesMut::new();
+        // Only too long a text could fail here.
+        let _ = connect.write(&None, &None, &mut out);
+        new(State::Opening(Box::pin(dial(instance.address))), out, slot, instance)
     }
 
     /// Adds a packet to what goes to the broker.
     pub fn send(&mut self, packet: &[u8]) {
+        self.listens |= packet.first().is_some_and(|first| first >> 4 == SUBSCRIBE);
         self.out.extend_from_slice(packet);
     }
 
@@ -125,6 +149,7 @@ impl Link {
                     let stream = opening.await?;
                     self.state = State::Open(stream);
                 }
+                State::Given => return Err(io::ErrorKind::NotConnected.into()),
                 State::Open(stream) => {
                     if let Some(frame) = self.frames.next().map_err(io::Error::other)? {
                         match frame.header.packet_type().map_err(io::Error::other)? {
@@ -152,6 +177,13 @@ impl Link {
         while !matches!(self.next().await?.packet_type(), Ok(PacketType::PingResp)) {}
         Ok(())
     }
+
+    /// Leaves the way, which is [finished](Self::finish), to the next client.
+    pub fn leave(mut self) {
+        if let (false, State::Open(stream)) = (self.listens, mem::replace(&mut self.state, State::Given)) {
+            self.slot.keep(stream, Arc::clone(&self.instance));
+        }
+    }
 }
 
 async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
@@ -172,25 +204,75 @@ impl Drop for Link {
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     free: Mutex<VecDeque<u64>>,
+    kept: Mutex<Vec<Kept>>,
     used: AtomicU64,
+}
+
+/// A way that is open and nobody's.
+#[derive(Debug)]
+struct Kept {
+    stream: TcpStream,
+    number: u64,
+    instance: Arc<Instance>,
+    since: Instant,
 }
 
 /// A link's name, given back when dropped.
 struct Slot {
     number: u64,
     slots: Arc<Slots>,
+    /// It goes on with a way that is kept.
+    kept: bool,
 }
 
 impl Slots {
     fn take(self: &Arc<Self>) -> Slot {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let free = self.free().pop_front();
         let number = free.unwrap_or_else(|| self.used.fetch_add(1, Ordering::Relaxed));
-        Slot { number, slots: Arc::clone(self) }
+        self.slot(number)
+    }
+
+    /// The way that was left last, if there is one to this instance that is still open.
+    fn kept(self: &Arc<Self>, instance: &Arc<Instance>) -> Option<(TcpStream, Slot)> {
+        loop {
+            let Kept { stream, number, instance: other, since } = self.ways().pop()?;
+            let slot = self.slot(number);
+            let ours = Arc::ptr_eq(&other, instance) && !instance.given_up.is_cancelled() && since.elapsed() < KEPT_FOR;
+            // The broker says nothing that nobody asked for, but that it closes.
+            let silent = stream.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+            if ours && silent {
+                return Some((stream, slot));
+            }
+        }
+    }
+
+    fn slot(self: &Arc<Self>, number: u64) -> Slot {
+        Slot { number, slots: Arc::clone(self), kept: false }
+    }
+
+    fn free(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ways(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    fn keep(&mut self, stream: TcpStream, instance: Arc<Instance>) {
+        let mut ways = self.slots.ways();
+        if ways.len() < KEPT {
+            ways.push(Kept { stream, number: self.number, instance, since: Instant::now() });
+            self.kept = true;
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.slots.free.lock().unwrap_or_else(PoisonError::into_inner).push_back(self.number);
+        if !self.kept {
+            self.slots.free().push_back(self.number);
+        }
     }
 }

@@ -36,6 +36,84 @@ async fn mosquitto_sees_what_stations_send() {
     assert!(read(&gateway.broker.metrics().handed_on) <= handed_on + 1, "at most the watchdog's");
 }
 
+/// The buffers of a rumqttd link hold some two hundred messages.
+#[tokio::test]
+async fn more_than_a_link_holds_comes_through_in_its_order() {
+    let mut gateway = Gateway::open().await;
+    gateway.store_everything();
+    let mut viewer = Raw::connect(gateway.mqtt(), "viewer").await;
+    viewer.subscribe(&["tilth/v1/f/#"]).await;
+    let mut station = Raw::connect(gateway.mqtt(), "n1").await;
+    for group in 0..50_u16 {
+        let ids = group * 100 + 1..=group * 100 + 100;
+        let all: Vec<u8> = ids.clone().flat_map(|id| publish("tilth/v1/f/n1/data", id, &id.to_be_bytes())).collect();
+        station.send(&all).await;
+        for id in ids.clone() {
+            station.expect_puback(id).await;
+        }
+        for id in ids {
+            let Some(Packet::Publish(message)) = viewer.packet().await else { panic!("no message {id}") };
+            assert_eq!(message.payload[..], id.to_be_bytes());
+            if message.pkid > 0 {
+                viewer.send(&acknowledge(message.pkid)).await;
+            }
+        }
+    }
+    assert_eq!(read(&gateway.broker.metrics().hand_on_dropped), 0);
+    assert_eq!(read(&gateway.broker.metrics().restarts), 0);
+}
+
+/// The broker forgets what is retained when it is started again, and gives a new subscriber but a part of many.
+#[tokio::test]
+async fn what_the_gateway_says_reaches_each_subscriber_whole_and_nothing_else_is_retained() {
+    const TOPICS: usize = 500;
+    let mut gateway =
+        Gateway::with(config(), 1_000, BrokerConfig { probe_interval_ms: 50, ..Default::default() }).await;
+    gateway.store_everything();
+    for number in 0..TOPICS {
+        gateway.outbox.announce(&format!("said/{number}"), &bytes::Bytes::from_static(b"here"));
+    }
+    let mut station = Raw::connect(gateway.mqtt(), "n1").await;
+    for id in 1..=500 {
+        let mut retained = publish("tilth/v1/f/n1/data", id, b"retained");
+        retained[0] |= 1;
+        station.send(&retained).await;
+        station.expect_puback(id).await;
+    }
+    let new_subscriber = async |number: usize| {
+        let mut viewer = VERSIONS[0].connect(gateway.mqtt(), "viewer", &format!("v{number}")).await;
+        assert_eq!(viewer.subscribe(&["said/+"]).await.len(), 1);
+        let mut told = std::collections::BTreeSet::new();
+        for _ in 0..TOPICS {
+            let Some(Packet::Publish(message)) = viewer.packet().await else { panic!("no message") };
+            assert_eq!((&message.payload[..], message.retain), (&b"here"[..], true));
+            assert!(told.insert(message.topic));
+        }
+        // What comes next is no station's message of before.
+        assert_eq!(viewer.subscribe(&["tilth/v1/f/#"]).await.len(), 1);
+        viewer.send(&PING).await;
+        assert_eq!(viewer.packet().await, Some(Packet::PingResp));
+    };
+    for number in 0..20 {
+        new_subscriber(number).await;
+    }
+    break_the_broker(&gateway).await;
+    new_subscriber(20).await;
+}
+
+/// rumqttd's router panics at a topic that begins with a character of several bytes. The door lets none through, so the
+/// broker's own port is spoken to. Returns when it has been started again.
+async fn break_the_broker(gateway: &Gateway) {
+    let (intruder, mut events) = rumqttc::v5::AsyncClient::new(
+        rumqttc::v5::MqttOptions::new("intruder", "127.0.0.1", gateway.broker.address().port()),
+        10,
+    );
+    intruder.try_publish("\u{e4}hre", rumqttc::v5::mqttbytes::QoS::AtLeastOnce, false, "x").unwrap();
+    let polling = tokio::spawn(async move { while events.poll().await.is_ok() {} });
+    until("another broker", || read(&gateway.broker.metrics().restarts) > 0).await;
+    polling.abort();
+}
+
 #[tokio::test]
 async fn other_topics_go_through_the_broker_but_no_stations() {
     let gateway = Gateway::open().await;
@@ -94,21 +172,21 @@ async fn a_broken_broker_is_started_again_and_data_does_not_notice() {
     let mut viewer = Mosquitto::subscribe(gateway.mqtt(), "viewer", "tilth/v1/f/#").await;
     until("a probe", || read(&gateway.broker.metrics().probes_answered) > 0).await;
 
-    // rumqttd's router panics at a topic that begins with a character of several bytes. The door lets none through, so
-    // the broker's own port is spoken to.
     let before = gateway.broker.address();
-    let (intruder, mut events) =
-        rumqttc::v5::AsyncClient::new(rumqttc::v5::MqttOptions::new("intruder", "127.0.0.1", before.port()), 10);
-    intruder.try_publish("\u{e4}hre", rumqttc::v5::mqttbytes::QoS::AtLeastOnce, false, "x").unwrap();
-    tokio::spawn(async move { while events.poll().await.is_ok() {} });
-    let _intruder = intruder;
-
-    let mut id = 0;
-    while read(&gateway.broker.metrics().restarts) == 0 {
-        id = id % 60_000 + 1;
-        station.send(&publish("tilth/v1/f/n1/data", id, b"x")).await;
-        station.expect_puback(id).await;
-    }
+    let broken = std::cell::Cell::new(false);
+    let breaking = async {
+        break_the_broker(&gateway).await;
+        broken.set(true);
+    };
+    let publishing = async {
+        let mut id = 0;
+        while !broken.get() {
+            id = id % 60_000 + 1;
+            station.send(&publish("tilth/v1/f/n1/data", id, b"x")).await;
+            station.expect_puback(id).await;
+        }
+    };
+    tokio::join!(breaking, publishing);
     assert_ne!(gateway.broker.address(), before);
     // mosquitto_sub comes back by itself, through the door to the new broker.
     viewer.line("Subscribed").await;

@@ -102,6 +102,14 @@ impl Gateway {
         reqwest::get(format!("{}{path}", self.status)).await.unwrap().text().await.unwrap()
     }
 
+    /// Its resident memory, in bytes (`/proc/PID/status`).
+    pub fn memory(&self) -> u64 {
+        let pid = self.child.as_ref().unwrap().id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")).unwrap();
+        1024 * kib.parse::<u64>().unwrap()
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
