@@ -18,7 +18,8 @@
 //! It speaks MQTT 3.1.1 and MQTT 5 on the same ports; [`mqtt5`] says what differs.
 //!
 //! A client meets [`admission`], [`tls`], [`handshake`], [`connection`] (with [`frames`], [`rate`] and [`topics`]), perhaps
-//! [`link`], in that order; [`mailbox`] and [`outbox`] are the way back. All of it runs on one thread, in [`strokes`].
+//! [`link`], in that order; [`mailbox`] and [`outbox`] are the way back. All of it runs on one thread, in [`strokes`], of which
+//! handshakes have half at most ([`turns`]).
 
 mod admission;
 mod config;
@@ -38,6 +39,7 @@ mod socket;
 mod strokes;
 pub(crate) mod tls;
 pub(crate) mod topics;
+mod turns;
 
 use std::io;
 use std::net::SocketAddr;
@@ -69,6 +71,7 @@ use self::link::Slots;
 use self::outbox::{Announced, Clients};
 use self::rate::{ClientRate, Rate};
 use self::strokes::Activity;
+use self::turns::Turns;
 use crate::broker::Broker;
 use crate::credentials::Keyring;
 use crate::decode::source::Routes;
@@ -129,6 +132,8 @@ pub(crate) struct Shared {
     addresses: Addresses,
     shutdown: CancellationToken,
     activity: Activity,
+    /// In which TLS handshakes go on.
+    turns: Turns,
     max_payload: usize,
     max_connections: u64,
     max_connections_per_address: usize,
@@ -200,6 +205,7 @@ impl Door {
             addresses: Addresses::default(),
             shutdown: CancellationToken::new(),
             activity: Activity::default(),
+            turns: Turns::default(),
             max_payload: config.max_payload_bytes,
             max_connections: admission::room_for(config.max_connections),
             max_connections_per_address: config.max_connections_per_address,

@@ -1,13 +1,14 @@
 //! The credentials in use, read again when their files change.
 //!
-//! At every connect the file's and the directory's time of change are looked at (two system calls); they are read at most
-//! once in [`AGAIN`]. A file that is replaced by renaming, and one that is added or removed, changes its directory.
-//! What cannot be read while the gateway runs leaves those in force that were read before, and is logged.
+//! At every connect the file's and the directory's time of change are [looked at](Keyring::look) (two system calls); they are
+//! read at most once in [`AGAIN`], on a thread beside the one that asks: a farm may have thousands of them. A file that is
+//! replaced by renaming, and one that is added or removed, changes its directory. What cannot be read while the gateway runs
+//! leaves those in force that were read before, and is logged.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{error, info, warn};
@@ -29,6 +30,8 @@ pub struct Keyring {
     /// Whether there is a list of who may connect.
     lists: bool,
     state: Mutex<State>,
+    /// Who has it reads the files; who waits for it finds them read.
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,7 @@ type Stamp = [Option<SystemTime>; 2];
 impl From<Credentials> for Keyring {
     /// Credentials that never change.
     fn from(credentials: Credentials) -> Self {
-        Self { file: None, dir: None, lists: true, state: Mutex::new(State::new(credentials, [None; 2])) }
+        Self::holding(None, None, credentials, [None; 2])
     }
 }
 
@@ -71,8 +74,12 @@ impl Keyring {
     pub fn open(file: Option<PathBuf>, dir: Option<PathBuf>) -> Result<Self, CredentialsError> {
         let stamp = stamp_of(file.as_deref(), dir.as_deref());
         let credentials = read(file.as_deref(), dir.as_deref())?;
-        let lists = file.is_some() || dir.is_some();
-        Ok(Self { file, dir, lists, state: Mutex::new(State::new(credentials, stamp)) })
+        Ok(Self { lists: file.is_some() || dir.is_some(), ..Self::holding(file, dir, credentials, stamp) })
+    }
+
+    fn holding(file: Option<PathBuf>, dir: Option<PathBuf>, credentials: Credentials, stamp: Stamp) -> Self {
+        let state = Mutex::new(State::new(credentials, stamp));
+        Self { file, dir, lists: true, state, reading: tokio::sync::Mutex::default() }
     }
 
     /// What is wrong with the files, a line each that begins with the key of the configuration. A file of the directory that
@@ -90,7 +97,7 @@ impl Keyring {
         wrong
     }
 
-    /// As [`Credentials::verify`], with the files as they are now.
+    /// As [`Credentials::verify`], with the files as they were [looked at](Self::look) last.
     ///
     /// # Errors
     /// Why it is not let in.
@@ -107,30 +114,51 @@ impl Keyring {
         if self.lists { self.current().role_of(name).ok_or(Refusal::Unknown) } else { Ok(Role::Station) }
     }
 
-    /// As [`Credentials::topics_of`], with the files as they are now.
+    /// As [`Credentials::topics_of`], with the files as they were [looked at](Self::look) last.
     #[must_use]
     pub fn topics_of(&self, name: &str) -> Arc<[String]> {
         self.current().topics_of(name)
     }
 
-    fn current(&self) -> Arc<Credentials> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = stamp_of(self.file.as_deref(), self.dir.as_deref());
-        if (stamp != state.stamp || state.fresh) && state.read.elapsed() >= AGAIN {
-            match read(self.file.as_deref(), self.dir.as_deref()) {
-                Ok(credentials) => {
-                    if stamp != state.stamp {
-                        info!(clients = credentials.clients.len(), "the credentials have changed");
-                    }
-                    *state = State::new(credentials, stamp);
+    /// Reads the files if they have changed and were not read within [`AGAIN`], and returns when that is done.
+    pub async fn look(&self) {
+        if self.has_changed().is_none() {
+            return;
+        }
+        let _reading = self.reading.lock().await;
+        // Somebody else may have read them meanwhile.
+        let Some(stamp) = self.has_changed() else { return };
+        let (file, dir) = (self.file.clone(), self.dir.clone());
+        let reading = move || read(file.as_deref(), dir.as_deref()).map_err(|error| error.to_string());
+        let read = tokio::task::spawn_blocking(reading).await.unwrap_or_else(|error| Err(error.to_string()));
+        let mut state = self.state();
+        match read {
+            Ok(credentials) => {
+                if stamp != state.stamp {
+                    info!(clients = credentials.clients.len(), "the credentials have changed");
                 }
-                Err(error) => {
-                    error!(%error, "the credentials cannot be read: those from before stay in force");
-                    (state.stamp, state.fresh, state.read) = (stamp, false, Instant::now());
-                }
+                *state = State::new(credentials, stamp);
+            }
+            Err(error) => {
+                error!(%error, "the credentials cannot be read: those from before stay in force");
+                (state.stamp, state.fresh, state.read) = (stamp, false, Instant::now());
             }
         }
-        Arc::clone(&state.credentials)
+    }
+
+    /// When the files have changed, if they are to be read now.
+    fn has_changed(&self) -> Option<Stamp> {
+        let stamp = stamp_of(self.file.as_deref(), self.dir.as_deref());
+        let state = self.state();
+        ((stamp != state.stamp || state.fresh) && state.read.elapsed() >= AGAIN).then_some(stamp)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> Arc<Credentials> {
+        Arc::clone(&self.state().credentials)
     }
 }
 
@@ -196,54 +224,81 @@ mod tests {
     }
 
     /// The files are read once a second at most: waits until they say the same.
-    fn becomes(keyring: &Keyring, name: &str, password: &str, expected: Result<Role, Refusal>) {
+    async fn becomes(keyring: &Keyring, name: &str, password: &str, expected: Result<Role, Refusal>) {
         let until = Instant::now() + Duration::from_secs(30);
         while keyring.verify(name, password.as_bytes()) != expected {
             assert!(Instant::now() < until, "{name} is never {expected:?}");
-            std::thread::sleep(Duration::from_millis(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            keyring.look().await;
         }
     }
 
-    #[test]
-    fn a_station_is_added_changed_and_removed_while_it_is_in_use() {
+    #[tokio::test]
+    async fn a_station_is_added_changed_and_removed_while_it_is_in_use() {
         let dir = tempfile::tempdir().unwrap();
         client(dir.path(), "n1.toml", "n1", "one");
         let keyring = Keyring::open(None, Some(dir.path().to_owned())).unwrap();
         assert_eq!(keyring.verify("n1", b"one"), Ok(Role::Station));
         assert_eq!(keyring.verify("n2", b"two"), Err(Refusal::Unknown));
         client(dir.path(), "n2.toml", "n2", "two");
-        becomes(&keyring, "n2", "two", Ok(Role::Station));
+        becomes(&keyring, "n2", "two", Ok(Role::Station)).await;
         client(dir.path(), "n2.toml", "n2", "other");
-        becomes(&keyring, "n2", "other", Ok(Role::Station));
+        becomes(&keyring, "n2", "other", Ok(Role::Station)).await;
         assert_eq!(keyring.verify("n2", b"two"), Err(Refusal::Password));
         fs::remove_file(dir.path().join("n2.toml")).unwrap();
-        becomes(&keyring, "n2", "other", Err(Refusal::Unknown));
+        becomes(&keyring, "n2", "other", Err(Refusal::Unknown)).await;
         assert_eq!(keyring.verify("n1", b"one"), Ok(Role::Station));
     }
 
-    #[test]
-    fn a_certificate_lets_in_who_is_listed_and_everybody_where_there_is_no_list() {
+    /// A file that takes as long to read as the test wants: a pipe.
+    #[tokio::test]
+    async fn whoever_is_served_by_the_same_thread_goes_on_while_the_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        client(dir.path(), "n1.toml", "n1", "one");
+        let keyring = Keyring::open(None, Some(dir.path().to_owned())).unwrap();
+        let slow = dir.path().join("slow.toml");
+        nix::unistd::mkfifo(&slow, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        tokio::time::sleep(AGAIN).await;
+        let (goes_on, seen) = std::sync::mpsc::channel();
+        let writing = std::thread::spawn(move || {
+            let went_on = seen.recv_timeout(Duration::from_secs(30)).is_ok();
+            fs::write(slow, "[[client]]\nname = \"n2\"\nrole = \"station\"\n").unwrap();
+            went_on
+        });
+        let others = async {
+            assert_eq!(keyring.verify("n1", b"one"), Ok(Role::Station));
+            assert_eq!(keyring.role_of("n2"), Err(Refusal::Unknown), "not read yet");
+            goes_on.send(()).unwrap();
+        };
+        tokio::join!(keyring.look(), keyring.look(), others);
+        assert!(writing.join().unwrap(), "the files were read on the thread that asked");
+        assert_eq!(keyring.role_of("n2"), Ok(Role::Station));
+    }
+
+    #[tokio::test]
+    async fn a_certificate_lets_in_who_is_listed_and_everybody_where_there_is_no_list() {
         let none = Keyring::open(None, None).unwrap();
         assert_eq!((none.role_of("n1"), none.verify("n1", b"")), (Ok(Role::Station), Err(Refusal::Unknown)));
 
         let dir = tempfile::tempdir().unwrap();
         let keyring = Keyring::open(None, Some(dir.path().to_owned())).unwrap();
         assert_eq!(keyring.role_of("n1"), Err(Refusal::Unknown), "a list of nobody lets in nobody");
-        let becomes = |expected| {
+        let becomes = async |expected| {
             let until = Instant::now() + Duration::from_secs(30);
             while keyring.role_of("n1") != expected {
                 assert!(Instant::now() < until, "n1 is never {expected:?}");
-                std::thread::sleep(Duration::from_millis(20));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                keyring.look().await;
             }
         };
         fs::write(dir.path().join("n1.toml"), "[[client]]\nname = \"n1\"\nrole = \"subscriber\"\n").unwrap();
-        becomes(Ok(Role::Subscriber));
+        becomes(Ok(Role::Subscriber)).await;
         fs::remove_file(dir.path().join("n1.toml")).unwrap();
-        becomes(Err(Refusal::Unknown));
+        becomes(Err(Refusal::Unknown)).await;
     }
 
-    #[test]
-    fn a_broken_file_costs_the_others_nothing() {
+    #[tokio::test]
+    async fn a_broken_file_costs_the_others_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("credentials.toml");
         fs::write(&file, "").unwrap();
@@ -256,13 +311,13 @@ mod tests {
         let keyring = Keyring::open(Some(file.clone()), Some(more.clone())).unwrap();
         assert_eq!(keyring.verify("n1", b"one"), Ok(Role::Station), "the earlier file counts");
         client(&more, "d.toml", "n2", "two");
-        becomes(&keyring, "n2", "two", Ok(Role::Station));
+        becomes(&keyring, "n2", "two", Ok(Role::Station)).await;
 
         fs::write(&file, "[[client]").unwrap();
         client(&more, "e.toml", "n3", "three");
         assert_eq!(keyring.verify("n2", b"two"), Ok(Role::Station), "those from before stay in force");
         fs::write(&file, "").unwrap();
-        becomes(&keyring, "n3", "three", Ok(Role::Station));
+        becomes(&keyring, "n3", "three", Ok(Role::Station)).await;
         assert!(Keyring::open(Some(dir.path().join("none")), None).is_err());
         assert!(Keyring::open(None, Some(dir.path().join("none"))).is_err());
     }

@@ -53,7 +53,7 @@ pub(crate) async fn tls(
     let until = Instant::now() + shared.handshake_timeout;
     let accepted = tokio::select! {
         () = shared.shutdown.cancelled() => return None,
-        accepted = timeout_at(until, acceptor.accept(stream)) => accepted,
+        accepted = timeout_at(until, shared.turns.take(acceptor.accept(stream))) => accepted,
     };
     match accepted {
         Err(_) => {
@@ -107,6 +107,7 @@ where
             return None;
         }
     };
+    shared.keyring.look().await;
     let mut answer = BytesMut::new();
     let level = frame.protocol().map_or(0, |(_, level)| level);
     match admit(shared, &frame, &proof) {

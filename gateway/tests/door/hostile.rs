@@ -266,6 +266,51 @@ async fn tls_garbage_and_certificates_of_others_are_sent_away() {
     witness.stays_content().await;
 }
 
+/// Handshakes that come at once.
+const FLOOD: usize = 1_000;
+
+/// What a TLS client says first. The answer costs the door a key exchange and a signature, and who sends it again and again
+/// nothing.
+fn client_hello() -> Vec<u8> {
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+#[tokio::test]
+async fn a_flood_of_tls_handshakes_holds_up_nobody() {
+    use std::io::{Read as _, Write as _};
+    let pki = Pki::new();
+    let config = DoorConfig { tls: Some(pki.door()), handshake_timeout_s: 60, ..config() };
+    let (gateway, witness) = open(config, Version::V5).await;
+    let (address, hello) = (gateway.addresses.mqtts.unwrap(), client_hello());
+    let slowest_ms = Arc::clone(&witness.slowest_ms);
+    let flood = tokio::task::spawn_blocking(move || {
+        let mut all: Vec<_> = (0..FLOOD).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        slowest_ms.store(0, Ordering::Relaxed);
+        let began = Instant::now();
+        all.iter_mut().for_each(|stream| stream.write_all(&hello).unwrap());
+        let mut answered = 0;
+        for stream in &mut all {
+            answered += usize::from(stream.read(&mut [0; 8]).is_ok_and(|read| read > 0));
+        }
+        (answered, began.elapsed())
+    });
+    let (answered, took) = within("the flood", flood).await.unwrap();
+    let slowest = Duration::from_millis(read(&witness.slowest_ms));
+    println!("{answered} handshakes in {took:?}: a PUBACK took {slowest:?} at most");
+    assert_eq!(answered, FLOOD);
+    // Among handshakes that are served as they come it is half of their time or more.
+    assert!(slowest * 4 < took, "a PUBACK took {slowest:?} of the {took:?} of the flood");
+    witness.stays_content().await;
+}
+
 /// One in five says who it is, half of these in each version; the others are silent.
 #[tokio::test]
 async fn five_thousand_connections_at_once() {
