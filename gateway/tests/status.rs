@@ -97,6 +97,40 @@ async fn the_page_says_what_came_what_did_not_and_why() {
     shows(&gateway, &parts).await;
 }
 
+#[tokio::test]
+async fn the_page_says_what_was_decided_for_each_field_and_why() {
+    let gateway = Gateway::start(
+        "[[field]]\nname = \"north\"\nstations = [\"n1\"]\nroot_depth_m = 0.6\ndepletion_fraction = 0.55\nsoil = \"loam\"\n\
+         valves = [\"n2\"]\nauto = true\n[field.irrigation]\nkind = \"drip\"\napplication_mm_per_h = 6.0\nmax_minutes = 600\n\
+         [[field]]\nname = \"south\"\nstations = [\"n2\"]\nroot_depth_m = 0.6\ndepletion_fraction = 0.55\nsoil = \"loam\"\n\
+         [field.irrigation]\nkind = \"drip\"\napplication_mm_per_h = 6.0\nmax_minutes = 600\n",
+    )
+    .await;
+    let page = shows(&gateway, &["Irrigation decisions"]).await;
+    assert_eq!(row(&page, "north")[1..3], ["", "nothing yet"]);
+    assert_eq!(row(&page, "south (advice)")[2], "nothing yet");
+
+    let now = jiff::Timestamp::now();
+    let reading = |minutes: i64| {
+        let time = now - jiff::Span::new().minutes(minutes);
+        let value = 0.2 + 0.0001 * (minutes / 5 % 2) as f64;
+        format!(
+            "{{\"time\": \"{time}\", \"soil_moisture_10cm\": {value}, \"soil_moisture_20cm\": {value}, \
+             \"soil_moisture_40cm\": {value}}}"
+        )
+    };
+    let readings: Vec<String> = (0..60).rev().step_by(5).map(reading).collect();
+    assert!(publish(&gateway, "n1", &password("n1"), "tilth/v1/f/n1/data", &format!("[{}]", readings.join(","))).await);
+    let page = page_once(&gateway, |page| row(page, "north")[2] != "nothing yet").await;
+    // The windows after the one that it was decided at wait until the water has gone down.
+    let [_, decided, what, why, valves] = row(&page, "north").try_into().unwrap();
+    assert!(decided.ends_with(" ago"), "{decided}");
+    assert!(what.starts_with("irrigate 4") || what == "hold: settling", "{what}");
+    assert!(why.contains("48 mm") && why.contains("root zone"), "{why}");
+    assert_eq!(valves.trim(), "n2 unconfirmed");
+    assert_eq!(row(&page, "south (advice)")[2], "nothing yet");
+}
+
 /// A cloud that takes what the gateway says of itself, and batches while it is open.
 async fn cloud(open: Arc<AtomicBool>) -> SocketAddr {
     let take = move |State(open): State<Arc<AtomicBool>>, body: Bytes| async move {

@@ -11,9 +11,10 @@ use gateway::config::CloudConfig;
 use gateway::spool::Spool;
 use gateway::store::{Group, Store};
 use gateway::uplink::{Uplink, UplinkConfig};
+use proto::decision::{Cause, Inputs};
 use proto::{
-    Alert, AlertKind, Birth, GatewayStatus, Lane, Record, StationBirth, TimeScale, Timestamp, Untimely, UplinkBatch,
-    UplinkStatus, Window,
+    Alert, AlertKind, Birth, Decision, GatewayStatus, Lane, Record, StationBirth, TimeScale, Timestamp, Untimely,
+    UplinkBatch, UplinkStatus, Window,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -261,6 +262,21 @@ pub fn birth(number: i64) -> Record {
         longitude: None,
     };
     Record::Birth(StationBirth { station: "n1".parse().unwrap(), at: Timestamp::from_secs(900 * number), birth })
+}
+
+pub fn decision(number: i64) -> Record {
+    let (field, at) = ("north".parse().unwrap(), Timestamp::from_secs(900 * number));
+    Record::Decision(Decision {
+        id: Decision::id_of(&field, at),
+        field,
+        at,
+        cause: Cause::Moist,
+        run: None,
+        reason: "there is water enough".to_owned(),
+        inputs: Inputs::default(),
+        stations: Vec::new(),
+        confirmed: Vec::new(),
+    })
 }
 
 /// Puts records into the spool as if they were made then.
