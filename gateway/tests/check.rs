@@ -132,7 +132,8 @@ fn every_mistake_of_every_source_is_named_with_its_line() {
          channels = [{ name = \"a\", chanel = \"rain\" }, { name = \"b\", channel = \"rain\", scale = \"x\" }]\n\
          [[source]]\nkind = \"smoke\"\nprefix = 5\n\
          [[source]]\nname = \"c\"\n\
-         [[source]]\nkind = \"senml\"\ntopics = [\"a/#/b\"]\ntopic = \"x\"\n",
+         [[source]]\nkind = \"senml\"\ntopics = [\"a/#/b\"]\ntopic = \"x\"\n\
+         [[source.channels]]\nname = \"t\"\nchannel = \"soil_moisture_20cm\"\nunit = \"kPa\"\nscale = 0.0\ncounter = true\n",
     );
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
@@ -147,10 +148,14 @@ fn every_mistake_of_every_source_is_named_with_its_line() {
         "line 13: source[2].kind: is missing, expected one of `sparkplug`, `chirpstack`, `senml`, `json`",
         "source[3].topics = \"a/#/b\" is not ",
         "line 18: source[3].topic = \"x\": unknown field `topic`, expected `topics`",
+        "source[3].channels[0].unit = \"kPa\" is not a unit of soil_moisture: ",
+        "source[3].channels[0].unit = \"kPa\" is not there beside scale or offset",
+        "source[3].channels[0].scale = \"0\" is not a number other than 0",
+        "source[3].channels[0].counter = \"true\" is not of use but for rain",
     ] {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
     }
-    assert_eq!(said.lines().count(), 11, "{said}");
+    assert_eq!(said.lines().count(), 15, "{said}");
 }
 
 #[test]

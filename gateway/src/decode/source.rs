@@ -416,7 +416,7 @@ impl SourceConfig {
             say("report_s", "0".to_owned(), "above 0 s");
         }
         for (rule, at) in common.channels.iter().zip(0..) {
-            if let Err((key, value, expected)) = rule.check() {
+            for (key, value, expected) in rule.check() {
                 say(&format!("channels[{at}].{key}"), format!("{value:?}"), &expected);
             }
         }

@@ -94,56 +94,60 @@ enum Token {
 }
 
 impl ChannelRule {
-    /// What is wrong with it: key, value, and what is expected.
-    ///
-    /// # Errors
-    /// The first thing.
-    pub fn check(&self) -> Result<(), (&'static str, String, String)> {
-        let wrong = |key, value: &str, expected: &str| Err((key, value.to_owned(), expected.to_owned()));
-        let Some(tokens) = pattern(&self.name).filter(|tokens| !tokens.is_empty()) else {
-            return wrong("name", &self.name, "a pattern: text, {captures} with names, * and at most 8 of both");
-        };
-        let channel = match (&self.channel, self.ignore) {
-            (None, true) => return Ok(()),
-            (Some(channel), false) => channel,
-            _ => return wrong("name", &self.name, "a rule with either channel or ignore = true"),
-        };
-        // Captures are mostly levels: with a number in their place it must be a channel.
-        let numbers = tokens.iter().filter_map(|token| match token {
-            Token::Capture(name) => Some((name.as_str(), "1")),
-            _ => None,
-        });
-        let whole = fill(channel, &numbers.collect());
-        // A capture may also name the quantity; then only what comes can show it.
-        let quantity_comes = channel.starts_with('{');
-        match whole.as_deref().map(str::parse::<Channel>) {
-            None => return wrong("channel", channel, "made of captures that name has"),
-            Some(Err(_)) if !quantity_comes => return wrong("channel", channel, "a channel, like soil_moisture_20cm"),
-            Some(_) => {}
+    /// All that is wrong with it: key, value, and what is expected.
+    #[must_use]
+    pub fn check(&self) -> Vec<(&'static str, String, String)> {
+        let mut wrong = Vec::new();
+        let mut say = |key, value: &str, expected: &str| wrong.push((key, value.to_owned(), expected.to_owned()));
+        let tokens = pattern(&self.name).filter(|tokens| !tokens.is_empty());
+        if tokens.is_none() {
+            say("name", &self.name, "a pattern: text, {captures} with names, * and at most 8 of both");
         }
-        let of_channel = whole.as_deref().and_then(|whole| whole.parse::<Channel>().ok());
-        if let (Some(unit), Some(channel)) = (&self.unit, of_channel)
-            && let Err(error) = Conversion::of(unit, channel.quantity)
-        {
-            return wrong("unit", unit, &format!("a unit of {}: {}", channel.quantity, error.known));
+        if self.channel.is_some() == self.ignore {
+            say("name", &self.name, "a rule with either channel or ignore = true");
         }
-        if let Some(of) = self.of.as_ref().filter(|of| pattern(of).is_none_or(|tokens| tokens.is_empty())) {
-            return wrong("of", of, "a pattern, like that of name");
+        let mut of_channel = None;
+        // Which captures there are says the name only.
+        if let (Some(channel), Some(tokens)) = (&self.channel, tokens) {
+            // Captures are mostly levels: with a number in their place it must be a channel.
+            let numbers = tokens.iter().filter_map(|token| match token {
+                Token::Capture(name) => Some((name.as_str(), "1")),
+                _ => None,
+            });
+            // A capture may also name the quantity; then only what comes can show it.
+            let quantity_comes = channel.starts_with('{');
+            match fill(channel, &numbers.collect()).map(|whole| whole.parse::<Channel>()) {
+                None => say("channel", channel, "made of captures that name has"),
+                Some(Err(_)) if !quantity_comes => say("channel", channel, "a channel, like soil_moisture_20cm"),
+                Some(parsed) => of_channel = Some(parsed.ok()),
+            }
         }
         let line = self.scale.or(self.offset).is_some();
-        if let Some(unit) = self.unit.as_ref().filter(|_| line) {
-            return wrong("unit", unit, "there beside scale or offset, which say the same");
+        if let Some(unit) = &self.unit {
+            if let Some(Some(channel)) = of_channel
+                && let Err(error) = Conversion::of(unit, channel.quantity)
+            {
+                say("unit", unit, &format!("a unit of {}: {}", channel.quantity, error.known));
+            }
+            if line {
+                say("unit", unit, "there beside scale or offset, which say the same");
+            }
         }
-        if self.scale.is_some_and(|scale| !scale.is_finite() || scale == 0.0) {
-            return wrong("scale", &self.scale.unwrap_or_default().to_string(), "a number other than 0");
+        if let Some(of) = self.of.as_ref().filter(|of| pattern(of).is_none_or(|tokens| tokens.is_empty())) {
+            say("of", of, "a pattern, like that of name");
         }
-        if self.offset.is_some_and(|offset| !offset.is_finite()) {
-            return wrong("offset", &self.offset.unwrap_or_default().to_string(), "a number");
+        if let Some(scale) = self.scale.filter(|scale| !scale.is_finite() || *scale == 0.0) {
+            say("scale", &scale.to_string(), "a number other than 0");
         }
-        if self.counter && of_channel.is_none_or(|channel| channel.quantity != Quantity::Rain) {
-            return wrong("counter", "true", "of use but for rain");
+        if let Some(offset) = self.offset.filter(|offset| !offset.is_finite()) {
+            say("offset", &offset.to_string(), "a number");
         }
-        Ok(())
+        // Where the channel itself is wrong nobody knows whether it is rain's.
+        let rain = |channel: Option<Channel>| channel.is_some_and(|channel| channel.quantity == Quantity::Rain);
+        if self.counter && of_channel.is_some_and(|channel| !rain(channel)) {
+            say("counter", "true", "of use but for rain");
+        }
+        wrong
     }
 
     /// How its values become the channel's: by its own line or unit, else from the `stated` one.
@@ -489,7 +493,10 @@ mod tests {
         assert_eq!(found(&[], "adc"), ("soil_ec_20cm".to_owned(), 4.0));
         let rain = channels.find(&[], "total", None);
         assert!(rain.counter && mapped(rain.target) == Some(("rain".to_owned(), 254.0)), "{rain:?}");
-        let said = |rule: ChannelRule| rule.check().unwrap_err().0;
+        let said = |rule: ChannelRule| {
+            let [(key, ..)] = rule.check()[..] else { panic!("{rule:?}: {:?}", rule.check()) };
+            key
+        };
         assert_eq!(said(of("{", rule("a", "rain", None))), "of");
         assert_eq!(said(ChannelRule { scale: Some(2.0), ..rule("a", "rain", Some("mm")) }), "unit");
         assert_eq!(said(ChannelRule { scale: Some(0.0), ..rule("a", "rain", None) }), "scale");
@@ -499,7 +506,7 @@ mod tests {
 
     #[test]
     fn a_rule_that_cannot_be_is_named() {
-        let said = |rule: ChannelRule| rule.check().unwrap_err();
+        let said = |rule: ChannelRule| rule.check().swap_remove(0);
         assert_eq!(said(rule("", "rain", None)).0, "name");
         assert_eq!(said(rule("a{", "rain", None)).0, "name");
         assert_eq!(said(rule("{a-b}", "rain", None)).0, "name");
@@ -507,7 +514,25 @@ mod tests {
         assert_eq!(said(rule("a{x}", "soil_moisture_{y}cm", None)).2, "made of captures that name has");
         assert_eq!(said(rule("a", "soil_moisture_20cm", Some("kPa"))).0, "unit");
         assert_eq!(said(ChannelRule { name: "a".into(), ..ChannelRule::default() }).0, "name");
-        assert_eq!(rule("a{x}", "soil_moisture_{x}cm", Some("%")).check(), Ok(()));
+        assert_eq!(rule("a{x}", "soil_moisture_{x}cm", Some("%")).check(), []);
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_rule_is_named_at_once() {
+        let keys = |rule: ChannelRule| rule.check().into_iter().map(|(key, ..)| key).collect::<Vec<_>>();
+        let everything = ChannelRule {
+            of: Some("{".into()),
+            scale: Some(0.0),
+            offset: Some(f64::INFINITY),
+            counter: true,
+            ..rule("a", "soil_moisture_20cm", Some("kPa"))
+        };
+        assert_eq!(keys(everything.clone()), ["unit", "unit", "of", "scale", "offset", "counter"]);
+        assert_eq!(keys(ChannelRule { channel: Some("mud".into()), ..everything })[..2], ["channel", "unit"]);
+        let neither = ChannelRule { name: "{".into(), scale: Some(f64::NAN), ..ChannelRule::default() };
+        assert_eq!(keys(neither), ["name", "name", "scale"]);
+        let ignored = ChannelRule { name: "a".into(), ignore: true, of: Some(String::new()), ..ChannelRule::default() };
+        assert_eq!(keys(ignored), ["of"]);
     }
 
     proptest! {

@@ -152,7 +152,7 @@ fn an_unknown_channel_comes_with_the_line_that_maps_it() {
     let line = unknown.line();
     let rules: BTreeMap<String, Vec<ChannelRule>> = toml::from_str(&format!("channels = [{line}]")).unwrap();
     let rule = &rules["channels"][0];
-    assert_eq!(rule.check(), Ok(()));
+    assert_eq!(rule.check(), []);
     let Target::Channel(channel, conversion) = Channels::new(std::slice::from_ref(rule)).target(&unknown.name, None)
     else {
         panic!("{line} does not map it")
