@@ -24,6 +24,27 @@ fn every_seed_is_read_or_refused_and_nothing_else() {
     }
 }
 
+/// The fuzz targets are no part of any build here; but each is the same two lines around a function that is, so it is seen
+/// from their text that they fit it.
+#[test]
+fn every_target_is_a_program_of_the_fuzzers_that_calls_it() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest: toml::Table = toml::from_str(&fs::read_to_string(fuzz.join("Cargo.toml")).unwrap()).unwrap();
+    let programs = manifest["bin"].as_array().unwrap();
+    for (name, _) in gateway::fuzzing::TARGETS {
+        let path = format!("fuzz_targets/{name}.rs");
+        let text = fs::read_to_string(fuzz.join(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let expected =
+            format!("#![no_main]\nlibfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::fuzzing::{name}(bytes));\n");
+        assert_eq!(text, expected, "{path}");
+        let listed = |program: &&toml::Value| program["name"].as_str() == Some(name);
+        let program = programs.iter().find(listed).unwrap_or_else(|| panic!("Cargo.toml has no program {name}"));
+        assert_eq!(program["path"].as_str(), Some(path.as_str()));
+    }
+    assert_eq!(programs.len(), gateway::fuzzing::TARGETS.len(), "each program has its target");
+    assert_eq!(fs::read_dir(fuzz.join("fuzz_targets")).unwrap().count(), gateway::fuzzing::TARGETS.len());
+}
+
 /// Runs a target with every file of a folder; gives how many there are.
 fn run(folder: &Path, target: fn(&[u8])) -> usize {
     let mut inputs = 0;
