@@ -34,23 +34,32 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// How a process gets a file system of its own here: as an ordinary user, else as root. With neither, no disk can be filled.
-fn own_mounts() -> Option<&'static [&'static str]> {
-    let ways: [&[&str]; 2] = [&["--user", "--map-root-user", "--mount"], &["--mount"]];
-    let works = |way: &&&[&str]| {
+/// How a process gets a file system of its own here: as root, else as an ordinary user.
+///
+/// # Panics
+/// When nobody may mount here: what this file is about would not be seen.
+fn own_mounts() -> &'static [&'static str] {
+    let ways: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
+    let refused = |way: &[&str]| {
         let mut command = Command::new("unshare");
-        command.args(**way).args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
-        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        command.args(way).args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
+        match command.output() {
+            Ok(done) if done.status.success() => None,
+            Ok(done) => Some(format!("unshare {}: {}", way.join(" "), String::from_utf8_lossy(&done.stderr).trim())),
+            Err(error) => Some(format!("unshare: {error}")),
+        }
     };
-    let way = ways.iter().find(works).copied();
-    if way.is_none() {
-        // Past what the tests' harness keeps to itself of a test that succeeds.
-        let said =
-            "skipped: nobody may mount here; tests/pipeline.rs has, everywhere, a disk that takes no larger files";
-        let mut past = std::io::stderr();
-        writeln!(past, "{said}").unwrap();
+    let mut why = Vec::new();
+    for way in ways {
+        match refused(way) {
+            None => return way,
+            Some(reason) => why.push(reason),
+        }
     }
-    way
+    panic!(
+        "this test fills a disk of its own, and nobody may mount one here: run it as root, or where users have namespaces ({})",
+        why.join("; ")
+    )
 }
 
 /// A disk of its own for a gateway, which stays when the gateway is killed.
@@ -361,7 +370,7 @@ async fn fill_under(gateway: &Gateway, start: Timestamp) -> (Station, Station) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_nothing_is_acknowledged_and_all_of_it_when_there_is_room_again() {
-    let Some(way) = own_mounts() else { return };
+    let way = own_mounts();
     let start = beginning();
     let mut said = Vec::new();
     for full in [false, true] {
@@ -411,7 +420,7 @@ async fn on_a_full_disk_nothing_is_acknowledged_and_all_of_it_when_there_is_room
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_a_gateway_ends_well_and_has_what_it_acknowledged() {
-    let Some(way) = own_mounts() else { return };
+    let way = own_mounts();
     let start = beginning();
     let gateway = Gateway::start(way, 24).await;
     let (_first, second) = fill_under(&gateway, start).await;
@@ -439,7 +448,7 @@ fn heavy(start: Timestamp, number: u64) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_the_gateways_own_readings_fill_goes_on_without_the_oldest() {
     const MESSAGES: u64 = 400;
-    let Some(way) = own_mounts() else { return };
+    let way = own_mounts();
     let start = beginning().plus_secs(-5 * 86_400);
     let mut gateway = Gateway::start(way, 16).await;
     let mut station = Station::connect(&gateway, "n1");
@@ -476,7 +485,7 @@ async fn a_disk_that_the_gateways_own_readings_fill_goes_on_without_the_oldest()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_on_a_full_disk_a_gateway_starts_thinks_and_heals() {
-    let Some(way) = own_mounts() else { return };
+    let way = own_mounts();
     let start = beginning();
     let mut said = Vec::new();
     // Never killed; killed when there was still something set aside; and when that was taken, too.
@@ -533,7 +542,7 @@ async fn killed_on_a_full_disk_a_gateway_starts_thinks_and_heals() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_store_on_a_full_disk_is_made_anew_in_the_room_that_was_set_aside() {
-    let Some(way) = own_mounts() else { return };
+    let way = own_mounts();
     let start = beginning();
     let gateway = Gateway::start(way, 24).await;
     let second = Station::connect(&gateway, "n2");
