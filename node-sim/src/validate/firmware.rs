@@ -18,6 +18,7 @@ use crate::chance::Chance;
 use crate::farm::Farm;
 use crate::models::Models;
 use crate::onboard::{NodeConfig, Onboard};
+use crate::station::CHANNELS;
 
 /// The farm is looked at at most so long, days.
 const MOST_DAYS: u32 = 14;
