@@ -52,6 +52,7 @@ pub mod limits;
 pub mod metrics;
 pub mod model;
 pub mod nodes;
+mod room;
 pub mod spool;
 pub mod status;
 pub mod store;

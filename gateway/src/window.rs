@@ -23,6 +23,7 @@ use proto::{Aggregate, Channel, Quantity, Reading, StationId, Timestamp, Window}
 
 use crate::filter::HALF_WIDTH;
 use crate::limits::Filters;
+use crate::room::push;
 use crate::validate::{Limits, Timing, Tolerance, timing};
 
 mod batches;
@@ -474,7 +475,7 @@ impl Station {
             self.belief.follow(shape, origin, newest, now);
             match self.commits.back_mut() {
                 Some(last) if last.commit == commit => last.newest = newest.max(last.newest),
-                _ => self.commits.push_back(Kept { commit, newest, before: believed.into() }),
+                _ => push(&mut self.commits, Kept { commit, newest, before: believed.into() }),
             }
         }
     }

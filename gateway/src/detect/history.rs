@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use proto::{Channel, RejectReason, Rejected, Stats, Timestamp, Window};
 
+use crate::room::make_room;
+
 /// Most channels of one station that are judged; real ones have a dozen. More are stored and forwarded, but not judged.
 pub const MAX_CHANNELS: usize = 64;
 
@@ -21,22 +23,33 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// Of a window in which nothing of the channel was accepted.
+    const MISSING: Self = Self { min: f32::NAN, mean: f32::NAN, max: f32::NAN, stddev: f32::NAN };
+
+    /// None of a window in which nothing was accepted.
+    #[inline]
+    fn known(self) -> Option<Self> {
+        (!self.mean.is_nan()).then_some(self)
+    }
+
     /// Whether every reading was the same.
     pub fn is_flat(&self) -> bool {
         self.min.to_bits() == self.max.to_bits()
     }
 
     #[inline]
-    fn stats(&self) -> Stats {
+    fn stats(self) -> Stats {
         let [min, mean, max, stddev] = [self.min, self.mean, self.max, self.stddev].map(f64::from);
         Stats { count: 1, min, mean, max, stddev }
     }
 }
 
+/// How much room a column is given at least at once, windows.
+const ROOM: usize = 4;
+
+/// What is known of a window, beside its cells.
 #[derive(Debug, Clone, Default)]
 struct Slot {
-    /// By index of the channel; shorter than the channels when later ones were unknown then.
-    cells: Vec<Option<Cell>>,
     /// Whether the station sent anything at all.
     heard: bool,
     /// The span of the rejected readings, of the few channels that had some, by index of the channel.
@@ -56,7 +69,7 @@ pub struct Span {
 #[derive(Debug, Clone)]
 pub struct Column<'a> {
     history: &'a History,
-    channel: usize,
+    cells: &'a VecDeque<Cell>,
     /// The slot after the one that was asked for last, and its start: models ask for one after the other.
     next: std::cell::Cell<(usize, Timestamp)>,
 }
@@ -65,15 +78,15 @@ impl Column<'_> {
     /// The accepted readings of the window that starts at `start`. Models ask a thousand times for each sample.
     #[inline]
     pub fn stats(&self, start: Timestamp) -> Option<Stats> {
-        let History { length_ms, slots, .. } = self.history;
         let (next, at) = self.next.get();
         let index = if start == at { next } else { self.history.index(start)? };
-        self.next.set((index + 1, start.plus_millis(*length_ms)));
-        slots.get(index)?.cells.get(self.channel)?.as_ref().map(Cell::stats)
+        self.next.set((index + 1, start.plus_millis(self.history.length_ms)));
+        self.cells.get(index)?.known().map(Cell::stats)
     }
 }
 
-/// A ring of the newest windows, one slot for each window's start without gaps.
+/// A ring of the newest windows, one slot for each window's start without gaps, and beside it one of cells for each channel:
+/// models look at one channel after the other.
 #[derive(Debug)]
 pub struct History {
     capacity: usize,
@@ -82,17 +95,20 @@ pub struct History {
     first: Timestamp,
     slots: VecDeque<Slot>,
     channels: Vec<Channel>,
+    /// Of each channel, as many as there are slots.
+    cells: Vec<VecDeque<Cell>>,
 }
 
 impl History {
     /// Keeps `capacity` windows.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, length_ms: 0, first: Timestamp::MIN, slots: VecDeque::new(), channels: Vec::new() }
+        Self::of_channels(capacity, Vec::new())
     }
 
     /// Keeps `capacity` windows, and knows these channels already.
     pub fn of_channels(capacity: usize, channels: Vec<Channel>) -> Self {
-        Self { channels, ..Self::new(capacity) }
+        let cells = channels.iter().map(|_| VecDeque::new()).collect();
+        Self { capacity, length_ms: 0, first: Timestamp::MIN, slots: VecDeque::new(), channels, cells }
     }
 
     /// Start of the oldest window that is kept; none before the first.
@@ -109,14 +125,14 @@ impl History {
     pub fn put(&mut self, window: &Window) {
         let length_ms = i64::from(window.length_s.max(1)) * 1000;
         if length_ms != self.length_ms || self.slots.is_empty() {
-            self.slots.clear();
+            self.clear();
             self.length_ms = length_ms;
             self.first = window.start;
         }
         let mut index = window.start.millis_since(self.first).div_euclid(length_ms);
         let ahead = index - self.slots.len() as i64;
         if ahead >= self.capacity as i64 {
-            self.slots.clear();
+            self.clear();
             self.first = window.start;
             index = 0;
         }
@@ -126,28 +142,29 @@ impl History {
                 return;
             }
             (0..missing).for_each(|_| self.slots.push_front(Slot::default()));
+            for cells in &mut self.cells {
+                make_room(cells, missing, ROOM);
+                (0..missing).for_each(|_| cells.push_front(Cell::MISSING));
+            }
             self.first = window.start;
             index = 0;
         }
         let mut index = index as usize;
-        while self.slots.len() <= index {
-            self.slots.push_back(Slot::default());
+        let missing = (index + 1).saturating_sub(self.slots.len());
+        self.slots.extend((0..missing).map(|_| Slot::default()));
+        let beyond = self.slots.len().saturating_sub(self.capacity);
+        self.slots.drain(..beyond);
+        self.first = self.first.plus_millis(beyond as i64 * length_ms);
+        index -= beyond;
+        for cells in &mut self.cells {
+            cells.drain(..beyond.min(cells.len()));
+            make_room(cells, missing, ROOM);
+            cells.resize(self.slots.len(), Cell::MISSING);
+            cells[index] = Cell::MISSING;
         }
-        while self.slots.len() > self.capacity {
-            self.slots.pop_front();
-            self.first = self.first.plus_millis(length_ms);
-            index -= 1;
-        }
-        let mut slot = Slot {
-            cells: Vec::with_capacity(self.channels.len()),
-            heard: !window.aggregates.is_empty(),
-            rejected: Vec::new(),
-        };
+        let mut slot = Slot { heard: !window.aggregates.is_empty(), rejected: Vec::new() };
         for aggregate in &window.aggregates {
             let Some(channel) = self.index_or_add(aggregate.channel) else { continue };
-            if slot.cells.len() <= channel {
-                slot.cells.resize(channel + 1, None);
-            }
             // Only what was judged by its value says something about the sensor.
             let judged = |r: &Rejected| {
                 r.counts.iter().any(|(reason, _)| {
@@ -168,7 +185,7 @@ impl History {
                 let value = rejected.min as f32;
                 only_stuck.then_some(Cell { min: value, mean: value, max: value, stddev: 0.0 })
             };
-            slot.cells[channel] = accepted.or_else(still);
+            self.cells[channel][index] = accepted.or_else(still).unwrap_or(Cell::MISSING);
         }
         self.slots[index] = slot;
     }
@@ -191,7 +208,7 @@ impl History {
     /// The channel's accepted readings; none when it was never seen.
     pub fn column(&self, channel: Channel) -> Option<Column<'_>> {
         let next = std::cell::Cell::new((0, self.first));
-        Some(Column { history: self, channel: self.index_of(channel)?, next })
+        Some(Column { history: self, cells: &self.cells[self.index_of(channel)?], next })
     }
 
     /// The span of the channel's readings that were rejected for their value in the window that starts at `start`.
@@ -203,14 +220,14 @@ impl History {
     /// The windows in which the station sent something, newest first, from the one that ends at `end`: start, and the
     /// channel's cell.
     pub fn backwards(&self, end: Timestamp, channel: Channel) -> impl Iterator<Item = (Timestamp, Option<Cell>)> {
-        let channel = self.index_of(channel);
+        let cells = self.index_of(channel).map(|channel| &self.cells[channel]);
         let known = if self.length_ms == 0 {
             0
         } else {
             end.millis_since(self.first).div_euclid(self.length_ms).clamp(0, self.slots.len() as i64)
         };
-        self.slots.range(..known as usize).enumerate().rev().filter(|(_, slot)| slot.heard).map(move |(index, slot)| {
-            let cell = channel.and_then(|c| slot.cells.get(c).copied().flatten());
+        self.slots.range(..known as usize).enumerate().rev().filter(|(_, slot)| slot.heard).map(move |(index, _)| {
+            let cell = cells.and_then(|cells| cells.get(index)?.known());
             (self.first.plus_millis(index as i64 * self.length_ms), cell)
         })
     }
@@ -236,8 +253,17 @@ impl History {
         self.index_of(channel).or_else(|| {
             (self.channels.len() < MAX_CHANNELS).then(|| {
                 self.channels.push(channel);
+                let mut cells = VecDeque::new();
+                make_room(&mut cells, self.slots.len(), ROOM);
+                cells.resize(self.slots.len(), Cell::MISSING);
+                self.cells.push(cells);
                 self.channels.len() - 1
             })
         })
+    }
+
+    fn clear(&mut self) {
+        self.slots.clear();
+        self.cells.iter_mut().for_each(VecDeque::clear);
     }
 }

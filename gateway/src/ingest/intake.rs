@@ -220,8 +220,8 @@ impl Intake {
                         count(&mut group.counters, "duplicate_batches", 1);
                         continue;
                     }
-                    see(group, &station, &batch.readings, now);
-                    if let (Some(clock), Some(newest)) = (&mut self.own_clock, newest(&batch.readings)) {
+                    let newest = see(group, &station, &batch.readings, now);
+                    if let (Some(clock), Some(newest)) = (&mut self.own_clock, newest) {
                         clock.hear(&station, newest, shown, counted);
                     }
                     Content::Batch(Origin { boot: batch.boot, sequence: batch.sequence }, batch.readings)
@@ -234,8 +234,8 @@ impl Intake {
                     }
                     self.recent.note(&station, sent);
                     refuse_keys(group, &station, &plain, &payload);
-                    see(group, &station, &plain.readings, now);
-                    if let (Some(clock), Some(newest)) = (&mut self.own_clock, newest(&plain.readings))
+                    let newest = see(group, &station, &plain.readings, now);
+                    if let (Some(clock), Some(newest)) = (&mut self.own_clock, newest)
                         && plain.timed
                     {
                         clock.hear(&station, newest, shown, counted);
@@ -412,7 +412,7 @@ impl Intake {
                 break;
             }
             if let Ok(Message::Data(batch)) = decode::read(delivery.kind, &delivery.payload, shown)
-                && let Some(newest) = newest(&batch.readings)
+                && let Some(newest) = batch.readings.iter().map(|reading| reading.time).max()
             {
                 clock.hear(&delivery.station, newest, shown, counted);
             }
@@ -428,10 +428,6 @@ impl Intake {
     fn now(&self) -> Timestamp {
         self.shared.clock.correct(self.shown())
     }
-}
-
-fn newest(readings: &[Reading]) -> Option<Timestamp> {
-    readings.iter().map(|reading| reading.time).max()
 }
 
 /// Waits for deliveries until `until`, and after the first one a moment for more. False when there will be none any more.
@@ -467,15 +463,17 @@ fn collect(deliveries: &mut Deliveries, group: &mut Vec<Delivery>, until: Instan
     }
 }
 
-/// Notes that readings of `station` came, and which time they span. How far its windows are emitted is no business of the
-/// intake: a gateway that is killed before the next emission must not take for final what it never emitted.
-pub(super) fn see(group: &mut Group, station: &StationId, readings: &[Reading], now: Timestamp) {
+/// Notes that readings of `station` came, and which time they span; gives the newest time. How far its windows are emitted is
+/// no business of the intake: a gateway that is killed before the next emission must not take for final what it never emitted.
+pub(super) fn see(group: &mut Group, station: &StationId, readings: &[Reading], now: Timestamp) -> Option<Timestamp> {
     count(&mut group.counters, "readings", readings.len() as u64);
     group.stations.insert(station.clone(), now);
-    let times = || readings.iter().map(|r| r.time);
-    if let (Some(first), Some(last)) = (times().min(), times().max()) {
-        group.span = Some(group.span.map_or((first, last), |(f, l)| (f.min(first), l.max(last))));
-    }
+    let span = |span: Option<(Timestamp, Timestamp)>, time: Timestamp| {
+        Some(span.map_or((time, time), |(first, last)| (first.min(time), last.max(time))))
+    };
+    let (first, last) = readings.iter().map(|reading| reading.time).fold(None, span)?;
+    group.span = span(span(group.span, first), last);
+    Some(last)
 }
 
 /// Counts the keys of a plain payload that cannot be taken, and keeps it aside with what is wrong.

@@ -218,17 +218,29 @@ impl OwnClock {
             Some(witness) => witness.offset_ms = witness.offset_ms.max(offset_ms),
             None => drop(self.witnesses.insert(station.clone(), now)),
         }
-        if self.doubt.is_none() && self.agrees(offset_ms, self.correction_ms) {
+        if !self.is_disputed_by(station, offset_ms) {
             return;
         }
         self.witnesses.retain(|_, witness| count.saturating_sub(witness.at) < HEARD);
         self.judge(station, newest, shown, count);
     }
 
+    /// Whether it is in doubt, or a report of this offset may bring it into doubt: those of a backlog do not, and come in
+    /// thousands.
+    fn is_disputed_by(&self, station: &StationId, offset_ms: i64) -> bool {
+        let (behind, ahead) = self.bounds();
+        let steady = || self.witnesses.get(station).is_some_and(|witness| witness.steady);
+        self.doubt.is_some() || offset_ms > ahead || (offset_ms < behind && steady())
+    }
+
+    /// What a report's offset lies between, ms, whether the correction is right or none is needed.
+    fn bounds(&self) -> (i64, i64) {
+        (-FRESH_MS + self.correction_ms.min(0), AHEAD_MS + self.correction_ms.max(0))
+    }
+
     fn judge(&mut self, station: &StationId, newest: Timestamp, shown: Timestamp, count: Duration) {
         let Some(Witness { offset_ms, steady, .. }) = self.witnesses.get(station).copied() else { return };
-        let behind = -FRESH_MS + self.correction_ms.min(0);
-        let ahead = AHEAD_MS + self.correction_ms.max(0);
+        let (behind, ahead) = self.bounds();
         match self.doubt {
             None if offset_ms > ahead => {
                 if let Some(theirs) = self.alike(offset_ms, |_| true, MANY.max(self.most())) {

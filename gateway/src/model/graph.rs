@@ -103,11 +103,14 @@ impl Graph {
         let mut scores = Vec::new();
         for chunk in input.chunks(most * sample) {
             let samples = chunk.len() / sample;
-            // The padding's scores are thrown away; missing values are what a model must bear anyway.
             let size = if self.one_by_one { 1 } else { samples.next_power_of_two() };
-            let mut padded = chunk.to_vec();
-            padded.resize(size * sample, f32::NAN);
-            let output = self.run_batch(size, &padded)?;
+            let output = if samples == size {
+                self.run_batch(size, chunk)?
+            } else {
+                // The padding's scores are thrown away; missing values are what a model must bear anyway.
+                let padding = vec![f32::NAN; (size - samples) * sample];
+                self.run_batch(size, &[chunk, &padding].concat())?
+            };
             scores.extend_from_slice(&output[..samples * (output.len() / size)]);
         }
         let width = scores.len() / (input.len() / sample).max(1);

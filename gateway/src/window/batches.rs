@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use proto::{Channel, Timestamp};
 
 use super::Origin;
+use crate::room::push;
 
 /// Of a reading whose origin is [`Origin::plain`] of its value.
 const PLAIN: u32 = u32::MAX;
@@ -68,7 +69,7 @@ impl Batches {
             _ => None,
         };
         let at = at.unwrap_or_else(|| {
-            self.kept.push_back(Batch { origin, newest: time });
+            push(&mut self.kept, Batch { origin, newest: time });
             self.kept.len() - 1
         });
         self.kept[at].newest = time.max(self.kept[at].newest);

@@ -46,31 +46,39 @@ pub(super) struct Belief {
 
 /// A [`Belief`] that is kept beside each commit: what is seldom in it takes no room.
 #[derive(Debug, Clone)]
-pub(super) struct Before {
-    watermark: Timestamp,
-    top: (Origin, Timestamp),
-    seldom: Option<Box<Belief>>,
+pub(super) enum Before {
+    /// The newest reading is believed, is of this batch, and nothing is doubted.
+    Usual {
+        boot: u32,
+        sequence: u64,
+        newest: Timestamp,
+    },
+    Seldom(Box<Belief>),
 }
 
 impl From<Belief> for Before {
     fn from(belief: Belief) -> Self {
         match belief {
-            Belief { watermark: Some(watermark), top: Some(top), leap: None, back: None } => {
-                Self { watermark, top, seldom: None }
-            }
-            other => Self {
-                watermark: Timestamp::MIN,
-                top: (Origin { boot: 0, sequence: 0 }, Timestamp::MIN),
-                seldom: Some(Box::new(other)),
-            },
+            Belief {
+                watermark: Some(watermark),
+                top: Some((Origin { boot, sequence }, newest)),
+                leap: None,
+                back: None,
+            } if watermark == newest => Self::Usual { boot, sequence, newest },
+            other => Self::Seldom(Box::new(other)),
         }
     }
 }
 
 impl From<&Before> for Belief {
     fn from(before: &Before) -> Self {
-        let usual = Self { watermark: Some(before.watermark), top: Some(before.top), leap: None, back: None };
-        before.seldom.as_deref().copied().unwrap_or(usual)
+        match before {
+            Before::Usual { boot, sequence, newest } => {
+                let origin = Origin { boot: *boot, sequence: *sequence };
+                Self { watermark: Some(*newest), top: Some((origin, *newest)), leap: None, back: None }
+            }
+            Before::Seldom(belief) => **belief,
+        }
     }
 }
 

@@ -15,11 +15,12 @@ use proto::{Channel, Timestamp};
 
 use super::Origin;
 use super::batches::{Batches, Placing};
+use crate::room::make_room;
 use crate::validate::Limits;
 
 /// Layouts that are looked at for one that fits; a station has one or two.
 const LAYOUTS_LOOKED_AT: usize = 32;
-/// Room for so many rows is made at once, or for a quarter of those there are.
+/// Room for so many rows at least is made at once.
 const ROOM: usize = 8;
 
 /// The readings of one time that came in one batch.
@@ -166,9 +167,7 @@ impl Rows {
         let layout = self.layout(at.checked_sub(1), columns(), limits);
         let place = self.rows.get(at).map_or(self.values.len(), |next| next.value.wrapping_sub(self.first) as usize);
         let row = Row { time: *time, batch, value: self.first.wrapping_add(place as u32), layout, index: *first };
-        if self.rows.len() == self.rows.capacity() {
-            self.rows.reserve_exact(ROOM.max(self.rows.len() / 4));
-        }
+        make_room(&mut self.rows, 1, ROOM);
         self.rows.insert(at, row);
         self.put(at + 1, place, readings.iter().map(|(_, placing)| placing.value));
     }
@@ -217,9 +216,7 @@ impl Rows {
     /// Puts values to `place`; rows from `later` on have theirs behind them.
     fn put(&mut self, later: usize, place: usize, values: impl ExactSizeIterator<Item = f64>) {
         let more = values.len();
-        if self.values.capacity() - self.values.len() < more {
-            self.values.reserve_exact((ROOM * more).max(self.values.len() / 4));
-        }
+        make_room(&mut self.values, more, ROOM * more);
         if place == self.values.len() {
             self.values.extend(values);
         } else {
