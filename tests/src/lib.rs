@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod farm;
+pub mod gateway;
 pub mod models;
 pub mod oracle;
 pub mod python;

@@ -5,24 +5,10 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
-use gateway::store::Store;
+use tests::gateway::{Gateway, until};
 use tests::{project, tilth};
-
-/// Nothing in this test takes as long on any machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A gateway that ends with the test.
-struct Gateway(Child);
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// The blocks of a language in the README's section on certificates.
 fn blocks(language: &str) -> Vec<String> {
@@ -33,17 +19,6 @@ fn blocks(language: &str) -> Vec<String> {
     let begin = format!("```{language}\n");
     let blocks = section.split(&begin).skip(1);
     blocks.map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
-}
-
-fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn shell(dir: &Path, script: &str) -> Output {
@@ -62,30 +37,19 @@ fn the_readmes_certificate_lets_its_station_in_until_its_name_is_removed() {
     let made = shell(dir.path(), &make.replace("gateway.lan", "localhost"));
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     fs::create_dir(at("credentials.d")).unwrap();
-    let config = format!(
-        "farm = \"fallon\"\ngateway = \"home\"\ndata_dir = {:?}\nstatus_listen = \"127.0.0.1:0\"\nready_file = {:?}\n{toml}",
-        at("data"),
-        at("ready.json"),
-    );
     let here = format!("{}/", dir.path().display());
-    fs::write(at("gateway.toml"), config.replace("/etc/tilth/", &here).replace("0.0.0.0:8883", "127.0.0.1:0")).unwrap();
+    let gateway =
+        Gateway::start(dir.path(), &toml.replace("/etc/tilth/", &here).replace("0.0.0.0:8883", "127.0.0.1:0"));
     let checked =
         Command::new(tilth()).args(["gateway", "check", "--config"]).arg(at("gateway.toml")).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-    let gateway = Command::new(tilth()).args(["gateway", "--config"]).arg(at("gateway.toml")).spawn().unwrap();
-    let _gateway = Gateway(gateway);
-    let ready = until("the gateway is ready", || fs::read_to_string(at("ready.json")).ok());
-    let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+    let ready = gateway.ready();
     let mqtts: SocketAddr = ready["mqtts"].as_str().unwrap().parse().unwrap();
     assert!(ready.get("mqtt").is_none(), "nobody comes in by a password");
 
     let publish = publish.replace("gateway.lan -p 8883", &format!("localhost -p {}", mqtts.port()));
     let publish = publish.replace("/etc/tilth/", &here);
     let (add, publish) = publish.split_once('\n').unwrap();
-    let counter = |name: &str| {
-        let store = Store::open(&at("data")).unwrap();
-        store.counters().unwrap().get(name).copied().unwrap_or(0)
-    };
     for version in ["mqttv311", "mqttv5"] {
         let refused = shell(dir.path(), &format!("{} -V {version}", publish.trim_end()));
         assert!(!refused.status.success(), "by a good certificate of a name that is not listed: {refused:?}");
@@ -98,7 +62,7 @@ fn the_readmes_certificate_lets_its_station_in_until_its_name_is_removed() {
         let publish = format!("{} -V {version}", publish.trim_end()).replace("0.231", value);
         until("the reading is acknowledged", || shell(dir.path(), &publish).status.success().then_some(()));
     }
-    until("both are stored", || (counter("readings") == 2).then_some(()));
+    until("both are stored", || (gateway.counter("readings") == 2).then_some(()));
 
     let removed = shell(dir.path(), &add.replace("add weather-1 --certificate", "remove weather-1"));
     assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));

@@ -134,18 +134,11 @@ const OTHERS: [(FaultKind, f64); 7] = [
     (FaultKind::BrownOut, 1.0),
 ];
 
-/// The channels that a model scores.
-const CHANNELS: [&str; 9] = [
-    "soil_moisture_10cm",
-    "soil_moisture_20cm",
-    "soil_moisture_40cm",
-    "soil_temperature_10cm",
-    "soil_temperature_30cm",
-    "soil_ec_20cm",
-    "air_temperature_200cm",
-    "relative_humidity_200cm",
-    "battery",
-];
+/// The channels that the base model scores.
+fn scored() -> Vec<String> {
+    let manifest: toml::Table = toml::from_str(gateway::model::LoadedModel::base_files().1).unwrap();
+    manifest["scores"].clone().try_into().unwrap()
+}
 
 /// Plugs that fit each other's place.
 const PAIRS: [(&str, &str); 6] = [
@@ -170,6 +163,7 @@ fn hours(kind: FaultKind) -> i64 {
 
 /// A scenario in which each station has a fault every four days, with the sizes that the simulator chooses.
 fn scenario(farm: &FarmConfig, kinds: &[FaultKind]) -> String {
+    let channels = scored();
     let mut text = String::new();
     let mut turn = 0;
     for (place, (station, _)) in farm.station_names().iter().enumerate() {
@@ -184,13 +178,13 @@ fn scenario(farm: &FarmConfig, kinds: &[FaultKind]) -> String {
                     format!("channel = \"{channel}\"\nwith = \"{with}\"\n")
                 }
                 // What is in the soil; what has a connector; all.
-                FaultKind::PulledOut => format!("channel = \"{}\"\n", CHANNELS[place % 6]),
-                FaultKind::Waterlogged => format!("channel = \"{}\"\n", CHANNELS[place % 8]),
+                FaultKind::PulledOut => format!("channel = \"{}\"\n", channels[place % 6]),
+                FaultKind::Waterlogged => format!("channel = \"{}\"\n", channels[place % 8]),
                 FaultKind::Rail => {
                     let rail = if place % 2 == 0 { "low" } else { "high" };
-                    format!("channel = \"{}\"\nrail = \"{rail}\"\n", CHANNELS[turn % CHANNELS.len()])
+                    format!("channel = \"{}\"\nrail = \"{rail}\"\n", channels[turn % channels.len()])
                 }
-                _ => format!("channel = \"{}\"\n", CHANNELS[turn % CHANNELS.len()]),
+                _ => format!("channel = \"{}\"\n", channels[turn % channels.len()]),
             };
             turn += 1;
             writeln!(

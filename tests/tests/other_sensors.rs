@@ -6,42 +6,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::Command;
+use std::time::SystemTime;
 
 use gateway::spool::{Limits, Spool};
 use gateway::store::Store;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use proto::{Lane, Record, Stats, Timestamp};
+use tests::gateway::Gateway;
 use tests::python::python;
 use tests::{node, project, tilth};
 
-/// Nothing in this test takes as long on any machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// What each client sends: five formats, 31 times.
 const MESSAGES: usize = 5 * 31;
-
-/// A gateway that ends with the test.
-struct Gateway(Child);
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// The README's blocks of configuration with sources.
 fn sources() -> String {
@@ -75,15 +51,11 @@ fn what_other_peoples_sensors_send_comes_out_in_windows() {
     let at = |name: &str| dir.path().join(name);
     fs::create_dir(at("credentials.d")).unwrap();
     let config = format!(
-        "farm = \"fallon\"\ngateway = \"home\"\ndata_dir = {:?}\nstatus_listen = \"127.0.0.1:0\"\nready_file = {:?}\n
-         [door]\nlisten = \"127.0.0.1:0\"\ncredentials_dir = {:?}\n
+        "[door]\nlisten = \"127.0.0.1:0\"\ncredentials_dir = {:?}\n
          [windows]\nlength_s = 60\ncontext_s = 60\nidle_s = 60\n\n{}",
-        at("data"),
-        at("ready.json"),
         at("credentials.d"),
         sources(),
     );
-    fs::write(at("gateway.toml"), config).unwrap();
     let filters = ["application/#", "senml/#", "farm/#"].iter().flat_map(|filter| ["--bridge", filter]);
     let added = Command::new(tilth())
         .args(["station", "add", "lorawan", "--json", "--credentials-dir"])
@@ -94,11 +66,8 @@ fn what_other_peoples_sensors_send_comes_out_in_windows() {
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     let added: serde_json::Value = serde_json::from_slice(&added.stdout).unwrap();
     let password = added["password"].as_str().unwrap();
-    let gateway = Command::new(tilth()).args(["gateway", "--config"]).arg(at("gateway.toml")).spawn().unwrap();
-    let mut gateway = Gateway(gateway);
-    let ready = until("the gateway is ready", || fs::read_to_string(at("ready.json")).ok());
-    let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
-    let mqtt: SocketAddr = ready["mqtt"].as_str().unwrap().parse().unwrap();
+    let mut gateway = Gateway::start(dir.path(), &config);
+    let mqtt: SocketAddr = gateway.ready()["mqtt"].as_str().unwrap().parse().unwrap();
     let (host, port) = (mqtt.ip().to_string(), mqtt.port().to_string());
 
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
@@ -126,8 +95,7 @@ fn what_other_peoples_sensors_send_comes_out_in_windows() {
             (format!("farm-{name}-p1"), "soil_moisture_20cm"),
         ]
     };
-    kill(Pid::from_raw(gateway.0.id() as i32), Signal::SIGTERM).unwrap();
-    assert!(gateway.0.wait().unwrap().success());
+    gateway.end();
 
     let found = windows(&at("data"), start);
     for (station, channel) in ["py", "js"].iter().flat_map(|name| stations(name)) {

@@ -6,25 +6,21 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use gateway::spool::{Limits, Spool};
 use gateway::store::Store;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use proto::decision::{Cause, Decision};
 use proto::{Lane, Record, Stats, Timestamp};
 use tempfile::TempDir;
+use tests::gateway::{Gateway, until};
 use tests::python::python_with;
 use tests::{node, project, tilth};
 
-/// Nothing in these tests takes as long on any machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A gateway that listens to Sparkplug nodes.
-struct Gateway {
+struct Host {
+    gateway: Gateway,
     dir: TempDir,
-    process: Child,
     /// Where nodes connect.
     mqtt: SocketAddr,
     password: String,
@@ -32,7 +28,7 @@ struct Gateway {
     broker: Option<Child>,
 }
 
-impl Gateway {
+impl Host {
     /// One that lets a bridge in that speaks for a node.
     fn start(node: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -47,11 +43,11 @@ impl Gateway {
         assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
         let added: serde_json::Value = serde_json::from_slice(&added.stdout).unwrap();
         let password = added["password"].as_str().unwrap().to_owned();
-        let mut gateway =
+        let mut host =
             Self::run(dir, &format!("[door]\nlisten = \"127.0.0.1:0\"\ncredentials_dir = {credentials:?}\n"));
-        gateway.password = password;
-        gateway.mqtt = gateway.ready()["mqtt"].as_str().unwrap().parse().unwrap();
-        gateway
+        host.password = password;
+        host.mqtt = host.gateway.ready()["mqtt"].as_str().unwrap().parse().unwrap();
+        host
     }
 
     /// One that is a client of a Mosquitto, as the node is: each with a password.
@@ -77,18 +73,16 @@ impl Gateway {
         let broker = broker.arg("-c").arg(at("mosquitto.conf")).stderr(Stdio::null()).spawn().unwrap();
         until("Mosquitto listens", || TcpStream::connect(mqtt).ok());
         let config = format!("[broker]\nurl = \"mqtt://tilth@{mqtt}\"\npassword_file = {:?}\n[door]\n", at("password"));
-        let mut gateway = Self::run(dir, &config);
-        (gateway.broker, gateway.password, gateway.mqtt) = (Some(broker), format!("{node}'s"), mqtt);
-        gateway.ready();
-        gateway
+        let mut host = Self::run(dir, &config);
+        (host.broker, host.password, host.mqtt) = (Some(broker), format!("{node}'s"), mqtt);
+        let _ = host.gateway.ready();
+        host
     }
 
     /// Runs one with these ways to it.
     fn run(dir: TempDir, ways: &str) -> Self {
-        let at = |name: &str| dir.path().join(name);
         let config = format!(
-            "farm = \"fallon\"\ngateway = \"home\"\ndata_dir = {:?}\nstatus_listen = \"127.0.0.1:0\"\nready_file = {:?}\n
-             {ways}
+            "{ways}
              [windows]\nlength_s = 60\ncontext_s = 60\nidle_s = 60\nlateness_s = 600\n
              [[source]]\nkind = \"sparkplug\"\nprefix = \"sp-\"\nstations = {{ \"Farm/edge1/probe\" = \"north-1\", \"Farm/edge2\" = \"roof\", \"Farm/edge3/probe\" = \"south-1\", \"Farm/edge3/valve\" = \"pump-1\" }}
              channels = [{{ name = \"Frost\", channel = \"soil_temperature_20cm\" }}]
@@ -96,22 +90,14 @@ impl Gateway {
              [[field]]\nname = \"south\"\nstations = [\"south-1\"]\nvalves = [\"pump-1\"]\nauto = true
              root_depth_m = 0.6\ndepletion_fraction = 0.55\nsoil = \"loam\"
              [field.irrigation]\nkind = \"drip\"\napplication_mm_per_h = 6.0\nmax_minutes = 600\n",
-            at("data"),
-            at("ready.json"),
         );
-        fs::write(at("gateway.toml"), config).unwrap();
-        let process = Command::new(tilth()).args(["gateway", "--config"]).arg(at("gateway.toml")).spawn().unwrap();
+        let gateway = Gateway::start(dir.path(), &config);
         let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
-        Self { dir, process, mqtt: nowhere, password: String::new(), broker: None }
+        Self { gateway, dir, mqtt: nowhere, password: String::new(), broker: None }
     }
 
     fn at(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    fn ready(&self) -> serde_json::Value {
-        let ready = until("the gateway is ready", || fs::read_to_string(self.at("ready.json")).ok());
-        serde_json::from_str(&ready).unwrap()
     }
 
     /// Runs a node against it to its end.
@@ -121,26 +107,6 @@ impl Gateway {
         let done = node.args([&*host, &*port, name, &*self.password, "home", &*start]).output().unwrap();
         let (said, wrong) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         assert!(done.status.success() && said.trim() == "done", "{said}{wrong}");
-    }
-
-    /// Ends it as a power cut would, and starts it again.
-    fn kill_and_start_again(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        fs::remove_file(self.at("ready.json")).unwrap();
-        let mut again = Command::new(tilth());
-        self.process = again.args(["gateway", "--config"]).arg(self.at("gateway.toml")).spawn().unwrap();
-        self.ready();
-    }
-
-    fn end(&mut self) {
-        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).unwrap();
-        assert!(self.process.wait().unwrap().success());
-    }
-
-    fn counter(&self, name: &str) -> u64 {
-        let store = Store::open(&self.at("data")).unwrap();
-        store.counters().unwrap().get(name).copied().unwrap_or(0)
     }
 
     /// What was decided, in the order in which it was told.
@@ -168,23 +134,12 @@ impl Gateway {
     }
 }
 
-impl Drop for Gateway {
+impl Drop for Host {
     fn drop(&mut self) {
-        for process in [Some(&mut self.process), self.broker.as_mut()].into_iter().flatten() {
-            let _ = process.kill();
-            let _ = process.wait();
+        if let Some(broker) = &mut self.broker {
+            let _ = broker.kill();
+            let _ = broker.wait();
         }
-    }
-}
-
-fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -208,38 +163,44 @@ fn expect(found: &BTreeMap<(String, String, i64), Stats>, station: &str, channel
 
 #[test]
 fn a_node_of_pysparkplug_is_served_and_a_killed_gateway_needs_no_birth_to_go_on() {
-    let mut gateway = Gateway::start("edge1");
+    let mut host = Host::start("edge1");
     let start = some_start();
     let mut script = Command::new(python_with("sparkplug"));
     script.arg(project().join("tests/python/sparkplug_node.py"));
-    gateway.serve(script, "edge1", start);
-    gateway.kill_and_start_again();
-    gateway.end();
+    host.serve(script, "edge1", start);
+    host.gateway.kill_and_start_again();
+    host.gateway.end();
 
-    assert_eq!((gateway.counter("sparkplug.seq_gaps"), gateway.counter("sparkplug.rebirths_requested")), (1, 1));
-    assert_eq!((gateway.counter("sparkplug.node_births"), gateway.counter("sparkplug.device_births")), (2, 2));
-    assert_eq!(gateway.counter("readings"), 2 * 31 + 1, "what came around the gap was read as well");
-    assert_eq!(gateway.counter("rejected.late"), 1, "the one that came an hour late");
-    let found = gateway.windows(start);
+    assert_eq!(
+        (host.gateway.counter("sparkplug.seq_gaps"), host.gateway.counter("sparkplug.rebirths_requested")),
+        (1, 1)
+    );
+    assert_eq!(
+        (host.gateway.counter("sparkplug.node_births"), host.gateway.counter("sparkplug.device_births")),
+        (2, 2)
+    );
+    assert_eq!(host.gateway.counter("readings"), 2 * 31 + 1, "what came around the gap was read as well");
+    assert_eq!(host.gateway.counter("rejected.late"), 1, "the one that came an hour late");
+    let found = host.windows(start);
     expect(&found, "north-1", "soil_moisture_20cm", 0.25, 1.0 / 64.0);
     expect(&found, "north-1", "soil_temperature_20cm", 0.0, -1.0);
-    let unmapped = Store::open(&gateway.at("data")).unwrap().unmapped().unwrap();
+    let unmapped = Store::open(&host.at("data")).unwrap().unmapped().unwrap();
     let [door] = &unmapped[..] else { panic!("{unmapped:?}") };
     assert_eq!((door.channel.name.as_str(), door.channel.proposal), ("Enclosure Door", None));
 }
 
 #[test]
 fn a_node_of_sparkplug_payload_is_asked_for_its_birth_and_loses_nothing_by_it() {
-    let mut gateway = Gateway::start("edge2");
+    let mut host = Host::start("edge2");
     let start = some_start();
-    gateway.serve(node("sparkplug-node.mjs"), "edge2", start);
-    until("the node's will", || (gateway.counter("sparkplug.node_deaths") == 1).then_some(()));
-    gateway.end();
+    host.serve(node("sparkplug-node.mjs"), "edge2", start);
+    until("the node's will", || (host.gateway.counter("sparkplug.node_deaths") == 1).then_some(()));
+    host.gateway.end();
 
-    assert_eq!(gateway.counter("sparkplug.rebirths_requested"), 1);
-    assert_eq!(gateway.counter("sparkplug.held_read"), 2, "what came before the birth");
-    assert_eq!((gateway.counter("sparkplug.historical"), gateway.counter("sparkplug.nulls")), (1, 2));
-    let found = gateway.windows(start);
+    assert_eq!(host.gateway.counter("sparkplug.rebirths_requested"), 1);
+    assert_eq!(host.gateway.counter("sparkplug.held_read"), 2, "what came before the birth");
+    assert_eq!((host.gateway.counter("sparkplug.historical"), host.gateway.counter("sparkplug.nulls")), (1, 2));
+    let found = host.windows(start);
     // 50 °F are 10 °C, and half a degree is 5/18 K. The RSSI of the second step was never sent.
     expect(&found, "roof", "air_temperature_200cm", 10.0, 5.0 / 18.0);
     let rssi = &found[&("roof".to_owned(), "rssi".to_owned(), 60)];
@@ -248,27 +209,27 @@ fn a_node_of_sparkplug_payload_is_asked_for_its_birth_and_loses_nothing_by_it() 
 
 #[test]
 fn a_valve_of_a_device_is_commanded_until_it_says_that_it_ran() {
-    commanded(Gateway::start("edge3"));
+    commanded(Host::start("edge3"));
 }
 
 #[test]
 fn a_valve_is_commanded_over_a_broker_of_the_farm_that_wants_passwords() {
-    commanded(Gateway::start_at_mosquitto("edge3"));
+    commanded(Host::start_at_mosquitto("edge3"));
 }
 
-fn commanded(mut gateway: Gateway) {
+fn commanded(mut host: Host) {
     let start = some_start();
     let mut script = Command::new(python_with("sparkplug"));
     script.arg(project().join("tests/python/sparkplug_valve.py"));
-    gateway.serve(script, "edge3", start);
-    gateway.kill_and_start_again();
-    gateway.end();
+    host.serve(script, "edge3", start);
+    host.gateway.kill_and_start_again();
+    host.gateway.end();
 
-    let told = gateway.decisions(start);
+    let told = host.decisions(start);
     let due: Vec<&Decision> = told.iter().filter(|decision| decision.cause == Cause::Due).collect();
     let [commanded, carried_out] = due[..] else { panic!("told once, and again when it was carried out: {told:?}") };
     assert_eq!((commanded.stations.len(), commanded.run.unwrap().minutes), (1, 475));
     assert_eq!((&commanded.confirmed, &carried_out.confirmed), (&Vec::new(), &commanded.stations));
     assert_eq!(Decision { confirmed: Vec::new(), ..carried_out.clone() }, *commanded);
-    assert_eq!(gateway.counter("unmapped"), 0, "the valve's metrics are no channels that somebody forgot");
+    assert_eq!(host.gateway.counter("unmapped"), 0, "the valve's metrics are no channels that somebody forgot");
 }
