@@ -38,6 +38,30 @@ struct Farm {
     /// The measured weather that it was begun with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     weather: Option<PathBuf>,
+    /// Where it was begun.
+    #[serde(default, skip_serializing_if = "Site::is_usual")]
+    site: Site,
+}
+
+/// Where a simulated farm is, and how its measured weather is to be understood.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Site {
+    /// Degrees north, degrees east, metres above the sea; none is the simulator's own place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<[f64; 3]>,
+    /// The zone of the weather's times that have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The height of the weather's wind, m.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wind_height_m: Option<f64>,
+}
+
+impl Site {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a simulated farm is begun with; kept for its life.
@@ -51,6 +75,8 @@ pub struct Beginning {
     pub stations: u32,
     /// Its measured weather.
     pub weather: Option<PathBuf>,
+    /// Where it is.
+    pub site: Site,
 }
 
 impl DataDir {
@@ -84,6 +110,7 @@ impl DataDir {
                 seed: beginning.seed,
                 stations: beginning.stations,
                 weather: beginning.weather.clone(),
+                site: beginning.site.clone(),
             },
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
         };
@@ -101,8 +128,8 @@ impl DataDir {
     /// What the farm was begun with, now or at an earlier start.
     #[must_use]
     pub fn beginning(&self) -> Beginning {
-        let Farm { began, seed, stations, weather, .. } = self.farm.clone();
-        Beginning { began, seed, stations, weather }
+        let Farm { began, seed, stations, weather, site, .. } = self.farm.clone();
+        Beginning { began, seed, stations, weather, site }
     }
 
     /// The farm's clock from the wall time `now` on, where it stopped last, or where the stations came to (`reached`).
@@ -158,7 +185,13 @@ mod tests {
     use super::*;
 
     fn beginning() -> Beginning {
-        Beginning { began: Timestamp::from_secs(1_000_000), seed: 7, stations: 24, weather: None }
+        Beginning {
+            began: Timestamp::from_secs(1_000_000),
+            seed: 7,
+            stations: 24,
+            weather: None,
+            site: Site::default(),
+        }
     }
 
     #[test]

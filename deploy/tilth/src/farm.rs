@@ -265,10 +265,17 @@ pub async fn set_up_inventory(pool: &PgPool, farm: &FarmConfig, secrets: &Secret
         id: field.id,
         name: field.name,
     });
+    let is_usual = farm.place() == FarmConfig::default().place();
+    let nearest = match farm.place().zone_h() {
+        0 => "Etc/UTC".to_owned(),
+        // The names have the sign of what is to be added to get to UTC.
+        hours => format!("Etc/GMT{:+}", -hours),
+    };
+    let timezone = if is_usual { TIME_ZONE.to_owned() } else { farm.weather.time_zone.clone().unwrap_or(nearest) };
     let farm = FarmSpec {
         id: farm.id.clone(),
-        name: "Fallon farm".to_owned(),
-        timezone: TIME_ZONE.to_owned(),
+        name: if is_usual { "Fallon farm" } else { "Farm" }.to_owned(),
+        timezone,
         latitude: farm.latitude,
         longitude: farm.longitude,
         fields: fields.collect(),

@@ -10,10 +10,11 @@ use anyhow::Context as _;
 use clap::Args;
 use jiff::SignedDuration;
 use node_sim::config::{FarmConfig, Pace};
+use node_sim::weather::WeatherConfig;
 use proto::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::data_dir::{Beginning, DataDir};
+use crate::data_dir::{Beginning, DataDir, Site};
 use crate::farm::{self, Plan, Secrets};
 use crate::postgres::Postgres;
 use crate::service::Running;
@@ -39,9 +40,20 @@ pub struct UpArgs {
     /// The chance that the farm is made with; kept from the first start on
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Measured weather, an hourly CSV; kept from the first start on. Without it the weather is made up
+    /// Measured weather, a CSV of hours or days whose header names columns and units, the time's zone (time_utc) and the wind's height
+    /// (wind_speed_3m_mph); kept from the first start on. Without it the weather is made up
     #[arg(long, value_name = "FILE")]
     weather: Option<PathBuf>,
+    /// Where the farm is, degrees north, degrees east and metres above the sea, like 28.6,77.2,216; kept from the first start on
+    /// [default: Fallon, Nevada]
+    #[arg(long, value_name = "LAT,LON,METRES", value_parser = place, allow_hyphen_values = true)]
+    place: Option<[f64; 3]>,
+    /// The zone of the weather's times that have none, like Asia/Kolkata; kept from the first start on
+    #[arg(long, value_name = "ZONE", value_parser = zone, requires = "weather")]
+    zone: Option<String>,
+    /// At which height the weather's wind was measured, unless its column says; kept from the first start on [default: 2]
+    #[arg(long, value_name = "METRES", requires = "weather")]
+    wind_height: Option<f64>,
     /// Faults to inject, a TOML file
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
@@ -72,6 +84,19 @@ pub struct UpArgs {
 pub(crate) fn speed(text: &str) -> Result<f64, String> {
     let speed: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.001..=100_000.0).contains(&speed) { Ok(speed) } else { Err("must be 0.001 to 100000".to_owned()) }
+}
+
+fn place(text: &str) -> Result<[f64; 3], String> {
+    let numbers: Option<Vec<f64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    let place = numbers.and_then(|numbers| <[f64; 3]>::try_from(numbers).ok());
+    place.ok_or_else(|| "not three numbers, degrees north, degrees east and metres above the sea".to_owned())
+}
+
+fn zone(text: &str) -> Result<String, String> {
+    match jiff::tz::TimeZone::get(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not a time zone like Asia/Kolkata that this machine knows".to_owned()),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -114,11 +139,12 @@ impl Prepared {
         let weather = args.weather.as_deref().map(absolute).transpose()?;
         let scenario = args.scenario.as_deref().map(absolute).transpose()?;
         let data_dir = args.data_dir.clone().map_or_else(default_data_dir, Ok)?;
+        let site = Site { place: args.place, zone: args.zone.clone(), wind_height_m: args.wind_height };
         let began = match args.start {
             Some(start) => start,
-            None => default_start(weather.as_deref())?,
+            None => default_start(weather.as_deref(), &site)?,
         };
-        let asked = Beginning { began, seed: args.seed, stations: args.stations, weather };
+        let asked = Beginning { began, seed: args.seed, stations: args.stations, weather, site };
         let data = DataDir::open(&data_dir, &asked)?;
         let beginning = data.beginning();
         if beginning != asked && (beginning.seed, beginning.stations) != (asked.seed, asked.stations) {
@@ -134,9 +160,8 @@ impl Prepared {
             start: beginning.began,
             seed: beginning.seed,
             stations: beginning.stations,
-            weather: beginning.weather.into(),
             scenario,
-            ..FarmConfig::default()
+            ..at(&beginning.site, beginning.weather)
         };
         let farm = if args.irrigate { farm::left_to_the_gateway(farm) } else { farm };
         farm.open()?;
@@ -166,15 +191,33 @@ pub(crate) fn default_data_dir() -> anyhow::Result<PathBuf> {
     Ok(base.context("neither HOME nor XDG_DATA_HOME is set: say --data-dir")?.join("tilth"))
 }
 
+/// A farm at a place, under its measured weather.
+fn at(site: &Site, weather: Option<PathBuf>) -> FarmConfig {
+    let usual = FarmConfig::default();
+    let [latitude, longitude, elevation_m] = site.place.unwrap_or([usual.latitude, usual.longitude, usual.elevation_m]);
+    let weather = WeatherConfig { time_zone: site.zone.clone().filter(|_| weather.is_some()), ..weather.into() };
+    let wind_height_m = site.wind_height_m.unwrap_or(usual.wind_height_m);
+    FarmConfig { latitude, longitude, elevation_m, weather, wind_height_m, ..usual }
+}
+
 /// Local midnight of 1 June: in the year of the measured weather, else in the simulator's own.
-fn default_start(weather: Option<&Path>) -> anyhow::Result<Timestamp> {
-    let usual = FarmConfig::default().start;
-    let Some(weather) = weather else { return Ok(usual) };
-    let options = node_sim::weather::file::Options::default();
-    let first = node_sim::weather::WeatherFile::read(weather, &options, &FarmConfig::default().place())?.span().0;
-    let year = |time: Timestamp| time.to_jiff().to_zoned_datetime(jiff::tz::TimeZone::UTC).year();
-    let moved = usual.to_jiff().to_zoned_datetime(jiff::tz::TimeZone::UTC).with().year(year(first)).build()?;
-    Ok(Timestamp::from_jiff(moved.timestamp()))
+fn default_start(weather: Option<&Path>, site: &Site) -> anyhow::Result<Timestamp> {
+    let farm = at(site, weather.map(Path::to_owned));
+    let in_utc = |time: Timestamp| time.to_jiff().to_zoned_datetime(jiff::tz::TimeZone::UTC);
+    let year = match weather {
+        None => in_utc(farm.start).year(),
+        Some(weather) => {
+            let file = node_sim::weather::WeatherFile::read(weather, &farm.weather.options(), &farm.place())?;
+            in_utc(file.span().0).year()
+        }
+    };
+    let moved = in_utc(farm.start).with().year(year);
+    let start = match site.place {
+        None => moved.build()?,
+        // Midnight by the hours nearest to the sun's, wherever the simulator's own place has it.
+        Some(_) => moved.hour(0).build()?.checked_sub(SignedDuration::from_hours(farm.place().zone_h()))?,
+    };
+    Ok(Timestamp::from_jiff(start.timestamp()))
 }
 
 /// The address with a port that is free now.
@@ -380,5 +423,51 @@ impl Step {
     fn done(self, what: &str) {
         let start = if std::io::stdout().is_terminal() { "\r" } else { "" };
         say(&format!("{start}  ✓ {:<29} {what} ({:.1} s)", self.name, self.began.elapsed().as_secs_f64()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        up: UpArgs,
+    }
+
+    #[test]
+    fn a_farm_stands_where_it_was_begun_under_weather_of_that_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data_dir, weather) = (dir.path().join("farm"), dir.path().join("delhi.csv"));
+        let rows = (10..20).map(|hour| format!("2019-05-02 {hour}:00,30,15,3,500,0\n"));
+        let header = "time,temp_c,dewpoint_c,wind_m_s,solar_w_m2,rain_mm\n";
+        std::fs::write(&weather, header.to_owned() + &rows.collect::<String>()).unwrap();
+        let prepared = |more: &[&str]| {
+            let data_dir = data_dir.to_str().unwrap();
+            let line = [&["up", "--data-dir", data_dir, "--listen", "127.0.0.1:0"], more].concat();
+            Prepared::new(&Line::try_parse_from(line)?.up)
+        };
+        let weather = weather.to_str().unwrap();
+        // Its times have no zone.
+        let error = format!("{:#}", prepared(&["--weather", weather]).err().unwrap());
+        assert!(error.contains("has no time zone"), "{error}");
+        let there =
+            ["--place", "-28.6,77.2,216", "--zone", "Asia/Kolkata", "--wind-height", "10", "--weather", weather];
+        let begun = prepared(&there).unwrap().farm;
+        assert_eq!((begun.latitude, begun.longitude, begun.elevation_m), (-28.6, 77.2, 216.0));
+        assert_eq!((begun.wind_height_m, begun.weather.time_zone.as_deref()), (10.0, Some("Asia/Kolkata")));
+        assert_eq!(begun.start.to_string(), "2019-05-31T19:00:00Z");
+        assert_eq!(prepared(&[]).unwrap().farm, begun, "a farm stays where it is");
+        for (wrong, said) in [
+            (&["--place", "28.6,77.2"][..], "not three numbers"),
+            (&["--zone", "Asia/Delhi", "--weather", weather], "not a time zone like Asia/Kolkata"),
+            (&["--wind-height", "3"], "--weather"),
+        ] {
+            let error = format!("{:#}", prepared(wrong).err().unwrap());
+            assert!(error.contains(said), "{error}");
+        }
     }
 }

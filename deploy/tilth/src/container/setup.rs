@@ -11,7 +11,7 @@ use node_sim::config::FarmConfig;
 use proto::{TimeScale, Timestamp};
 
 use super::{Clock, SPEED, Volumes, simulated, slot};
-use crate::data_dir::{Beginning, DataDir};
+use crate::data_dir::{Beginning, DataDir, Site};
 use crate::farm::{self, Secrets};
 use crate::registry::{self, Keyring};
 use crate::{secret, station};
@@ -126,7 +126,8 @@ fn set_clock(volumes: &Volumes, asked: Option<f64>, seen: Option<Timestamp>) -> 
     let speed = asked.or(known.as_ref().map(|clock| clock.time.speed)).unwrap_or(SPEED);
     let usual = FarmConfig::default();
     let began = if speed == 1.0 { now.floor_to(86_400) } else { usual.start };
-    let beginning = Beginning { began, seed: usual.seed, stations: usual.stations, weather: None };
+    let beginning =
+        Beginning { began, seed: usual.seed, stations: usual.stations, weather: None, site: Site::default() };
     let data = DataDir::open(&volumes.at("farm"), &beginning)?;
     let since = |seen: Timestamp| seen.plus_millis((SINCE_THE_LAST_SIGN.as_millis() as f64 * speed) as i64);
     let reached = slot::reached(&volumes.at("node-sim"))?.max(seen.map(since));
