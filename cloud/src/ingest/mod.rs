@@ -337,7 +337,8 @@ fn check_text(index: usize, field: &str, text: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Stores a gateway's report of itself, and what it says of its models that the report before did not.
+/// Stores a gateway's report of itself, and what it says of its models that the report before did not. A station that it
+/// rejects readings of is one of the farm's, whether anything else was ever heard of it or not.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -348,6 +349,7 @@ pub async fn store_status(
     status: &proto::GatewayStatus,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    hear_untimely(pool, farm, &status.untimely, now).await?;
     let mut transaction = pool.begin().await?;
     let before: Option<Option<Json<serde_json::Value>>> = sqlx::query_scalar(LAST_UPDATE)
         .bind(farm.as_str())
@@ -367,6 +369,24 @@ pub async fn store_status(
         .await?;
     store_untimely(&mut transaction, farm, gateway, &status.untimely).await?;
     changes::announce(&mut transaction, farm, ChangeKind::Status, &BTreeSet::new(), now).await?;
+    transaction.commit().await
+}
+
+/// Makes the stations of which only untimely readings are known. In a transaction of its own: a batch locks stations before its
+/// gateway, and a report the other way round.
+async fn hear_untimely(
+    pool: &PgPool,
+    farm: &FarmId,
+    untimely: &BTreeMap<StationId, Untimely>,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let told = heard(untimely.keys().take(MAX_UNTIMELY).map(|station| (station, None)));
+    if told.is_empty() {
+        return Ok(());
+    }
+    let mut transaction = pool.begin().await?;
+    hear(&mut transaction, farm, &told).await?;
+    changes::announce(&mut transaction, farm, ChangeKind::Births, &told.keys().copied().collect(), now).await?;
     transaction.commit().await
 }
 

@@ -180,6 +180,13 @@ async fn what_a_station_sent_at_wrong_times_is_shown_with_the_station_by_reason(
     // A report that tells of others takes nothing back, and one that counts further replaces.
     say(vec![("n2".to_owned(), Untimely { late: 1, ..Untimely::default() })]).await;
     assert_eq!(shown().await, json!({"late": 3, "future": 0, "clock": 7}));
+    // And that is all that is known of this one: it is listed, and says what was rejected of it.
+    let stations = cloud.read("/api/v1/farms/fallon/stations").await;
+    let listed: Vec<&serde_json::Value> = stations.as_array().unwrap().iter().collect();
+    assert_eq!(listed.iter().map(|station| &station["id"]).collect::<Vec<_>>(), ["n1", "n2"]);
+    assert_eq!((&listed[1]["last_heard"], &listed[1]["latest"]), (&json!(null), &json!([])));
+    let other = cloud.read("/api/v1/farms/fallon/stations/n2").await;
+    assert_eq!(other["untimely"], json!({"late": 1, "future": 0, "clock": 0}));
     say(vec![("n1".to_owned(), Untimely { late: 4, future: u64::MAX, clock: 7 })]).await;
     assert_eq!(shown().await, json!({"late": 4, "future": i64::MAX, "clock": 7}));
     // More than any gateway tells of at a time is not kept.
