@@ -290,8 +290,6 @@ pub async fn set_up_inventory(pool: &PgPool, farm: &FarmConfig, secrets: &Secret
 
 /// The most stations of a field that the gateway asks for its water.
 const ASKED: usize = 24;
-/// How deep the stations' probes see, m: irrigation is for the roots down to there.
-const PROBED_M: f64 = 0.6;
 /// The most minutes of irrigation a day, but of a pivot.
 const MOST_MINUTES: u32 = 600;
 /// How long a command is repeated, in minutes of farm time: at a day in two minutes these are 30 s.
@@ -360,7 +358,7 @@ fn irrigated(farm: &FarmConfig) -> Vec<FieldConfig> {
     let names = farm.station_names();
     let of = |index: usize| names.iter().filter(move |(_, field)| *field == index).map(|(station, _)| station.clone());
     let field = |(index, field): (usize, node_sim::field::FieldConfig)| FieldConfig {
-        root_depth_m: Some(PROBED_M),
+        root_depth_m: Some(field.crop.parameters().root_depth_m),
         depletion_fraction: Some(field.crop.parameters().depletion_fraction),
         field_capacity: Some(field.field_capacity()),
         wilting_point: Some(field.wilting_point()),
