@@ -3,118 +3,41 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use gateway::store::{Cursor, Store};
 use proto::{Alert, Batch, Birth, Channel, Lane, Quantity, Reading, Record, StationId, Timestamp, Window};
 use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet, Publish};
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, Outgoing, QoS};
-use sha2::{Digest, Sha256};
 use socket2::SockRef;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 
-/// Nothing in these tests takes as long on any machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+#[path = "support/process.rs"]
+mod process;
+
+use process::{Gateway, PATIENCE, client, password, until};
+
 const STATIONS: usize = 4;
 const BATCHES: u64 = 280;
 const KILLS: u32 = 100;
 /// How far one station may be ahead of another, in batches: less than detection waits for.
 const AHEAD: u64 = 2;
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 fn name(station: usize) -> String {
     format!("n{station}")
 }
 
-/// A gateway's place on disk, and the process there.
-struct Gateway {
-    dir: TempDir,
-    child: Option<Child>,
-    port: Arc<AtomicU16>,
-}
-
-impl Gateway {
-    /// A place for a gateway with so many stations.
-    fn new(stations: usize) -> Self {
-        let dir = TempDir::new().unwrap();
-        let mut credentials = String::new();
-        for name in (0..stations).map(name) {
-            let digest: String = Sha256::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
-            credentials += &format!("[[client]]\nname = {name:?}\nrole = \"station\"\npassword_sha256 = {digest:?}\n");
-        }
-        fs::write(dir.path().join("credentials.toml"), credentials).unwrap();
-        let at = |name: &str| dir.path().join(name).display().to_string();
-        let config = format!(
-            "farm = \"f\"\ngateway = \"g\"\ndata_dir = {:?}\nstatus_listen = \"127.0.0.1:0\"\nready_file = {:?}\n\
-             [door]\nlisten = \"127.0.0.1:0\"\ncredentials = {:?}\n[rules]\nspike_close_after = 6\n",
-            at("data"),
-            at("ready"),
-            at("credentials.toml")
-        );
-        fs::write(dir.path().join("gateway.toml"), config).unwrap();
-        Self { dir, child: None, port: Arc::default() }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
-    }
-
-    async fn start(&mut self) {
-        let ready = self.dir.path().join("ready");
-        let _ = fs::remove_file(&ready);
-        let child = Command::new(env!("CARGO_BIN_EXE_gateway"))
-            .arg("--config")
-            .arg(self.dir.path().join("gateway.toml"))
-            .env("RUST_LOG", "off")
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let child = self.child.insert(child);
-        until("the gateway is ready", || {
-            assert!(child.try_wait().unwrap().is_none(), "the gateway ended");
-            ready.exists()
-        })
-        .await;
-        let ready: BTreeMap<String, String> = serde_json::from_slice(&fs::read(&ready).unwrap()).unwrap();
-        let port = ready["mqtt"].rsplit_once(':').unwrap().1.parse().unwrap();
-        self.port.store(port, Ordering::Relaxed);
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    async fn stop(&mut self) {
-        let mut child = self.child.take().unwrap();
-        assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
-        until("the gateway has ended", || child.try_wait().unwrap().is_some()).await;
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.kill();
-    }
+/// A gateway of so many stations.
+async fn gateway_of(stations: usize) -> Gateway {
+    let clients: String = (0..stations).map(|number| client(&name(number), "station")).collect();
+    Gateway::of(&clients, "[rules]\nspike_close_after = 6\n").await
 }
 
 /// The start of a quarter of an hour, five days ago.
@@ -167,7 +90,7 @@ async fn station(number: usize, start: Timestamp, port: Arc<AtomicU16>, all: Ack
     while !over.load(Ordering::Relaxed) {
         let port = port.load(Ordering::Relaxed);
         let mut options = MqttOptions::new(name(number), "127.0.0.1", port);
-        options.set_credentials(name(number), name(number)).set_keep_alive(Duration::from_secs(30));
+        options.set_credentials(name(number), password(&name(number))).set_keep_alive(Duration::from_secs(30));
         let (client, mut events) = AsyncClient::new(options, 64);
         client.publish(topic("birth"), QoS::AtLeastOnce, false, birth.encode()).await.unwrap();
         let mut next = all[number].load(Ordering::Relaxed) + 1;
@@ -201,13 +124,12 @@ async fn station(number: usize, start: Timestamp, port: Arc<AtomicU16>, all: Ack
 
 /// Sends everything to a gateway that is killed so many times meanwhile.
 async fn run(start: Timestamp, kills: u32) -> Gateway {
-    let mut gateway = Gateway::new(STATIONS);
-    gateway.start().await;
+    let mut gateway = gateway_of(STATIONS).await;
+    let port = Arc::new(AtomicU16::new(gateway.mqtt));
     let (all, over): (Acknowledged, Arc<AtomicBool>) =
         (Arc::new((0..STATIONS).map(|_| AtomicU64::new(0)).collect()), Arc::default());
-    let stations: Vec<_> = (0..STATIONS)
-        .map(|n| tokio::spawn(station(n, start, gateway.port.clone(), all.clone(), over.clone())))
-        .collect();
+    let stations: Vec<_> =
+        (0..STATIONS).map(|n| tokio::spawn(station(n, start, port.clone(), all.clone(), over.clone()))).collect();
     let sum = || all.iter().map(|one| one.load(Ordering::Relaxed)).sum::<u64>();
     let whole = STATIONS as u64 * BATCHES;
     for kill in 1..=kills {
@@ -220,7 +142,8 @@ async fn run(start: Timestamp, kills: u32) -> Gateway {
         if kill % 10 == 0 {
             is_stored_once(&gateway.data(), &acknowledged);
         }
-        gateway.start().await;
+        gateway.again().await;
+        port.store(gateway.mqtt, Ordering::Relaxed);
     }
     until("everything is acknowledged", || sum() == whole).await;
     over.store(true, Ordering::Relaxed);
@@ -294,7 +217,7 @@ const TEARS: usize = 15;
 async fn dial(port: u16, number: usize, start: Timestamp, batches: std::ops::RangeInclusive<u64>) -> TcpStream {
     let mut bytes = BytesMut::new();
     let mut connect = Connect::new(name(number));
-    connect.set_login(name(number), name(number));
+    connect.set_login(name(number), password(&name(number)));
     connect.write(&mut bytes).unwrap();
     for sequence in batches {
         put(&mut bytes, number, start, sequence);
@@ -352,9 +275,8 @@ async fn torn_off(number: usize, start: Timestamp, port: u16, all: Arc<Barrier>)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stations_that_are_all_torn_off_at_once_again_and_again_have_each_batch_stored_once() {
-    let mut gateway = Gateway::new(STORM);
-    gateway.start().await;
-    let (start, port, all) = (beginning(), gateway.port.load(Ordering::Relaxed), Arc::new(Barrier::new(STORM)));
+    let mut gateway = gateway_of(STORM).await;
+    let (start, port, all) = (beginning(), gateway.mqtt, Arc::new(Barrier::new(STORM)));
     let stations: Vec<_> = (0..STORM).map(|n| tokio::spawn(torn_off(n, start, port, Arc::clone(&all)))).collect();
     let mut stored = Vec::new();
     for station in stations {
