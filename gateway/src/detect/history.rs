@@ -267,3 +267,93 @@ impl History {
         self.cells.iter_mut().for_each(VecDeque::clear);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use proto::{Aggregate, Quantity};
+
+    use super::*;
+
+    const CHANNELS: [Channel; 3] = [
+        Channel::at(Quantity::SoilMoisture, 10),
+        Channel::at(Quantity::SoilMoisture, 20),
+        Channel::of(Quantity::Battery),
+    ];
+    const LENGTH_S: u32 = 900;
+    const CAPACITY: i64 = 6;
+
+    fn start(window: i64) -> Timestamp {
+        Timestamp::from_secs(window * i64::from(LENGTH_S))
+    }
+
+    /// A window: its number, and the mean of each channel; of one without a mean everything was rejected.
+    type Said = (i64, Vec<(usize, Option<u8>)>);
+
+    fn said() -> impl Strategy<Value = Said> {
+        let channels = prop::collection::btree_map(0..CHANNELS.len(), prop::option::of(any::<u8>()), 0..3);
+        (0_i64..20, channels.prop_map(|channels| channels.into_iter().collect()))
+    }
+
+    fn window((number, channels): &Said) -> Window {
+        let aggregate = |(channel, mean): &(usize, Option<u8>)| {
+            let stats = |mean: u8| {
+                let mean = f64::from(mean);
+                Stats { count: 3, min: mean - 1.0, mean, max: mean + 1.0, stddev: 0.5 }
+            };
+            let rejected = Rejected { counts: vec![(RejectReason::Range, 3)], min: -9.0, max: 900.0 };
+            let rejected = mean.is_none().then_some(rejected);
+            Aggregate { channel: CHANNELS[*channel], accepted: mean.map(stats), rejected }
+        };
+        Window {
+            station: "n1".parse().unwrap(),
+            start: start(*number),
+            length_s: LENGTH_S,
+            revision: 0,
+            aggregates: channels.iter().map(aggregate).collect(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_ring_holds_what_a_map_of_its_newest_windows_holds(all in prop::collection::vec(said(), 1..40)) {
+            let mut history = History::new(CAPACITY as usize);
+            let mut expected: BTreeMap<i64, Said> = BTreeMap::new();
+            let mut span: Option<(i64, i64)> = None;
+            for said in all {
+                let number = said.0;
+                history.put(&window(&said));
+                let (first, last) = match span {
+                    Some((_, last)) if number - last > CAPACITY => (number, number),
+                    Some((first, last)) if number > last => (first.max(number - CAPACITY + 1), number),
+                    Some((first, last)) if number < first && last - number >= CAPACITY => (first, last),
+                    Some((first, last)) => (first.min(number), last),
+                    None => (number, number),
+                };
+                span = Some((first, last));
+                expected.insert(number, said);
+                expected.retain(|number, _| (first..=last).contains(number));
+                prop_assert_eq!(history.first(), Some(start(first)));
+                for (index, channel) in CHANNELS.into_iter().enumerate() {
+                    let mean = |number: i64| {
+                        let (_, channels) = expected.get(&number)?;
+                        channels.iter().find(|(at, _)| *at == index)?.1.map(f64::from)
+                    };
+                    let column = history.column(channel);
+                    for number in -1..21 {
+                        let found = column.as_ref().and_then(|column| column.stats(start(number)));
+                        prop_assert_eq!(found.map(|stats| stats.mean), mean(number), "{} of {}", channel, number);
+                        let rejected = expected.get(&number).is_some_and(|(_, all)| all.contains(&(index, None)));
+                        prop_assert_eq!(history.rejected(start(number), channel).is_some(), rejected);
+                    }
+                    let heard = expected.values().rev().filter(|(_, channels)| !channels.is_empty());
+                    let backwards: Vec<_> =
+                        history.backwards(start(last + 1), channel).map(|(at, cell)| (at, cell.map(|c| f64::from(c.mean)))).collect();
+                    prop_assert_eq!(backwards, heard.map(|(number, _)| (start(*number), mean(*number))).collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+}
