@@ -18,7 +18,7 @@ use node_sim::FarmConfig;
 use node_sim::clock::NodeClock;
 use node_sim::farm::Farm;
 use node_sim::faults::{Fault, FaultKind};
-use proto::{Alert, AlertKind, Channel, Quantity, Reading, StationId, Timestamp, Window};
+use proto::{Alert, AlertKind, Channel, Manifest, Quantity, Reading, StationId, Timestamp, Window};
 use tests::measured;
 
 const DAY_S: i64 = 86_400;
@@ -136,8 +136,8 @@ const OTHERS: [(FaultKind, f64); 7] = [
 
 /// The channels that the base model scores.
 fn scored() -> Vec<String> {
-    let manifest: toml::Table = toml::from_str(gateway::model::LoadedModel::base_files().1).unwrap();
-    manifest["scores"].clone().try_into().unwrap()
+    let manifest = Manifest::parse(LoadedModel::base_files().1).unwrap();
+    manifest.output.scores.iter().map(ToString::to_string).collect()
 }
 
 /// Plugs that fit each other's place.
