@@ -2,18 +2,14 @@
 //!
 //! What must outlive a restart is given as bytes, which [`crate::store`] keeps for the node as its flash would.
 
-use firmware::model::Verdict;
 use firmware::update::{Offer, State, Status, Updater};
 use proto::node_model::Held;
 use proto::{Channel, Command, NodeModelState, NodeModelStatus, NodeModelVersion};
-
-use crate::station::Measured;
 
 /// The models of a station with these channels.
 #[derive(Debug)]
 pub struct Models {
     updater: Box<Updater>,
-    channels: Vec<Channel>,
     names: Vec<String>,
     /// What was last said of it, but for the counts.
     said: (Status, bool),
@@ -25,35 +21,34 @@ impl Models {
     /// A station that was never given one.
     #[must_use]
     pub fn new(channels: &[Channel]) -> Self {
-        Self::with(Updater::new(), channels)
+        Self::with(Updater::new(), names(channels))
     }
 
     /// What was kept before a restart; without any where that is no such thing.
     #[must_use]
     pub fn load(bytes: &[u8], channels: &[Channel]) -> Self {
-        let names: Vec<String> = channels.iter().map(ToString::to_string).collect();
-        Self::with(Updater::load(bytes, |name| index(&names, name)).unwrap_or_default(), channels)
+        Self::loaded(bytes, names(channels))
     }
 
-    fn with(updater: Updater, channels: &[Channel]) -> Self {
-        Self {
-            said: standing(&updater),
-            bitten: false,
-            updater: Box::new(updater),
-            names: channels.iter().map(ToString::to_string).collect(),
-            channels: channels.to_vec(),
-        }
+    fn loaded(bytes: &[u8], names: Vec<String>) -> Self {
+        let updater = Updater::load(bytes, |name| index(&names, name)).unwrap_or_default();
+        Self::with(updater, names)
+    }
+
+    fn with(updater: Updater, names: Vec<String>) -> Self {
+        Self { said: standing(&updater), bitten: false, updater: Box::new(updater), names }
     }
 
     /// What was kept of them, in their place.
     pub fn restore(&mut self, bytes: &[u8]) {
-        *self = Self::load(bytes, &self.channels);
+        *self = Self::loaded(bytes, std::mem::take(&mut self.names));
     }
 
     /// The node starts anew with what is in its flash, after its watchdog had to reset it so often.
     pub fn restart(&mut self, watchdog_resets: u32) {
-        let said = self.said;
-        *self = Self { said, bitten: watchdog_resets > 0, ..Self::load(&self.save(), &self.channels) };
+        let (said, kept) = (self.said, self.save());
+        self.restore(&kept);
+        (self.said, self.bitten) = (said, watchdog_resets > 0);
         for _ in 0..watchdog_resets {
             self.updater.watchdog_reset(|name| index(&self.names, name));
         }
@@ -85,14 +80,9 @@ impl Models {
         }
     }
 
-    /// Judges a sample as it was filtered; none without a model, or when there were not enough samples before it.
-    pub fn judge(&mut self, sample: &[Measured]) -> Option<Verdict> {
-        let (channels, names) = (&self.channels, &self.names);
-        let value = |number: usize| {
-            let channel = channels.get(number)?;
-            sample.iter().map(|measured| measured.reading).find(|r| r.channel == *channel).map(|r| r.value)
-        };
-        self.updater.judge(value, |name| index(names, name))
+    /// The firmware's part, and which of the station's channels has a name.
+    pub(crate) fn parts(&mut self) -> (&mut Updater, impl Fn(&str) -> Option<u8>) {
+        (&mut self.updater, |name| index(&self.names, name))
     }
 
     /// Whether there is something to keep or to say that was not: another state, a probation that is over, or a reset.
@@ -131,6 +121,10 @@ fn standing(updater: &Updater) -> (Status, bool) {
     (Status { alerts: 0, judged: 0, ..updater.status() }, updater.on_probation())
 }
 
+fn names(channels: &[Channel]) -> Vec<String> {
+    channels.iter().map(ToString::to_string).collect()
+}
+
 /// Which of a station's channels has a name.
 fn index(names: &[String], name: &str) -> Option<u8> {
     names.iter().position(|known| known == name).and_then(|at| u8::try_from(at).ok())
@@ -141,7 +135,7 @@ mod tests {
     use firmware::model::{MAX_CHANNELS, MAX_STEPS, Model};
     use proptest::prelude::*;
     use proto::node_model::{Layer, mark};
-    use proto::{NodeModelChunk, NodeModelFile, NodeModelOffer, Quantity, Reading, Timestamp};
+    use proto::{NodeModelChunk, NodeModelFile, NodeModelOffer, Quantity};
 
     use super::*;
 
@@ -244,8 +238,8 @@ mod tests {
         );
         assert!(bitten.is_news());
         let mut judge = |value| {
-            let reading = Reading { channel: CHANNELS[0], time: Timestamp::from_secs(0), value };
-            models.judge(&[Measured { reading, fault: None, truth: None }]).map(|verdict| verdict.alert)
+            let (updater, index) = models.parts();
+            updater.judge(|channel| (channel == 0).then_some(value), index).map(|verdict| verdict.alert)
         };
         assert_eq!([0.2, 0.21, 0.4, 0.4].map(&mut judge), [None, Some(false), Some(true), Some(false)]);
         assert_eq!((models.status().judged, models.status().alerts), (3, 1));

@@ -1,7 +1,8 @@
 //! A node's memory and its patience: the ring of reports that nobody has acknowledged, and what to send when.
 //!
 //! The ring is the flash behind a node's controller, or the controller's own memory, the firmware's
-//! [`Ring`](firmware::ring::Ring); when what goes is the firmware's own [`Delivery`]. A pure state machine; the connection ([`crate::client`]) and the clock are outside. Its promises:
+//! [`Ring`](firmware::ring::Ring); what goes when, and what an acknowledgement frees, is the firmware's own [`Delivery`]. A pure
+//! state machine; the connection ([`crate::client`]) and the clock are outside. Its promises:
 //! - A report stays in the ring until an acknowledgement of its boot covers its sequence, or until the ring is full and it
 //!   is the oldest; then it is counted as lost.
 //! - Reports go out in the order in which they were made, at most [`WINDOW`] ahead of the acknowledgement; after a
@@ -12,7 +13,7 @@ mod memory;
 use std::time::Duration;
 
 use bytes::Bytes;
-use firmware::delivery::Delivery;
+use firmware::delivery::{Delivery, Reports as _};
 pub use firmware::delivery::{Overdue, WINDOW};
 use firmware::ring::Key;
 use proto::Ack;
@@ -105,27 +106,21 @@ impl Node {
     /// Everything of a boot up to a sequence is on the gateway's disk. Gives back whether that was news.
     pub fn acknowledged(&mut self, ack: &Ack, now: Duration) -> bool {
         let up_to = Key { boot: ack.boot, sequence: ack.sequence };
-        let freed = self.memory.acknowledge(up_to, self.delivery.under_way());
-        let news = freed.reports > 0;
-        if news {
-            let (chance, draws) = (&mut self.chance, &mut self.draws);
-            self.delivery.acknowledged(freed.under_way, now, || draw(chance, draws));
-        }
-        news
+        let (chance, draws) = (&mut self.chance, &mut self.draws);
+        self.delivery.acknowledge(&mut self.memory, up_to, now, || draw(chance, draws))
     }
 
     /// The next report to send, which from now on is under way; none when there is none, or enough are under way.
     pub fn next_to_send(&mut self, now: Duration) -> Option<Entry> {
-        let entry = self.memory.entry(self.delivery.next(self.memory.len())?)?;
         let (chance, draws) = (&mut self.chance, &mut self.draws);
-        self.delivery.sent(now, || draw(chance, draws));
-        Some(entry)
+        let index = self.delivery.send(&self.memory, now, || draw(chance, draws))?;
+        self.memory.entry(index)
     }
 
     /// How many bytes the report has that [`Node::next_to_send`] would give.
     #[must_use]
     pub fn next_bytes(&self) -> Option<usize> {
-        let entry = self.memory.entry(self.delivery.next(self.memory.len())?)?;
+        let entry = self.memory.entry(self.delivery.next(&self.memory)?)?;
         Some(entry.payload.len())
     }
 
@@ -148,18 +143,18 @@ impl Node {
     /// How many reports wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.memory.len()
+        self.memory.waiting()
     }
 
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.memory.len() == 0
+        self.memory.waiting() == 0
     }
 
     /// What waits, the oldest first.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        (0..self.memory.len()).filter_map(|index| self.memory.entry(index))
+        (0..self.memory.waiting()).filter_map(|index| self.memory.entry(index))
     }
 }
 

@@ -1,5 +1,6 @@
-//! What a station's firmware does with a sample before it is in a report: spikes are taken out, and only what has changed
-//! is reported. Both are the [`firmware`] crate's; nothing is done unless `[node]` in the configuration says so.
+//! What a station's firmware does with a sample before it is in a report: spikes are taken out, a model judges it, and only
+//! what has changed is reported. That is the [`firmware`] crate's [`take`]; nothing is done unless `[node]` in the configuration
+//! says so. What goes on beside it is the simulator's: the truth behind each reading, which no node knows.
 //!
 //! Like all that is in a node's memory and not in its flash, this is forgotten when it starts anew: the first sample then is
 //! reported whole.
@@ -7,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use firmware::exception::Band;
-use firmware::node::Rule;
+use firmware::node::{Rule, take};
 use proto::{Channel, Quantity, Reading};
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +114,9 @@ impl NodeConfig {
 /// One station's channels on board.
 #[derive(Debug)]
 pub struct Onboard {
-    channels: BTreeMap<Channel, firmware::node::Channel>,
+    channels: Vec<Channel>,
+    /// What the firmware knows of each of them.
+    states: Vec<firmware::node::Channel>,
     /// The station's models, where it takes some.
     pub models: Option<Models>,
 }
@@ -122,60 +125,60 @@ impl Onboard {
     /// A station that has just started; none where samples are reported as they are.
     #[must_use]
     pub fn new(config: &NodeConfig, channels: &[Channel]) -> Option<Self> {
-        let channel = |channel: &Channel| (*channel, firmware::node::Channel::new(config.rule(channel.quantity)));
+        let state = |&Channel { quantity, .. }: &Channel| {
+            firmware::node::Channel::new(config.rule(quantity), quantity.wire_decimals())
+        };
         (!config.is_plain()).then(|| Self {
-            channels: channels.iter().map(channel).collect(),
+            channels: channels.to_vec(),
+            states: channels.iter().map(state).collect(),
             models: config.model.then(|| Models::new(channels)),
         })
     }
 
     /// The node starts anew, after its watchdog had to reset it so often.
     pub fn restart(&mut self, watchdog_resets: u32) {
-        self.channels.values_mut().for_each(firmware::node::Channel::restart);
+        self.states.iter_mut().for_each(firmware::node::Channel::restart);
         self.models.iter_mut().for_each(|models| models.restart(watchdog_resets));
     }
 
-    /// Filters a sample, lets the model judge it, and adds what of it is reported.
+    /// Has the firmware take a sample, and adds what of it is reported.
     pub fn sample(&mut self, sample: &[Measured], reported: &mut Vec<Measured>) {
-        let first = reported.len();
-        reported.extend(sample.iter().map(|measured| self.filtered(*measured)));
-        let verdict = self.models.as_mut().and_then(|models| models.judge(&reported[first..]));
-        let unusual = verdict.is_some_and(|verdict| verdict.alert);
-        let mut at = 0;
-        reported.retain(|measured| {
-            at += 1;
-            at <= first || self.is_due(measured, unusual)
-        });
-    }
-
-    /// The reading without a spike. Where one was taken out nothing of the fault is in what is sent.
-    fn filtered(&mut self, mut measured: Measured) -> Measured {
-        let reading = &mut measured.reading;
-        if let (Some(channel), Some(integer)) = (self.channels.get_mut(&reading.channel), integer(reading)) {
-            let filtered = channel.filtered(integer);
-            if filtered != integer {
-                reading.value = f64::from(filtered) / per_unit(reading.channel.quantity);
-                if measured.fault == Some(FaultKind::Spike) {
-                    (measured.fault, measured.truth) = (None, None);
-                }
+        let mut values = vec![None; self.channels.len()];
+        let number = |measured: &Measured| self.channels.iter().position(|known| *known == measured.reading.channel);
+        for measured in sample {
+            if let Some(number) = number(measured) {
+                values[number] = Some(integer(&measured.reading));
             }
         }
-        measured
-    }
-
-    fn is_due(&mut self, measured: &Measured, unusual: bool) -> bool {
-        let reading = &measured.reading;
-        match (self.channels.get_mut(&reading.channel), integer(reading)) {
-            (Some(channel), Some(integer)) => channel.is_due(reading.time.as_millis(), integer, unusual),
-            _ => true,
-        }
+        // All of a sample are of one time, and of an empty one nothing is reported.
+        let time_ms = sample.first().map_or(0, |measured| measured.reading.time.as_millis());
+        match self.models.as_mut().map(Models::parts) {
+            Some((updater, index)) => take(&mut self.states, Some(updater), time_ms, &mut values, index),
+            None => take(&mut self.states, None, time_ms, &mut values, |_| None),
+        };
+        reported.extend(sample.iter().filter_map(|measured| match number(measured) {
+            Some(number) => Some(as_taken(*measured, values[number]?)),
+            None => Some(*measured),
+        }));
     }
 }
 
-/// A value as a node holds it; none of what no node could hold, which is for the gateway to judge.
-fn integer(reading: &Reading) -> Option<i32> {
-    let integer = (reading.value * per_unit(reading.channel.quantity)).round();
-    (integer.abs() <= f64::from(i32::MAX)).then_some(integer as i32)
+/// What was measured, with what the firmware made of its value. Where a spike was taken out nothing of the fault is in what is
+/// sent.
+fn as_taken(mut measured: Measured, taken: i32) -> Measured {
+    let reading = &mut measured.reading;
+    if taken != integer(reading) {
+        reading.value = f64::from(taken) / per_unit(reading.channel.quantity);
+        if measured.fault == Some(FaultKind::Spike) {
+            (measured.fault, measured.truth) = (None, None);
+        }
+    }
+    measured
+}
+
+/// A value as a node holds it. One that has no room in it, which no probe has, is held at the largest.
+fn integer(reading: &Reading) -> i32 {
+    (reading.value * per_unit(reading.channel.quantity)).round() as i32
 }
 
 /// A node's values are integers of the wire's last decimal.
@@ -247,24 +250,31 @@ mod tests {
     }
 
     #[test]
-    fn a_spike_is_taken_out_and_a_number_that_fits_no_node_is_left() {
-        let channel = Channel::at(Quantity::SoilMoisture, 10);
+    fn a_spike_is_taken_out_and_what_no_probe_can_say_is_left_where_nothing_is_filtered() {
+        let channels = [Channel::at(Quantity::SoilMoisture, 10), Channel::at(Quantity::SoilTemperature, 10)];
         let config = NodeConfig { filter: [(Quantity::SoilMoisture, 0.01)].into(), ..NodeConfig::default() };
-        let mut onboard = Onboard::new(&config, &[channel]).unwrap();
+        let mut onboard = Onboard::new(&config, &channels).unwrap();
         let values = [0.2, 0.201, 0.199, 0.2, 0.45, 0.2, 0.205, 1e9];
         let mut reported = Vec::new();
         for (at, value) in (0..).zip(values) {
-            let reading = Reading { channel, time: Timestamp::from_secs(300 * at), value };
-            // The last but one is too small a spike to be taken out.
-            let spike = [0.45, 0.205].contains(&value).then_some(0.2);
+            // The last but one is too small a spike to be taken out; the last one has no room in a node.
+            let spike = [0.45, 0.205, 1e9].contains(&value).then_some(0.2);
             let fault = spike.map(|_| FaultKind::Spike);
-            onboard.sample(&[Measured { reading, fault, truth: spike }], &mut reported);
+            let reading = |channel| Reading { channel, time: Timestamp::from_secs(300 * at), value };
+            let sample = channels.map(|channel| Measured { reading: reading(channel), fault, truth: spike });
+            onboard.sample(&sample, &mut reported);
         }
-        let taken: Vec<f64> = reported.iter().map(|measured| measured.reading.value).collect();
-        assert_eq!(taken, [0.2, 0.201, 0.199, 0.2, 0.2, 0.2, 0.205, 1e9]);
+        let of = |channel: Channel| -> Vec<Measured> {
+            reported.iter().copied().filter(|measured| measured.reading.channel == channel).collect()
+        };
+        let [taken, left] = channels.map(|channel| of(channel).iter().map(|m| m.reading.value).collect::<Vec<_>>());
+        assert_eq!(taken, [0.2, 0.201, 0.199, 0.2, 0.2, 0.2, 0.205, 0.205]);
+        assert_eq!(left, values);
         // What was taken out is in no reading, and so in no truth log.
-        let faults: Vec<Option<f64>> = reported.iter().map(|measured| measured.fault.and(measured.truth)).collect();
-        assert_eq!(faults, [None, None, None, None, None, None, Some(0.2), None]);
+        let [taken, left] =
+            channels.map(|channel| of(channel).iter().map(|m| m.fault.and(m.truth)).collect::<Vec<_>>());
+        assert_eq!(taken, [None, None, None, None, None, None, Some(0.2), None]);
+        assert_eq!(left, [None, None, None, None, Some(0.2), None, Some(0.2), Some(0.2)]);
     }
 
     /// A model of one channel that foretells what was, and calls a step of 0.05 unusual.
@@ -305,7 +315,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// What stands for a node here sends the very bytes that the node whose memory is stated would.
+        /// With the journal between samples and memory the very bytes are sent that the whole node would send.
         #[test]
         fn a_simulated_node_is_the_field_s_node(steps in steps(), with_model in any::<bool>()) {
             let config = NodeConfig {

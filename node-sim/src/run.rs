@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
+use firmware::ring::Key;
 use proto::{Batch, Birth, Reading, StationId, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -135,10 +136,10 @@ struct Recorder {
     station: StationId,
     /// None where samples are reported as they are.
     onboard: Option<Onboard>,
-    /// The node's boot: one more than any before it at the program's start, and again each time its power was away or its watchdog bit.
-    boot: u32,
+    /// What the next report is known by. The boot is one more than any before it at the program's start, and again each time the
+    /// node's power was away or its watchdog bit.
+    next: Key,
     open: Vec<Measured>,
-    next_sequence: u64,
     /// Samples up to here are in reports.
     sealed: Timestamp,
 }
@@ -153,9 +154,8 @@ impl Recorder {
     fn seal(&mut self) -> Option<Report> {
         let last = self.open.last()?;
         self.sealed = last.reading.time;
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        let boot = self.boot;
+        let Key { boot, sequence } = self.next;
+        self.next = self.next.following();
         Some(Report { station: self.station.clone(), boot, sequence, readings: std::mem::take(&mut self.open) })
     }
 }
@@ -229,7 +229,7 @@ impl Engine {
             let station = about.id;
             let sealed = sealed.get(&station).copied().unwrap_or(Timestamp::MIN);
             let onboard = Onboard::new(&config.node, &about.channels);
-            Recorder { station, onboard, boot, open: Vec::new(), next_sequence: 1, sealed }
+            Recorder { station, onboard, next: Key::first_of(boot), open: Vec::new(), sealed }
         };
         let mut engine = Self {
             boot,
@@ -535,7 +535,7 @@ impl Engine {
                 if sample.time > off_until {
                     let recorder = &mut recorders[sample.station];
                     record(recorder, sample, readings, &mut reports);
-                    links[sample.station].restarted(recorder.boot);
+                    links[sample.station].restarted(recorder.next.boot);
                     links[sample.station].reaches(sample.reaches);
                     links[sample.station].goes_by(sample.path.filter(|_| by_clock));
                 }
@@ -657,7 +657,7 @@ impl Engine {
                 let readings = recorder.open.clone();
                 records.push(Record::Open(Report {
                     station: station.clone(),
-                    boot: recorder.boot,
+                    boot: recorder.next.boot,
                     sequence: 0,
                     readings,
                 }));
@@ -665,7 +665,7 @@ impl Engine {
         }
         records.extend(self.replay.iter().cloned().map(Record::Irrigation));
         self.store.keep(Keep {
-            boot: self.recorders.iter().map(|recorder| recorder.boot).fold(self.boot, u32::max),
+            boot: self.recorders.iter().map(|recorder| recorder.next.boot).fold(self.boot, u32::max),
             truth_length: self.truth.as_ref().and_then(TruthLog::length),
             sealed: self.recorders.iter().map(|recorder| (recorder.station.clone(), recorder.sealed)).collect(),
             farm: self.farm.state(),
@@ -710,8 +710,7 @@ fn record(recorder: &mut Recorder, sample: &Sample<'_>, readings: &mut u64, repo
     if sample.restarted {
         // What it had in its memory before is of the boot before.
         reports.extend(recorder.seal());
-        recorder.boot = recorder.boot.saturating_add(1);
-        recorder.next_sequence = 1;
+        recorder.next = Key::first_of(recorder.next.boot.saturating_add(1));
         recorder.onboard.iter_mut().for_each(|onboard| onboard.restart(sample.watchdog_resets));
     }
     let before = recorder.open.len();

@@ -66,7 +66,7 @@ const REPORT: [Expected; 11] = [
         "firmware",
         &["exception"],
         &["memory of a node", "the largest error", "loses chunks", "not those that were offered", "the watchdog bites"],
-        &["the whole node", "32048", "refused", "sha256", "rolled_back", "watchdog"],
+        &["the whole node", "32000", "refused", "sha256", "rolled_back", "watchdog"],
     ),
     ("energy", &["-charge", "-gap"], &["hours out that planning avoids", "longest gap of the planned"], &[]),
     ("radio", &["reach"], &["time on air of 10 bytes at SF7", "the longest packet"], &[]),

@@ -1,10 +1,12 @@
 //! Delivery from end to end: only the gateway's own acknowledgement takes a report from the memory.
 //!
 //! Reports go out in the order in which they were made, at most [`WINDOW`] ahead of the acknowledgement; after a reconnect,
-//! and when the acknowledgement does not come in time, from the oldest again. The reports themselves are elsewhere: in a
-//! [`Ring`](crate::ring::Ring), or in a larger memory behind the node.
+//! and when the acknowledgement does not come in time, from the oldest again. The reports themselves are elsewhere
+//! ([`Reports`]): in a [`Ring`](crate::ring::Ring), or in a larger memory behind the node.
 
 use core::time::Duration;
+
+use crate::ring::{Freed, Key};
 
 /// Reports under way at once. Enough to fill a group commit's time at a gateway, few enough that a resend is cheap, and
 /// well below an MQTT client's own limit of unacknowledged messages, which therefore never holds anything back.
@@ -23,6 +25,15 @@ pub enum Overdue {
     Resend,
     /// Give the connection up and make a new one.
     Reconnect,
+}
+
+/// Where reports wait for their acknowledgement, the oldest first.
+pub trait Reports {
+    /// How many wait.
+    fn waiting(&self) -> usize;
+
+    /// Frees every report that an acknowledgement covers. `under_way` of the oldest are under way.
+    fn acknowledge(&mut self, up_to: Key, under_way: usize) -> Freed;
 }
 
 /// How many of the oldest reports are under way, and until when that is waited for. Times are since any fixed moment.
@@ -56,25 +67,20 @@ impl Delivery {
         self.nothing_under_way();
     }
 
-    /// How many of the oldest reports are under way on this connection.
+    /// The index of the report to send next; none when there is none, or enough are under way.
     #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.under_way
+    pub fn next(&self, reports: &impl Reports) -> Option<usize> {
+        (self.connected && self.under_way < WINDOW && self.under_way < reports.waiting()).then_some(self.under_way)
     }
 
-    /// The index of the report to send next, of so many that wait, the oldest first; none when there is none, or enough are
-    /// under way.
-    #[must_use]
-    pub fn next(&self, waiting: usize) -> Option<usize> {
-        (self.connected && self.under_way < WINDOW && self.under_way < waiting).then_some(self.under_way)
-    }
-
-    /// The report of [`Delivery::next`] is under way.
-    pub fn sent(&mut self, now: Duration, chance: impl FnOnce() -> f64) {
+    /// The report of [`Delivery::next`], which from now on is under way.
+    pub fn send(&mut self, reports: &impl Reports, now: Duration, chance: impl FnOnce() -> f64) -> Option<usize> {
+        let index = self.next(reports)?;
         self.under_way += 1;
         if self.deadline.is_none() {
             self.deadline = Some(now + self.patience(chance));
         }
+        Some(index)
     }
 
     /// The report that was sent last could not be handed to the connection.
@@ -90,11 +96,21 @@ impl Delivery {
         }
     }
 
-    /// An acknowledgement has freed reports; so many of them were under way.
-    pub fn acknowledged(&mut self, under_way: usize, now: Duration, chance: impl FnOnce() -> f64) {
-        self.under_way = self.under_way.saturating_sub(under_way);
-        self.in_vain = 0;
-        self.deadline = if self.under_way > 0 { Some(now + self.patience(chance)) } else { None };
+    /// Everything of a boot up to a sequence is on the gateway's disk: it leaves the memory. Gives back whether that was news.
+    pub fn acknowledge(
+        &mut self,
+        reports: &mut impl Reports,
+        up_to: Key,
+        now: Duration,
+        chance: impl FnOnce() -> f64,
+    ) -> bool {
+        let freed = reports.acknowledge(up_to, self.under_way);
+        if freed.reports > 0 {
+            self.under_way = self.under_way.saturating_sub(freed.under_way);
+            self.in_vain = 0;
+            self.deadline = if self.under_way > 0 { Some(now + self.patience(chance)) } else { None };
+        }
+        freed.reports > 0
     }
 
     /// When [`Delivery::overdue`] wants to be asked.

@@ -1,4 +1,7 @@
 //! A node's whole memory, and what happens to a sample in it.
+//!
+//! A node whose memory is another one runs the same program by its parts: [`take`] for its samples, and
+//! [`Delivery`] over whatever keeps its reports.
 
 use core::time::Duration;
 
@@ -22,38 +25,67 @@ pub struct Rule {
 }
 
 /// What one channel does to its values before they become readings.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Channel {
     rule: Rule,
+    /// The power of ten by which the fixed-point values are larger than their unit.
+    per_unit: u32,
     filter: Hampel<WINDOW>,
     reported: Reported,
 }
 
 impl Channel {
-    /// A channel that has measured nothing.
+    /// A channel that has measured nothing. Its values have so many decimals, up to nine.
     #[must_use]
-    pub const fn new(rule: Rule) -> Self {
-        Self { rule, filter: Hampel::new(), reported: Reported::new() }
+    pub const fn new(rule: Rule, decimals: u8) -> Self {
+        let per_unit = 10u32.saturating_pow(decimals as u32);
+        Self { rule, per_unit, filter: Hampel::new(), reported: Reported::new() }
     }
 
     /// The node starts anew, and has measured nothing.
     pub const fn restart(&mut self) {
-        *self = Self::new(self.rule);
+        *self = Self { filter: Hampel::new(), reported: Reported::new(), ..*self };
+    }
+
+    /// A value that the node holds, in its unit.
+    fn in_units(&self, value: i32) -> f64 {
+        f64::from(value) / f64::from(self.per_unit)
     }
 
     /// The value without a spike.
-    pub fn filtered(&mut self, value: i32) -> i32 {
+    fn filtered(&mut self, value: i32) -> i32 {
         self.rule.filter.map_or(value, |floor| self.filter.push(value, floor))
     }
 
     /// Whether a filtered value becomes a reading. Of an unusual sample every value does.
-    pub fn is_due(&mut self, time_ms: i64, value: i32, unusual: bool) -> bool {
+    fn is_due(&mut self, time_ms: i64, value: i32, unusual: bool) -> bool {
         if unusual {
             self.reported.reported(time_ms, value);
             return true;
         }
         self.rule.band.is_none_or(|band| self.reported.is_due(band, time_ms, value))
     }
+}
+
+/// What happens to a sample before it is kept: spikes are taken out, the model, if the node has a place for one, judges it,
+/// and only what is to be reported stays in `values`, the channels that say something. `index` says which channel has a name.
+pub fn take(
+    channels: &mut [Channel],
+    updater: Option<&mut Updater>,
+    time_ms: i64,
+    values: &mut [Option<i32>],
+    index: impl Fn(&str) -> Option<u8>,
+) -> Option<Verdict> {
+    for (value, channel) in values.iter_mut().zip(&mut *channels) {
+        *value = value.map(|value| channel.filtered(value));
+    }
+    let in_units = |number: usize| Some(channels.get(number)?.in_units((*values.get(number)?)?));
+    let verdict = updater.and_then(|updater| updater.judge(in_units, index));
+    let unusual = verdict.is_some_and(|verdict| verdict.alert);
+    for (value, channel) in values.iter_mut().zip(channels) {
+        *value = value.filter(|value| channel.is_due(time_ms, *value, unusual));
+    }
+    verdict
 }
 
 /// What became of a sample.
@@ -73,17 +105,15 @@ pub struct Taken {
 #[derive(Debug, Clone)]
 pub struct Node<const CHANNELS: usize, const READINGS: usize, const REPORTS: usize> {
     channels: [Channel; CHANNELS],
-    /// The powers of ten by which the fixed-point values are larger than their units.
-    per_unit: [u32; CHANNELS],
     ring: Ring<READINGS, REPORTS>,
     delivery: Delivery,
-    boot: u32,
-    next_sequence: u64,
+    /// What the next report is known by.
+    next: Key,
     /// The models.
     pub updater: Updater,
 }
 
-/// The node in the field: thirteen channels, and 2,000 readings in 192 reports. It takes 32,048 bytes, 8 KiB of them for two
+/// The node in the field: thirteen channels, and 2,000 readings in 192 reports. It takes 32,000 bytes, 8 KiB of them for two
 /// models; less where an address has 32 bits.
 pub type FieldNode = Node<13, 2000, 192>;
 
@@ -96,34 +126,25 @@ impl<const CHANNELS: usize, const READINGS: usize, const REPORTS: usize> Node<CH
     #[must_use]
     pub fn new(rules: [Rule; CHANNELS], decimals: [u8; CHANNELS], boot: u32) -> Self {
         Self {
-            channels: rules.map(Channel::new),
-            per_unit: decimals.map(|decimals| 10u32.saturating_pow(u32::from(decimals))),
+            channels: core::array::from_fn(|at| Channel::new(rules[at], decimals[at])),
             ring: Ring::new(),
             delivery: Delivery::new(),
-            boot,
-            next_sequence: 1,
+            next: Key::first_of(boot),
             updater: Updater::new(),
         }
     }
 
-    /// Takes a sample, the values of the channels that say something: filters it, lets the model judge it, and keeps what is
-    /// to be reported. `index` says which channel has a name.
+    /// Takes a sample, the values of the channels that say something, as [`take`] does, and keeps what is to be reported.
     pub fn sample(
         &mut self,
         time_ms: i64,
-        values: [Option<i32>; CHANNELS],
+        mut values: [Option<i32>; CHANNELS],
         index: impl Fn(&str) -> Option<u8>,
     ) -> Taken {
-        let mut filtered = values;
-        for (value, channel) in filtered.iter_mut().zip(&mut self.channels) {
-            *value = value.map(|value| channel.filtered(value));
-        }
-        let in_units = |channel: usize| Some(f64::from(filtered[channel]?) / f64::from(self.per_unit[channel]));
-        let mut taken = Taken { verdict: self.updater.judge(in_units, index), ..Taken::default() };
-        let unusual = taken.verdict.is_some_and(|verdict| verdict.alert);
-        for (number, value) in filtered.into_iter().enumerate() {
-            let due = |value: &i32| self.channels[number].is_due(time_ms, *value, unusual);
-            let Some(value) = value.filter(due) else { continue };
+        let verdict = take(&mut self.channels, Some(&mut self.updater), time_ms, &mut values, index);
+        let mut taken = Taken { verdict, ..Taken::default() };
+        for (number, value) in values.into_iter().enumerate() {
+            let Some(value) = value else { continue };
             let reading = Reading { channel: number as u8, time_ms, value };
             let gone = match self.ring.push(reading) {
                 Ok(gone) => gone,
@@ -141,9 +162,9 @@ impl<const CHANNELS: usize, const READINGS: usize, const REPORTS: usize> Node<CH
 
     /// Closes the report, when there is something in it, and says how many readings had to go for it.
     pub fn report(&mut self) -> u32 {
-        match self.ring.seal(Key { boot: self.boot, sequence: self.next_sequence }) {
+        match self.ring.seal(self.next) {
             Ok(gone) => {
-                self.next_sequence += 1;
+                self.next = self.next.following();
                 self.forget(gone)
             }
             Err(_) => 0,
@@ -166,18 +187,12 @@ impl<const CHANNELS: usize, const READINGS: usize, const REPORTS: usize> Node<CH
         now: Duration,
         chance: impl FnOnce() -> f64,
     ) -> Option<(Key, impl Iterator<Item = Reading> + '_)> {
-        let index = self.delivery.next(self.ring.reports())?;
-        self.delivery.sent(now, chance);
-        self.ring.report(index)
+        self.ring.report(self.delivery.send(&self.ring, now, chance)?)
     }
 
     /// Everything of a boot up to a sequence is on the gateway's disk. Gives back whether that was news.
     pub fn acknowledged(&mut self, up_to: Key, now: Duration, chance: impl FnOnce() -> f64) -> bool {
-        let freed = self.ring.acknowledge(up_to, self.delivery.under_way());
-        if freed.reports > 0 {
-            self.delivery.acknowledged(freed.under_way, now, chance);
-        }
-        freed.reports > 0
+        self.delivery.acknowledge(&mut self.ring, up_to, now, chance)
     }
 
     /// When [`Node::overdue`] wants to be asked.

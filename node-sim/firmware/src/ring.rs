@@ -4,6 +4,8 @@
 //! value: so the room is a number and no hope. A report leaves when its acknowledgement covers it, or when room is needed and
 //! it is the oldest; then it is counted.
 
+use crate::delivery::Reports;
+
 /// One channel's value at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
@@ -25,6 +27,18 @@ pub struct Key {
 }
 
 impl Key {
+    /// That of the first report of a start.
+    #[must_use]
+    pub const fn first_of(boot: u32) -> Self {
+        Self { boot, sequence: 1 }
+    }
+
+    /// That of the report after it, in the same start.
+    #[must_use]
+    pub const fn following(self) -> Self {
+        Self { boot: self.boot, sequence: self.sequence + 1 }
+    }
+
     /// Whether an acknowledgement of everything of a boot up to a sequence is one of this report.
     #[must_use]
     pub fn is_covered_by(self, up_to: Self) -> bool {
@@ -83,6 +97,28 @@ pub struct Ring<const READINGS: usize, const REPORTS: usize> {
 impl<const READINGS: usize, const REPORTS: usize> Default for Ring<READINGS, REPORTS> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl<const READINGS: usize, const REPORTS: usize> Reports for Ring<READINGS, REPORTS> {
+    fn waiting(&self) -> usize {
+        self.reports
+    }
+
+    fn acknowledge(&mut self, up_to: Key, under_way: usize) -> Freed {
+        let covered = |ring: &Self, index: usize| ring.key(index).is_some_and(|key| key.is_covered_by(up_to));
+        let count = |upper: usize| (0..upper).filter(|index| covered(self, *index)).count();
+        let freed = Freed { reports: count(self.reports), under_way: count(under_way.min(self.reports)) };
+        let mut left = freed.reports;
+        while left > 0 && covered(self, 0) {
+            self.pop();
+            left -= 1;
+        }
+        if left > 0 {
+            // Behind reports of an earlier boot that still wait.
+            self.retain(|key| !key.is_covered_by(up_to));
+        }
+        freed
     }
 }
 
@@ -152,23 +188,6 @@ impl<const READINGS: usize, const REPORTS: usize> Ring<READINGS, REPORTS> {
         self.reports += 1;
         self.open = 0;
         Ok(gone)
-    }
-
-    /// Frees every report that an acknowledgement covers. `under_way` of the oldest are under way.
-    pub fn acknowledge(&mut self, up_to: Key, under_way: usize) -> Freed {
-        let covered = |ring: &Self, index: usize| ring.key(index).is_some_and(|key| key.is_covered_by(up_to));
-        let count = |upper: usize| (0..upper).filter(|index| covered(self, *index)).count();
-        let freed = Freed { reports: count(self.reports), under_way: count(under_way.min(self.reports)) };
-        let mut left = freed.reports;
-        while left > 0 && covered(self, 0) {
-            self.pop();
-            left -= 1;
-        }
-        if left > 0 {
-            // Behind reports of an earlier boot that still wait.
-            self.retain(|key| !key.is_covered_by(up_to));
-        }
-        freed
     }
 
     /// The sealed report at an index, the oldest first, and its readings in the order in which they came.

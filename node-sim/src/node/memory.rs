@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use firmware::delivery::Reports;
 use firmware::ring::{Freed, Gone, Key, Reading as Small, Ring};
 use proto::{Batch, Channel, Reading, Timestamp};
 
@@ -45,24 +46,26 @@ impl Memory {
         }
     }
 
-    pub fn acknowledge(&mut self, up_to: Key, under_way: usize) -> Freed {
-        match self {
-            Self::Flash(flash) => flash.acknowledge(up_to, under_way),
-            Self::Ram(ram) => ram.ring.acknowledge(up_to, under_way),
-        }
-    }
-
     pub fn entry(&self, index: usize) -> Option<Entry> {
         match self {
             Self::Flash(flash) => flash.ring.get(index).cloned(),
             Self::Ram(ram) => ram.entry(index),
         }
     }
+}
 
-    pub fn len(&self) -> usize {
+impl Reports for Memory {
+    fn waiting(&self) -> usize {
         match self {
             Self::Flash(flash) => flash.ring.len(),
-            Self::Ram(ram) => ram.ring.reports(),
+            Self::Ram(ram) => ram.ring.waiting(),
+        }
+    }
+
+    fn acknowledge(&mut self, up_to: Key, under_way: usize) -> Freed {
+        match self {
+            Self::Flash(flash) => flash.acknowledge(up_to, under_way),
+            Self::Ram(ram) => ram.ring.acknowledge(up_to, under_way),
         }
     }
 }

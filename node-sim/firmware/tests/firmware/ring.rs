@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use firmware::delivery::Reports as _;
 use firmware::ring::{Freed, Gone, Key, Reading, Ring};
 use proptest::prelude::*;
 
