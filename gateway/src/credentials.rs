@@ -28,15 +28,17 @@
 
 use std::collections::{HashMap, hash_map};
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proto::StationId;
-use proto::document::Unread;
+use proto::document::{Mistake, Section, Unread, line_at};
 use rumqttc::mqttbytes::valid_filter;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use toml::Spanned;
 
 use crate::decode::source::filter;
 
@@ -86,18 +88,15 @@ pub enum CredentialsError {
     },
 }
 
-/// What is in a credentials file.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What is written to a credentials file.
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct CredentialsFile {
     /// Its clients.
-    #[serde(default)]
     pub client: Vec<Entry>,
 }
 
 /// A client in a credentials file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Entry {
     /// Its name: its MQTT user name, and of a station also its client id.
     pub name: String,
@@ -107,8 +106,30 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_sha256: Option<String>,
     /// The MQTT filters within which a bridge publishes and subscribes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub topics: Vec<String>,
+}
+
+/// An [`Entry`] as it is read, with where it stands.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    name: Spanned<String>,
+    /// Were it demanded, nothing else could be read of a client whose role is wrong.
+    #[serde(default)]
+    role: Option<Role>,
+    #[serde(default)]
+    password_sha256: Option<Spanned<String>>,
+    #[serde(default)]
+    topics: Option<Spanned<Vec<String>>>,
+}
+
+/// What is beside the tables of clients: nothing, or a `client` that is no such table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rest {
+    #[serde(default, rename = "client")]
+    _client: Vec<Row>,
 }
 
 impl Entry {
@@ -150,41 +171,93 @@ impl Credentials {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, CredentialsError> {
-        let mut problems = Vec::new();
-        let file: CredentialsFile = proto::document::read(text).unwrap_or_else(|Unread { mistakes, rest }| {
-            problems.extend(mistakes.iter().map(ToString::to_string));
-            rest.unwrap_or_default()
-        });
         let mut credentials = Self::default();
-        for entry in file.client {
-            let problem = entry.check();
-            let name = entry.name;
-            // Programs' names follow the stations' rule: they become part of topics' and sessions' keys as well.
-            if let Err(error) = name.parse::<StationId>() {
-                problems.push(format!("client.name: {error}"));
-                continue;
-            }
-            let password = match entry.password_sha256.as_deref().map(digest_from_hex) {
-                Some(None) => {
-                    problems.push(format!("client {name:?}: password_sha256 must be 64 hexadecimal digits"));
-                    continue;
-                }
-                Some(digest) => digest,
-                None => None,
+        let mut mistakes = credentials.read(text);
+        if mistakes.is_empty() {
+            return Ok(credentials);
+        }
+        mistakes.sort_by_key(|mistake| mistake.line);
+        let problems = mistakes.iter().map(ToString::to_string).collect();
+        Err(CredentialsError::Invalid { path: path.to_owned(), problems })
+    }
+
+    /// Takes up the clients of a text, and says all that is wrong with them.
+    fn read(&mut self, text: &str) -> Vec<Mistake> {
+        let mut document = match Section::parse(text) {
+            Ok(document) => document,
+            Err(mistakes) => return mistakes,
+        };
+        let clients = document.take_tables("client");
+        let mut mistakes = document.read::<Rest>().err().map(|unread| unread.mistakes).unwrap_or_default();
+        let mut lines = HashMap::new();
+        for (index, client) in clients.into_iter().enumerate() {
+            let (row, mut wrong) = match client.read::<Row>() {
+                Ok(row) => (Some(row), Vec::new()),
+                Err(Unread { mistakes, rest }) => (rest, mistakes),
             };
-            if let Some(problem) = problem {
-                problems.push(format!("client {name:?}: {problem}"));
-                continue;
+            if let Some(row) = row {
+                self.take_row(row, index, text, &mut lines, &mut wrong);
             }
-            let client = Client { role: entry.role, password, topics: entry.topics.into() };
-            if credentials.clients.insert(name.clone(), client).is_some() {
-                problems.push(format!("client {name:?} is there twice"));
+            mistakes.extend(wrong);
+        }
+        mistakes
+    }
+
+    /// Takes up a client, or adds to what is wrong with it. `lines` says where the names before it stand.
+    fn take_row(
+        &mut self,
+        row: Row,
+        index: usize,
+        text: &str,
+        lines: &mut HashMap<String, usize>,
+        wrong: &mut Vec<Mistake>,
+    ) {
+        let own_line = line_at(text, row.name.span().start);
+        let name = row.name.into_inner();
+        // Of one without a name the number is said.
+        let who = own_line.map_or_else(|| format!("client[{index}]"), |_| format!("client {name:?}"));
+        let mut told = Vec::new();
+        let mut tell = |line: Option<usize>, problem: String| {
+            told.push(Mistake { line, key: String::new(), value: String::new(), problem });
+        };
+        // Programs' names follow the stations' rule: they become part of topics' and sessions' keys as well.
+        if let Err(error) = name.parse::<StationId>() {
+            tell(own_line, format!("client.name: {error}"));
+        }
+        if let Some(line) = own_line {
+            match lines.entry(name.clone()) {
+                hash_map::Entry::Vacant(place) => drop(place.insert(line)),
+                hash_map::Entry::Occupied(first) => {
+                    tell(own_line, format!("{who} is there twice, first in line {}", first.get()));
+                }
             }
         }
-        if problems.is_empty() {
-            Ok(credentials)
-        } else {
-            Err(CredentialsError::Invalid { path: path.to_owned(), problems })
+        let line = |span: Range<usize>| line_at(text, span.start);
+        let password = row.password_sha256.map(|hex| (digest_from_hex(hex.get_ref()), hex));
+        if let Some((None, hex)) = &password {
+            // It is not shown: it may be a password that was written there by mistake.
+            let length = hex.get_ref().chars().count();
+            let problem =
+                format!("{who}: password_sha256 must be 64 hexadecimal digits, not these {length} characters");
+            tell(line(hex.span()), problem);
+        }
+        let (topics_line, topics) = match row.topics {
+            Some(topics) => (line(topics.span()), topics.into_inner()),
+            None => (own_line, Vec::new()),
+        };
+        match row.role {
+            Some(role) => {
+                if let Some(problem) = wrong_topics(role, &topics) {
+                    tell(topics_line, format!("{who}: {problem}"));
+                }
+            }
+            None if wrong.iter().any(|mistake| mistake.key.ends_with(".role")) => {}
+            None => tell(own_line, format!("{who}: role is missing, expected `station`, `subscriber` or `bridge`")),
+        }
+        wrong.append(&mut told);
+        if let (Some(role), true) = (row.role, wrong.is_empty()) {
+            let password = password.and_then(|(digest, _)| digest);
+            self.clients.insert(name, Client { role, password, topics: topics.into() });
         }
     }
 
@@ -319,58 +392,83 @@ mod tests {
         assert_eq!(credentials.role_of("n9"), None);
     }
 
+    /// What is told of a text, a line each.
+    fn told(text: &str) -> Vec<String> {
+        let error = parse(text).unwrap_err();
+        let problems = error.strip_prefix("credentials file credentials.toml: ").unwrap();
+        problems.split("; ").map(str::to_owned).collect()
+    }
+
     #[test]
-    fn every_unusable_client_is_named() {
-        let error = parse(
-            r#"
-            [[client]]
-            name = "N 1"
-            role = "station"
-            [[client]]
-            name = "n2"
-            role = "station"
-            password_sha256 = "abc"
-            [[client]]
-            name = "n3"
-            role = "station"
-            [[client]]
-            name = "n3"
-            role = "subscriber"
-            "#,
-        )
-        .unwrap_err();
-        for part in ["credentials.toml", "\"N 1\"", "client \"n2\": password_sha256", "client \"n3\" is there twice"] {
-            assert!(error.contains(part), "{part}: {error}");
+    fn every_mistake_of_every_client_is_told_at_once_with_its_line() {
+        let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        let told = told(&format!(
+            r#"[[client]]
+name = "N 1"
+role = "king"
+password_sha256 = "abc"
+[[client]]
+name = "n2"
+role = "station"
+password_sha256 = "secret"
+topics = ["a/#"]
+colour = 1
+[[client]]
+name = "n3"
+role = "station"
+password_sha256 = "{digest}"
+[[client]]
+role = "station"
+password_sha256 = "x{}"
+[[client]]
+name = "n5"
+[[client]]
+name = "n3"
+role = 5
+[[client]]
+name = "b1"
+role = "bridge"
+[[client]]
+name = "b2"
+role = "bridge"
+topics = ["spBv1.0/#", "+/v1/#"]
+[[client]]
+name = "b3"
+role = "bridge"
+topics = ["a/#/b"]
+[unheard]
+of = 1
+"#,
+            &digest[1..]
+        ));
+        let expected = [
+            "line 2: client.name: ",
+            "line 3: client[0].role = \"king\": unknown variant `king`, expected ",
+            "line 4: client \"N 1\": password_sha256 must be 64 hexadecimal digits, not these 3 characters",
+            "line 8: client \"n2\": password_sha256 must be 64 hexadecimal digits, not these 6 characters",
+            "line 9: client \"n2\": topics are for the role bridge",
+            "line 10: client[1].colour = 1: unknown field `colour`, expected ",
+            "line 15: client[3].name: is missing",
+            "line 17: client[3]: password_sha256 must be 64 hexadecimal digits, not these 64 characters",
+            "line 19: client \"n5\": role is missing, expected `station`, ",
+            "line 21: client \"n3\" is there twice, first in line 12",
+            "line 22: client[5].role = 5: ",
+            "line 24: client \"b1\": a bridge needs topics",
+            "line 29: client \"b2\": topics: \"+/v1/#\" would match tilth/v1",
+            "line 33: client \"b3\": topics: \"a/#/b\" is no MQTT filter",
+            "line 34: unheard: unknown field `unheard`, expected `client`",
+        ];
+        assert_eq!(told.len(), expected.len(), "{told:#?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{expected}: {told}");
         }
-        let error = parse(
-            r#"
-            [[client]]
-            name = "b1"
-            role = "bridge"
-            [[client]]
-            name = "b2"
-            role = "bridge"
-            topics = ["spBv1.0/#", "+/v1/#"]
-            [[client]]
-            name = "b3"
-            role = "bridge"
-            topics = ["a/#/b"]
-            [[client]]
-            name = "b4"
-            role = "station"
-            topics = ["a/#"]
-            "#,
-        )
-        .unwrap_err();
-        for part in [
-            "\"b1\": a bridge needs topics",
-            "\"b2\": topics: \"+/v1/#\" would match tilth/v1",
-            "\"b3\": topics: \"a/#/b\" is no MQTT filter",
-            "\"b4\": topics are for the role bridge",
-        ] {
-            assert!(error.contains(part), "{part}: {error}");
-        }
-        let error = parse("[[client]]\nname = \"a\"\nrole = \"king\"").unwrap_err();
-        assert!(error.contains("king"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_list_of_clients_is_told() {
+        assert_eq!(told("[client]\nname = \"a\"\n").len(), 1);
+        assert!(told("client = [1]\n")[0].starts_with("line 1: client"));
+        assert!(told("[[client]\n")[0].starts_with("line 1: "));
+        assert!(parse("").unwrap().clients().is_empty());
     }
 }

@@ -820,6 +820,9 @@ mod tests {
             [[farm.fields]]\nid = \"a\"\nprefix = \"a\"\nlatitude = \"north\"\n\
             [[farm.fields]]\nid = \"No Name\"\n\
             [[farm.fields]]\nirrigation = { system = { kind = \"drip\", emitter_l_h = \"much\", drops = 3 } }\n\
+            [[farm.fields]]\nirrigation = { system = { kind = \"pivot\", sector_degrees = true, wetted = 0.3 } }\n\
+            [[farm.fields]]\nirrigation = { system = { kind = \"hose\", efficiency = \"all\" } }\n\
+            [[farm.fields]]\nirrigation = { system = \"drip\" }\n\
             [[replay.file]]\npath = \"a.csv\"\ntime = \"t\"\ncolumns = [{ name = \"air\", chanel = \"rain\" }, { name = 3 }]\n";
         std::fs::write(&path, text).unwrap();
         let error = Config::load(&path).unwrap_err();
@@ -835,8 +838,17 @@ mod tests {
             "farm.weather: 7 is not a file's name, or a table with file or normals",
             "farm.fields[0].latitude: \"north\" is not a number",
             "farm.fields[1].id: ",
-            "farm.fields[2].irrigation.system.drops: is not known; known are ",
-            "farm.fields[2].irrigation.system: \"much\" is not a number",
+            "farm.fields[2].irrigation.system.drops: is not known; known are kind, emitter_l_h, emitters_per_m2, efficiency, wetted",
+            "farm.fields[2].irrigation.system.emitter_l_h: \"much\" is not a number",
+            "farm.fields[2].irrigation.system.emitters_per_m2: is missing",
+            "farm.fields[3].irrigation.system.sector_degrees: true is not a number",
+            "farm.fields[3].irrigation.system.wetted: is not known; known are kind, rotation_h, sector_degrees, efficiency",
+            "farm.fields[3].irrigation.system.rotation_h: is missing",
+            "farm.fields[3].irrigation.rate_mm_h: is missing",
+            "farm.fields[3].irrigation.start_hour: is missing",
+            "farm.fields[4].irrigation.system.kind: \"hose\" is not one of sprinkler, drip, pivot",
+            "farm.fields[4].irrigation.system.efficiency: \"all\" is not a number",
+            "farm.fields[5].irrigation.system: \"drip\" is not a table",
             "replay.file[0].columns[0].chanel: is not known; known are name, channel, unit, scale, offset",
             "replay.file[0].columns[0].channel: is missing",
             "replay.file[0].columns[1].name: 3 is not a text",

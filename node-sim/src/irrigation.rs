@@ -3,16 +3,19 @@
 //! A system runs or stands still for the whole field. What it brings to the ground at a place is its rate less its losses; a centre
 //! pivot waters a place only while its arm passes. The meter counts what leaves the pump.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// How water is brought to the field.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, tag = "kind", rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum System {
     /// Set sprinklers over the whole field.
     Sprinkler {
-        /// Share of the water that reaches the soil, 0.3 to 1.
-        #[serde(default = "sprinkler_efficiency")]
+        /// Share of the water that reaches the soil, 0.3 to 1; 0.75 when it is not said.
         efficiency: f64,
     },
     /// Drip lines with emitters.
@@ -21,42 +24,100 @@ pub enum System {
         emitter_l_h: f64,
         /// How many there are, per m2; 0.1 to 20.
         emitters_per_m2: f64,
-        /// Share of the water that reaches the soil, 0.3 to 1.
-        #[serde(default = "drip_efficiency")]
+        /// Share of the water that reaches the soil, 0.3 to 1; 0.9 when it is not said.
         efficiency: f64,
-        /// Share of the ground that gets wet, FAO-56's fw; 0.05 to 1.
-        #[serde(default = "drip_wetted")]
+        /// Share of the ground that gets wet, FAO-56's fw; 0.05 to 1; 0.35 when it is not said.
         wetted: f64,
     },
     /// A centre pivot around the field's middle.
     Pivot {
         /// Time of a whole turn, h; 4 to 240.
         rotation_h: f64,
-        /// The angle that its sprays cover at a time, degrees; 1 to 90.
-        #[serde(default = "pivot_sector")]
+        /// The angle that its sprays cover at a time, degrees; 1 to 90; 10 when it is not said.
         sector_degrees: f64,
-        /// Share of the water that reaches the soil, 0.3 to 1.
-        #[serde(default = "sprinkler_efficiency")]
+        /// Share of the water that reaches the soil, 0.3 to 1; 0.75 when it is not said.
         efficiency: f64,
     },
 }
 
 // FAO Irrigation Water Management Training Manual 4 (Brouwer et al. 1989), annex I, table 8: sprinklers 75 %, drip 90 %.
-fn sprinkler_efficiency() -> f64 {
-    0.75
-}
-
-fn drip_efficiency() -> f64 {
-    0.90
-}
-
+const SPRINKLER_EFFICIENCY: f64 = 0.75;
+const DRIP_EFFICIENCY: f64 = 0.90;
 // FAO-56 table 20: trickle irrigation 0.3 to 0.4.
-fn drip_wetted() -> f64 {
-    0.35
+const DRIP_WETTED: f64 = 0.35;
+const PIVOT_SECTOR_DEGREES: f64 = 10.0;
+
+/// Which of the systems it is, as it is written.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Sprinkler,
+    Drip,
+    Pivot,
 }
 
-fn pivot_sector() -> f64 {
-    10.0
+impl Kind {
+    const ALL: [Self; 3] = [Self::Sprinkler, Self::Drip, Self::Pivot];
+
+    /// The keys of its table.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Sprinkler => &["kind", "efficiency"],
+            Self::Drip => &["kind", "emitter_l_h", "emitters_per_m2", "efficiency", "wetted"],
+            Self::Pivot => &["kind", "rotation_h", "sector_degrees", "efficiency"],
+        }
+    }
+}
+
+/// Read by hand: of a value that is none, serde would say of a table with a tag only that it is in there.
+impl<'de> Deserialize<'de> for System {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Table)
+    }
+}
+
+struct Table;
+
+impl<'de> Visitor<'de> for Table {
+    type Value = System;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<System, A::Error> {
+        let (mut kind, mut values, mut others) = (None, BTreeMap::new(), Vec::new());
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "kind" {
+                kind = Some(map.next_value::<Kind>()?);
+            } else if Kind::ALL.iter().any(|kind| kind.keys().contains(&key.as_str())) {
+                values.insert(key, map.next_value::<f64>()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+                others.push(key);
+            }
+        }
+        let kind = kind.ok_or_else(|| A::Error::missing_field("kind"))?;
+        if let Some(key) = values.keys().chain(&others).find(|key| !kind.keys().contains(&key.as_str())) {
+            return Err(A::Error::unknown_field(key, kind.keys()));
+        }
+        let given = |key: &'static str| values.get(key).copied().ok_or_else(|| A::Error::missing_field(key));
+        let or = |key: &str, usual: f64| values.get(key).copied().unwrap_or(usual);
+        Ok(match kind {
+            Kind::Sprinkler => System::Sprinkler { efficiency: or("efficiency", SPRINKLER_EFFICIENCY) },
+            Kind::Drip => System::Drip {
+                emitter_l_h: given("emitter_l_h")?,
+                emitters_per_m2: given("emitters_per_m2")?,
+                efficiency: or("efficiency", DRIP_EFFICIENCY),
+                wetted: or("wetted", DRIP_WETTED),
+            },
+            Kind::Pivot => System::Pivot {
+                rotation_h: given("rotation_h")?,
+                sector_degrees: or("sector_degrees", PIVOT_SECTOR_DEGREES),
+                efficiency: or("efficiency", SPRINKLER_EFFICIENCY),
+            },
+        })
+    }
 }
 
 impl System {

@@ -211,6 +211,12 @@ fn fillings_of<'i>(place: usize) -> [DeValue<'i>; 5] {
     ]
 }
 
+/// The line of a place in a text, counted from 1; none behind its end, where what was made up for a missing value is.
+#[must_use]
+pub fn line_at(text: &str, at: usize) -> Option<usize> {
+    (at < text.len()).then(|| line_of(text, at))
+}
+
 fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }

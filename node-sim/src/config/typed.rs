@@ -3,6 +3,7 @@
 //! Serde stops at the first mistake. So that one is told and taken out of the text's tree, and the rest is read again, until
 //! there is none.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -17,7 +18,7 @@ const MOST_MISTAKES: usize = 100;
 const MOST_SHOWN: usize = 60;
 
 /// A step from a table or a list to what is in it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Key(String),
     Index(usize),
@@ -41,7 +42,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path, text: &str, secrets: &str, 
             return Read { value: None, problems: vec![Problem::toml(path, text, &error)], shorter: Vec::new() };
         }
     };
-    let mut tree = Tree { root: Value::Table(table), taken: Vec::new(), given: Vec::new() };
+    let mut tree = Tree { root: Value::Table(table), taken: Vec::new(), given: BTreeMap::new() };
     let mut problems: Vec<Problem> = Vec::new();
     while problems.len() < MOST_MISTAKES {
         let error = match serde_path_to_error::deserialize::<_, T>(tree.root.clone()) {
@@ -59,10 +60,10 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path, text: &str, secrets: &str, 
             if !is_needless && !tree.taken.contains(&known) {
                 tell(&known, "is missing".to_owned());
             }
-            // Where a text does not do for it, the table without it is taken out.
+            // Where nothing does for it, the table without it is taken out.
             tree.give(&missing) || tree.take(&at)
-        } else if tree.given.contains(&tree.original(&at)) {
-            tree.take(&at[..at.len() - 1])
+        } else if tree.given.contains_key(&tree.original(&at)) {
+            tree.give(&at) || tree.take(&at[..at.len() - 1])
         } else {
             let mut at = at;
             // The key itself is not in the path of one in a table that was read as a whole.
@@ -87,8 +88,8 @@ struct Tree {
     root: Value,
     /// Where that was, in the text itself.
     taken: Vec<Vec<Step>>,
-    /// What was missing and is now an empty text, in the text itself.
-    given: Vec<Vec<Step>>,
+    /// What was missing and is now made up, in the text itself; how many of [`made_up`] were tried.
+    given: BTreeMap<Vec<Step>, usize>,
 }
 
 impl Tree {
@@ -167,15 +168,25 @@ impl Tree {
         gone
     }
 
-    /// Puts an empty text where something is missing; false when it had been there before, or cannot be.
+    /// Puts something made up where something is missing, another thing each time; false when nothing is left to try, or it
+    /// cannot be put there.
     fn give(&mut self, steps: &[Step]) -> bool {
         let original = self.original(steps);
+        let tried = self.given.get(&original).copied().unwrap_or(0);
         let Some((Step::Key(key), above)) = steps.split_last() else { return false };
-        let Some(Value::Table(table)) = self.at_mut(above) else { return false };
-        table.insert(key.clone(), Value::String(String::new()));
-        let first = !self.given.contains(&original);
-        self.given.push(original);
-        first
+        let (Some(value), Some(Value::Table(table))) = (made_up(tried), self.at_mut(above)) else { return false };
+        table.insert(key.clone(), value);
+        self.given.insert(original, tried + 1);
+        true
+    }
+}
+
+/// What may do for a missing value.
+fn made_up(tried: usize) -> Option<Value> {
+    match tried {
+        0 => Some(Value::String(String::new())),
+        1 => Some(Value::Integer(1)),
+        _ => None,
     }
 }
 
