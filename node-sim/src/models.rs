@@ -197,16 +197,7 @@ mod tests {
 
     #[test]
     fn a_model_comes_is_kept_judges_and_is_told_of() {
-        let file = NodeModelFile {
-            version: "1.2.3".parse().unwrap(),
-            channels: CHANNELS[..1].to_vec(),
-            steps: 2,
-            normal: vec![(0.3, 0.1)],
-            first: Layer { weights: vec![vec![64, 0], vec![-64, 0]], biases: vec![0, 0], multiplier: 1.0 / 64.0 },
-            second: Layer { weights: vec![vec![64, -64]], biases: vec![0], multiplier: 1.0 / 64.0 },
-            thresholds: vec![0.5],
-            golden: vec![33, -7],
-        };
+        let file = NodeModelFile::persistence("1.2.3".parse().unwrap(), &CHANNELS[..1], vec![(0.3, 0.1)], 2);
         let bytes = file.encode().unwrap();
         let sha256: [u8; 32] = sha2_of(&bytes);
         let mut models = Models::new(&CHANNELS);

@@ -194,7 +194,6 @@ mod tests {
     use firmware::ring::Key;
     use firmware::update::Offer;
     use proptest::prelude::*;
-    use proto::node_model::Layer;
     use proto::{Ack, Batch, Command, NodeModelChunk, NodeModelFile, NodeModelOffer, NodeModelVersion, Timestamp};
     use sha2::{Digest as _, Sha256};
 
@@ -279,17 +278,7 @@ mod tests {
 
     /// A model of one channel that foretells what was, and calls a step of 0.05 unusual.
     fn model() -> Vec<u8> {
-        let layer = |weights: Vec<Vec<i8>>| Layer { biases: vec![0; weights.len()], weights, multiplier: 1.0 / 64.0 };
-        let file = NodeModelFile {
-            version: "1.0.0".parse().unwrap(),
-            channels: vec![CHANNELS[0]],
-            steps: 2,
-            normal: vec![(0.3, 0.1)],
-            first: layer(vec![vec![64, 0], vec![-64, 0]]),
-            second: layer(vec![vec![64, -64]]),
-            thresholds: vec![0.5],
-            golden: vec![33, -7],
-        };
+        let file = NodeModelFile::persistence("1.0.0".parse().unwrap(), &CHANNELS[..1], vec![(0.3, 0.1)], 2);
         file.encode().unwrap()
     }
 

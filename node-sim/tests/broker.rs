@@ -17,7 +17,7 @@ use node_sim::onboard::Memory;
 use node_sim::radio::RadioConfig;
 use node_sim::truth::{Event, TruthReading, read_events, read_readings};
 use node_sim::{Config, FarmConfig, Pace, simulate};
-use proto::node_model::{Held, Layer, mark};
+use proto::node_model::{Held, mark};
 use proto::{
     Ack, Batch, Birth, Channel, Command, CommandMessage, FarmId, NodeModelChunk, NodeModelFile, NodeModelOffer,
     NodeModelState, Quantity, Reading, StationId, Status, TimeScale, Timestamp, Topic, TopicKind,
@@ -905,17 +905,8 @@ impl Authority {
 
 /// A model of one channel, which says that it stays as it was.
 fn model(version: &str) -> Vec<u8> {
-    let layer = |weights: Vec<Vec<i8>>| Layer { biases: vec![0; weights.len()], weights, multiplier: 1.0 / 64.0 };
-    let file = NodeModelFile {
-        version: version.parse().unwrap(),
-        channels: vec![Channel::at(Quantity::SoilMoisture, 10)],
-        steps: 2,
-        normal: vec![(0.3, 0.1)],
-        first: layer(vec![vec![64, 0], vec![-64, 0]]),
-        second: layer(vec![vec![64, -64]]),
-        thresholds: vec![0.5],
-        golden: vec![33, -7],
-    };
+    let channels = [Channel::at(Quantity::SoilMoisture, 10)];
+    let file = NodeModelFile::persistence(version.parse().unwrap(), &channels, vec![(0.3, 0.1)], 2);
     file.encode().unwrap()
 }
 

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use node_sim::station::CHANNELS;
-use proto::node_model::Layer;
 use proto::{Channel, Manifest, NodeModelFile, Quantity};
 use sha2::{Digest as _, Sha256};
 
@@ -145,33 +144,15 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 #[must_use]
 pub fn for_nodes(version: &str, always: bool) -> Vec<u8> {
     let channels: Vec<Channel> = CHANNELS.into_iter().filter(|c| c.quantity != Quantity::Rain).take(10).collect();
-    let (steps, hidden) = (4, 2 * channels.len());
-    let mut first = vec![vec![0i8; channels.len() * steps]; hidden];
-    let mut second = vec![vec![0i8; hidden]; channels.len()];
-    for channel in 0..channels.len() {
-        for (unit, sign) in [(2 * channel, 64), (2 * channel + 1, -64)] {
-            first[unit][channel * steps + steps - 1] = sign;
-            second[channel][unit] = sign;
-        }
-    }
     let normal = channels.iter().map(|channel| {
         let range = channel.quantity.range();
         (((range.start() + range.end()) / 2.0) as f32, ((range.end() - range.start()) / 2.0 * 16.0 / 127.0) as f32)
     });
-    let file = NodeModelFile {
-        version: version.parse().unwrap(),
-        normal: normal.collect(),
-        steps,
-        first: Layer { weights: first, biases: vec![0; hidden], multiplier: 1.0 / 64.0 },
-        second: Layer {
-            weights: second,
-            biases: vec![if always { 64 * 40 } else { 0 }; channels.len()],
-            multiplier: 1.0 / 64.0,
-        },
-        thresholds: vec![2.0; channels.len()],
-        golden: vec![5; channels.len() * steps],
-        channels,
-    };
+    let mut file = NodeModelFile::persistence(version.parse().unwrap(), &channels, normal.collect(), 4);
+    file.thresholds.fill(2.0);
+    if always {
+        file.second.biases.fill(64 * 40);
+    }
     let bytes = file.encode().unwrap();
     assert!(bytes.len() > 2 * 512, "{} bytes", bytes.len());
     bytes

@@ -2,7 +2,6 @@
 
 use cloud::api::types::Role;
 use cloud::setup;
-use proto::node_model::Layer;
 use proto::rollout::Order;
 use proto::{Channel, NodeModelFile, NodeRollout, Quantity};
 use reqwest::multipart::{Form, Part};
@@ -15,16 +14,8 @@ const NODES: &str = "/api/v1/farms/fallon/node-models";
 
 /// A model of one channel.
 fn file(version: &str) -> Vec<u8> {
-    let file = NodeModelFile {
-        version: version.parse().unwrap(),
-        channels: vec![Channel::at(Quantity::SoilMoisture, 20)],
-        steps: 2,
-        normal: vec![(0.3, 0.1)],
-        first: Layer { weights: vec![vec![64, 0], vec![-64, 0]], biases: vec![0, 0], multiplier: 1.0 / 64.0 },
-        second: Layer { weights: vec![vec![64, -64]], biases: vec![0], multiplier: 1.0 / 64.0 },
-        thresholds: vec![0.5],
-        golden: vec![33, -7],
-    };
+    let channels = [Channel::at(Quantity::SoilMoisture, 20)];
+    let file = NodeModelFile::persistence(version.parse().unwrap(), &channels, vec![(0.3, 0.1)], 2);
     file.encode().unwrap()
 }
 

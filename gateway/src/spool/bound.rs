@@ -286,11 +286,14 @@ pub(super) fn dropped(transaction: &Transaction<'_>, lane: Lane) -> Result<u64, 
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/records.rs"]
+mod records;
+
+#[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use proto::decision::{Cause, Inputs};
-    use proto::{Alert, AlertKind, Birth, Decision, StationBirth};
+    use proto::{Alert, Decision};
 
     use super::*;
     use crate::spool::Limits;
@@ -303,52 +306,22 @@ mod tests {
     /// The change of this number of an alert; the last one that is told of ended ones says so.
     fn alert(number: u32, revision: u32, ended: bool) -> Record {
         let opened = Timestamp::from_secs(i64::from(number));
-        Record::Alert(Alert {
-            id: format!("n1/-/silent/{number:06}"),
-            station: "n1".parse().unwrap(),
-            channel: None,
-            kind: AlertKind::Silent,
-            opened,
-            updated: opened.plus_secs(i64::from(revision)),
-            closed: ended.then_some(opened.plus_secs(i64::from(revision))),
-            score: 1.5,
-            threshold: 1.0,
-            value: None,
-            drivers: Vec::new(),
-            model: None,
-            revision,
-            message: "nothing was heard for two hours".to_owned(),
-        })
+        let updated = opened.plus_secs(i64::from(revision));
+        let alert = records::alert(i64::from(number), opened);
+        Record::Alert(Alert { updated, closed: ended.then_some(updated), revision, ..alert })
     }
 
     fn decision(field: &str, number: i64, confirmed: bool) -> Record {
-        let (field, at) = (field.parse().unwrap(), Timestamp::from_secs(900 * number));
         let valve = || vec!["v1".parse().unwrap()];
-        Record::Decision(Decision {
-            id: Decision::id_of(&field, at),
-            field,
-            at,
-            cause: Cause::Moist,
-            run: None,
-            reason: "there is water enough".to_owned(),
-            inputs: Inputs::default(),
-            stations: valve(),
-            confirmed: if confirmed { valve() } else { Vec::new() },
-        })
+        let decision = records::decision(field, Timestamp::from_secs(900 * number));
+        let confirmed = if confirmed { valve() } else { Vec::new() };
+        Record::Decision(Decision { stations: valve(), confirmed, ..decision })
     }
 
     fn birth(station: &str, number: i64) -> Record {
-        let birth = Birth {
-            boot: 1,
-            firmware: format!("1.0.{number}"),
-            interval_s: 300,
-            report_s: 900,
-            channels: Vec::new(),
-            field: None,
-            latitude: None,
-            longitude: None,
-        };
-        Record::Birth(StationBirth { station: station.parse().unwrap(), at: Timestamp::from_secs(number), birth })
+        let mut birth = records::birth(station, Timestamp::from_secs(number));
+        birth.birth.firmware = format!("1.0.{number}");
+        Record::Birth(birth)
     }
 
     fn open(dir: &Path) -> Spool {

@@ -384,12 +384,7 @@ async fn a_reader_that_never_reads_is_not_waited_for() {
         }
         // A witness's PUBACK may be on its way.
         let acknowledged = || read(&gateway.metrics.pubacks) - read(&witness.rounds);
-        within("each is acknowledged, once", async {
-            while acknowledged() != 400 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
+        until("each is acknowledged, once", || acknowledged() == 400).await;
         drop(viewer);
         witness.stays_content().await;
     }

@@ -7,4 +7,6 @@ mod budget;
 mod hostile;
 mod poison;
 mod raw;
+#[path = "../support/records.rs"]
+mod records;
 mod support;

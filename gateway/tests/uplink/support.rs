@@ -11,17 +11,15 @@ use gateway::config::CloudConfig;
 use gateway::spool::Spool;
 use gateway::store::{Group, Store};
 use gateway::uplink::{Uplink, UplinkConfig};
-use proto::decision::{Cause, Inputs};
-use proto::{
-    Alert, AlertKind, Birth, Decision, GatewayStatus, Lane, Record, StationBirth, TimeScale, Timestamp, Untimely,
-    UplinkBatch, UplinkStatus, Window,
-};
+use proto::{GatewayStatus, Lane, Record, TimeScale, Timestamp, Untimely, UplinkBatch, UplinkStatus, Window};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::records;
 
 /// Nothing in these tests takes as long on any machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -230,53 +228,20 @@ pub fn window(station: &str, number: i64) -> Record {
     Record::Window(Window { station: station.parse().unwrap(), start, length_s: 900, revision: 0, aggregates })
 }
 
+fn at(number: i64) -> Timestamp {
+    Timestamp::from_secs(900 * number)
+}
+
 pub fn alert(number: i64) -> Record {
-    let at = Timestamp::from_secs(900 * number);
-    Record::Alert(Alert {
-        id: format!("n1/{number}"),
-        station: "n1".parse().unwrap(),
-        channel: None,
-        kind: AlertKind::Silent,
-        opened: at,
-        updated: at,
-        closed: None,
-        score: 2.0,
-        threshold: 1.0,
-        value: None,
-        drivers: Vec::new(),
-        model: None,
-        revision: 0,
-        message: "n1 is silent".to_owned(),
-    })
+    Record::Alert(records::alert(number, at(number)))
 }
 
 pub fn birth(number: i64) -> Record {
-    let birth = Birth {
-        boot: 1,
-        firmware: "test 1.0.0".to_owned(),
-        interval_s: 300,
-        report_s: 900,
-        channels: Vec::new(),
-        field: None,
-        latitude: None,
-        longitude: None,
-    };
-    Record::Birth(StationBirth { station: "n1".parse().unwrap(), at: Timestamp::from_secs(900 * number), birth })
+    Record::Birth(records::birth("n1", at(number)))
 }
 
 pub fn decision(number: i64) -> Record {
-    let (field, at) = ("north".parse().unwrap(), Timestamp::from_secs(900 * number));
-    Record::Decision(Decision {
-        id: Decision::id_of(&field, at),
-        field,
-        at,
-        cause: Cause::Moist,
-        run: None,
-        reason: "there is water enough".to_owned(),
-        inputs: Inputs::default(),
-        stations: Vec::new(),
-        confirmed: Vec::new(),
-    })
+    Record::Decision(records::decision("north", at(number)))
 }
 
 /// Puts records into the spool as if they were made then.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use firmware::model::MAX_BYTES;
 use firmware::node::{FieldNode, MEMORY_BYTES};
 use firmware::ring::Ring;
-use proto::node_model::{Layer, MAX_CHUNK};
+use proto::node_model::MAX_CHUNK;
 use proto::{
     Channel, Command, NodeModelChunk, NodeModelFile, NodeModelOffer, NodeModelState, NodeModelStatus, NodeModelVersion,
     Quantity,
@@ -128,24 +128,8 @@ fn over_the_air(
 
 /// A model of four channels.
 fn model(version: NodeModelVersion) -> anyhow::Result<Vec<u8>> {
-    const STEPS: usize = 4;
     let channels = &CHANNELS[..4];
-    let layer = |rows: usize, width: usize| Layer {
-        weights: (0..rows).map(|row| (0..width).map(|at| if at % rows == row { 64 } else { 0 }).collect()).collect(),
-        biases: vec![0; rows],
-        multiplier: 1.0 / 64.0,
-    };
-    let mut file = NodeModelFile {
-        version,
-        channels: channels.to_vec(),
-        steps: STEPS,
-        normal: vec![(0.3, 0.1); channels.len()],
-        first: layer(8, channels.len() * STEPS),
-        second: layer(channels.len(), 8),
-        thresholds: vec![0.5; channels.len()],
-        golden: (0..channels.len() * STEPS).map(|at| at as i8).collect(),
-    };
-    file.golden.rotate_left(3);
+    let file = NodeModelFile::persistence(version, channels, vec![(0.3, 0.1); channels.len()], 4);
     Ok(file.encode()?)
 }
 

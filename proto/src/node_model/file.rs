@@ -105,6 +105,36 @@ pub enum FileError {
 }
 
 impl NodeModelFile {
+    /// A model that foretells of each channel what it was a sample before, by an upper and a lower half, and calls half a scale
+    /// from it unusual: the persistence that a trained one should be better than. `normal` has a centre and a scale of each.
+    #[must_use]
+    pub fn persistence(version: NodeModelVersion, channels: &[Channel], normal: Vec<(f32, f32)>, steps: usize) -> Self {
+        let (count, inputs) = (channels.len(), channels.len() * steps);
+        let layer = |weights: Vec<Vec<i8>>| Layer { biases: vec![0; weights.len()], weights, multiplier: 1.0 / 64.0 };
+        let row = |width: usize, at: usize, weight: i8| {
+            let mut row = vec![0; width];
+            row[at] = weight;
+            row
+        };
+        // Its own newest value is masked by the one before.
+        let halves = |channel: usize| [64, -64].map(|weight| row(inputs, channel * steps + steps - 1, weight));
+        let both = |channel: usize| {
+            let mut sum = row(2 * count, 2 * channel, 64);
+            sum[2 * channel + 1] = -64;
+            sum
+        };
+        Self {
+            version,
+            channels: channels.to_vec(),
+            steps,
+            normal,
+            first: layer((0..count).flat_map(halves).collect()),
+            second: layer((0..count).map(both).collect()),
+            thresholds: vec![0.5; count],
+            golden: (0..inputs).map(|at| if at % 2 == 0 { 33 } else { -7 }).collect(),
+        }
+    }
+
     /// The file.
     ///
     /// # Errors
@@ -328,18 +358,9 @@ mod tests {
     use super::*;
     use crate::Quantity;
 
-    /// Foretells the last value of one channel, as its upper and its lower half.
     fn last_value() -> NodeModelFile {
-        NodeModelFile {
-            version: "1.2.3".parse().unwrap(),
-            channels: vec![Channel::at(Quantity::SoilMoisture, 20)],
-            steps: 2,
-            normal: vec![(0.3, 0.1)],
-            first: Layer { weights: vec![vec![64, 0], vec![-64, 0]], biases: vec![0, 0], multiplier: 1.0 / 64.0 },
-            second: Layer { weights: vec![vec![64, -64]], biases: vec![0], multiplier: 1.0 / 64.0 },
-            thresholds: vec![0.5],
-            golden: vec![33, -7],
-        }
+        let channels = [Channel::at(Quantity::SoilMoisture, 20)];
+        NodeModelFile::persistence("1.2.3".parse().unwrap(), &channels, vec![(0.3, 0.1)], 2)
     }
 
     #[test]
