@@ -287,6 +287,9 @@ mod tests {
         Sample(Vec<Option<i32>>),
         Report,
         Acknowledge(u64),
+        Connect,
+        Disconnect,
+        Send,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -297,8 +300,22 @@ mod tests {
             12 => values.prop_map(Step::Sample),
             5 => Just(Step::Report),
             1 => (0u64..40).prop_map(Step::Acknowledge),
+            1 => Just(Step::Connect),
+            1 => Just(Step::Disconnect),
+            4 => Just(Step::Send),
         ];
         prop::collection::vec(step, 1..400)
+    }
+
+    /// A report of the firmware's ring as it is sent.
+    fn encoded(key: Key, readings: impl Iterator<Item = firmware::ring::Reading>) -> (Key, Vec<u8>) {
+        let readings = readings.map(|small| {
+            let channel = CHANNELS[usize::from(small.channel)];
+            let value = f64::from(small.value) / per_unit(channel.quantity);
+            Reading { channel, time: Timestamp::from_millis(small.time_ms), value }
+        });
+        let batch = Batch { boot: key.boot, sequence: key.sequence, readings: readings.collect() };
+        (key, batch.encode().unwrap())
     }
 
     proptest! {
@@ -353,21 +370,29 @@ mod tests {
                             memory.push(Entry { boot: 3, sequence, readings: count, payload });
                         }
                     }
+                    Step::Connect => {
+                        memory.connected();
+                        node.connected();
+                    }
+                    Step::Disconnect => {
+                        memory.disconnected();
+                        node.disconnected();
+                    }
                     // A reading that is in no report yet takes room in the one memory before it does in the other.
-                    Step::Acknowledge(up_to) if open.is_empty() => {
+                    Step::Acknowledge(_) | Step::Send if !open.is_empty() => {}
+                    Step::Send => {
+                        let simulated = memory.next_to_send(Duration::ZERO).map(|sent| (sent.key(), sent.payload.to_vec()));
+                        let sent = node.next_to_send(Duration::ZERO, || 0.5).map(|(key, readings)| encoded(key, readings));
+                        prop_assert!(simulated == sent, "{:?}", sent.map(|sent| sent.0));
+                    }
+                    Step::Acknowledge(up_to) => {
                         let news = memory.acknowledged(&Ack { boot: 3, sequence: up_to }, Duration::ZERO);
                         prop_assert_eq!(node.acknowledged(Key { boot: 3, sequence: up_to }, Duration::ZERO, || 0.5), news);
                     }
-                    Step::Acknowledge(_) => {}
                 }
                 let in_ram: Vec<(Key, Vec<u8>)> = (0..node.ring().reports()).map(|at| {
                     let (key, readings) = node.ring().report(at).unwrap();
-                    let readings = readings.map(|small| {
-                        let channel = CHANNELS[usize::from(small.channel)];
-                        let value = f64::from(small.value) / per_unit(channel.quantity);
-                        Reading { channel, time: Timestamp::from_millis(small.time_ms), value }
-                    });
-                    (key, Batch { boot: key.boot, sequence: key.sequence, readings: readings.collect() }.encode().unwrap())
+                    encoded(key, readings)
                 }).collect();
                 let simulated: Vec<(Key, Vec<u8>)> =
                     memory.entries().map(|entry| (entry.key(), entry.payload.to_vec())).collect();
