@@ -48,7 +48,7 @@ pub async fn run(stations: u32, args: &Args, programs: &Programs) -> anyhow::Res
     let mut running = Running::gateway(stations, TimeScale::real(), scratch.path(), programs, |_| ()).await?;
     let kept = args.history * 3_600_000 / u32::try_from(STEP_MS)?;
     let each = kept + MINUTES + 3;
-    let reports = crate::wall_clock().plus_millis(-i64::from(MINUTES + 3) * STEP_MS);
+    let reports = crate::wall_clock().plus_millis(-STEP_MS);
     let prepared = Prepared::new(Format::Native, stations, each, |number| {
         let beyond = i64::from(number) - i64::from(kept);
         reports.plus_millis(beyond * STEP_MS)

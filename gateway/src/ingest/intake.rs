@@ -25,14 +25,15 @@ use crate::door::{Deliveries, Delivery, DeliveryKind, Outbox, Release, Ticket};
 use crate::store::{DELETE_AT_ONCE, Group, RawMessage, Reserve, Store, StoreError, kind_code};
 use crate::window::Origin;
 
-/// How long a group waits for more: what a PUBACK is late at most, with the sync after it.
+/// How long a group with few messages waits for more: what a PUBACK is late at most, with the sync after it, which has the
+/// rest of the 100 ms.
 const GROUP_WAIT: Duration = Duration::from_millis(50);
 /// How long it waits when it has [`ENOUGH`] messages to share what a commit costs. A PUBACK that goes within 40 ms takes the
 /// acknowledgement of TCP along; later the kernel has sent one by itself, which costs as much as the PUBACK.
 const ENOUGH_WAIT: Duration = Duration::from_millis(25);
 /// So many messages share the pages that each commit writes.
 const ENOUGH: usize = 100;
-/// How often it is looked meanwhile how many there are.
+/// How often it is looked meanwhile how many there are, unless they come so slowly that there will not be enough.
 const LOOK: Duration = Duration::from_millis(13);
 /// The most deliveries in a group.
 const GROUP_MOST: usize = 4_096;
@@ -454,12 +455,15 @@ fn collect(deliveries: &mut Deliveries, group: &mut Vec<Delivery>, until: Instan
                 Err(TryRecvError::Disconnected) => return false,
             }
         }
+        let waited = began.elapsed();
         let wait = if group.len() < ENOUGH { GROUP_WAIT } else { ENOUGH_WAIT };
-        let left = wait.saturating_sub(began.elapsed());
+        let left = wait.saturating_sub(waited);
         if group.len() >= GROUP_MOST || bytes >= GROUP_BYTES || left.is_zero() {
             return true;
         }
-        std::thread::sleep(left.min(LOOK));
+        let in_all = group.len() as f64 * GROUP_WAIT.as_secs_f64() / waited.max(LOOK).as_secs_f64();
+        let few = waited >= LOOK && in_all < ENOUGH as f64;
+        std::thread::sleep(if few { left } else { left.min(LOOK) });
     }
 }
 

@@ -46,6 +46,8 @@ const SNAP_MS: i64 = 5_000;
 const HEARD: Duration = Duration::from_secs(3600);
 /// How long the clock is in doubt after it was set, when no station says anything of the time.
 const UNCONTRADICTED: Duration = Duration::from_secs(900);
+/// To go through all stations is for one in so many of their reports, where they are more: what it finds is of most of them.
+const SHARE: usize = 16;
 /// So many stations must agree against a clock that nothing else speaks against.
 const MANY: usize = 3;
 
@@ -141,6 +143,8 @@ pub(super) struct OwnClock {
     /// Stations that were known at the start.
     known: usize,
     witnesses: HashMap<StationId, Witness>,
+    /// Reports that spoke against it since all stations were gone through.
+    unheeded: usize,
 }
 
 impl OwnClock {
@@ -156,6 +160,7 @@ impl OwnClock {
             kept,
             known,
             witnesses: HashMap::new(),
+            unheeded: 0,
         };
         if let Some(doubt) = doubt {
             tracing::error!(%shown, stored = kept.map(tracing::field::display), "the gateway's clock {}", doubt.says());
@@ -221,6 +226,11 @@ impl OwnClock {
         if !self.is_disputed_by(station, offset_ms) {
             return;
         }
+        self.unheeded += 1;
+        if self.unheeded < self.witnesses.len() / SHARE {
+            return;
+        }
+        self.unheeded = 0;
         self.witnesses.retain(|_, witness| count.saturating_sub(witness.at) < HEARD);
         self.judge(station, newest, shown, count);
     }
@@ -452,6 +462,28 @@ mod tests {
             farm.report(station, 50 * MINUTE);
         });
         assert_eq!(farm.stands(), (0, None));
+    }
+
+    #[test]
+    fn many_stations_are_gone_through_seldom_and_soon_enough() {
+        let minute = |farm: &mut Farm, right: usize| {
+            farm.wait(MINUTE);
+            let mut gone_through = 0;
+            for station in 0..320 {
+                let before = farm.clock.unheeded;
+                farm.report(station, if station < right { 0 } else { -60 * MINUTE });
+                gone_through += usize::from(farm.clock.unheeded < before);
+            }
+            gone_through
+        };
+        // That they are late is known of two reports each.
+        let mut farm = Farm::new(0, None, 0);
+        assert_eq!((minute(&mut farm, 200), minute(&mut farm, 200), minute(&mut farm, 200)), (0, 6, 6));
+        assert_eq!(farm.stands(), (0, None), "most are right");
+        minute(&mut farm, 80);
+        assert_eq!(farm.stands(), (0, None), "most have been late once");
+        minute(&mut farm, 80);
+        assert_eq!(farm.stands(), (0, Some(Doubt::Disputed)));
     }
 
     #[test]
