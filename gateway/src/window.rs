@@ -164,9 +164,10 @@ impl Default for Rhythm {
     }
 }
 
-/// A commit whose readings are kept.
+/// Commits whose readings are kept, as far as these are of one window.
 #[derive(Debug, Clone)]
 struct Kept {
+    /// The first.
     commit: u64,
     newest: Timestamp,
     /// What was believed before it came.
@@ -473,8 +474,9 @@ impl Station {
         if let Some(newest) = newest {
             self.grown = Some(now);
             self.belief.follow(shape, origin, newest, now);
+            let window = newest.floor_to(shape.length_s);
             match self.commits.back_mut() {
-                Some(last) if last.commit == commit => last.newest = newest.max(last.newest),
+                Some(last) if last.commit == commit || last.newest >= window => last.newest = newest.max(last.newest),
                 _ => push(&mut self.commits, Kept { commit, newest, before: believed.into() }),
             }
         }

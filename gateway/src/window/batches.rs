@@ -32,19 +32,37 @@ impl Placing {
     }
 }
 
+/// Batches of one boot, one after the other: a station's mostly are.
 #[derive(Debug, Clone, Copy)]
-struct Batch {
+struct Run {
+    /// The number of the first.
+    number: u32,
+    /// How many there are.
+    count: u32,
+    /// The first one's.
     origin: Origin,
-    /// The newest of its readings.
+    /// The newest of their readings.
     newest: Timestamp,
+}
+
+impl Run {
+    /// How far behind the first the batch is or, if it is the next one, will be.
+    fn place(&self, origin: Origin) -> Option<u32> {
+        let behind = origin.sequence.checked_sub(self.origin.sequence).filter(|_| origin.boot == self.origin.boot)?;
+        u32::try_from(behind).ok().filter(|behind| *behind <= self.count)
+    }
+
+    fn holds(&self, origin: Origin) -> bool {
+        self.place(origin).is_some_and(|place| place < self.count)
+    }
 }
 
 /// The batches of which a station's readings are kept, by number.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
-    /// The number of the first that is kept.
-    first: u32,
-    kept: VecDeque<Batch>,
+    /// The number of the next.
+    next: u32,
+    runs: VecDeque<Run>,
 }
 
 impl Batches {
@@ -53,7 +71,11 @@ impl Batches {
         if batch == PLAIN {
             return Origin::plain(value);
         }
-        self.kept[batch.wrapping_sub(self.first) as usize].origin
+        // Numbers wrap.
+        let ago = |number: u32| self.next.wrapping_sub(number);
+        let after = self.runs.partition_point(|run| ago(run.number) >= ago(batch));
+        let Run { number, origin, .. } = self.runs[after - 1];
+        Origin { sequence: origin.sequence + u64::from(batch.wrapping_sub(number)), ..origin }
     }
 
     /// The number with which the reading is kept from now on.
@@ -62,25 +84,24 @@ impl Batches {
     }
 
     fn number(&mut self, origin: Origin, time: Timestamp) -> u32 {
-        // Mostly it is the batch of the reading before, or a new one.
-        let at = match self.kept.back() {
-            Some(last) if origin < last.origin => self.kept.iter().rposition(|batch| batch.origin == origin),
-            Some(last) if origin == last.origin => Some(self.kept.len() - 1),
-            _ => None,
-        };
-        let at = at.unwrap_or_else(|| {
-            push(&mut self.kept, Batch { origin, newest: time });
-            self.kept.len() - 1
+        // Mostly it is the batch of the reading before, or the next one.
+        let last = self.runs.len().checked_sub(1).filter(|last| self.runs[*last].place(origin).is_some());
+        let at = last.or_else(|| self.runs.iter().rposition(|run| run.holds(origin))).unwrap_or_else(|| {
+            push(&mut self.runs, Run { number: self.next, count: 0, origin, newest: time });
+            self.runs.len() - 1
         });
-        self.kept[at].newest = time.max(self.kept[at].newest);
-        self.first.wrapping_add(at as u32)
+        let run = &mut self.runs[at];
+        run.newest = time.max(run.newest);
+        let place = run.place(origin).unwrap_or_default();
+        if place == run.count {
+            run.count += 1;
+            self.next = self.next.wrapping_add(1);
+        }
+        run.number.wrapping_add(place)
     }
 
     /// Forgets batches that have no readings from `from` on.
     pub fn let_go(&mut self, from: Timestamp) {
-        while self.kept.front().is_some_and(|batch| batch.newest < from) {
-            self.kept.pop_front();
-            self.first = self.first.wrapping_add(1);
-        }
+        while self.runs.pop_front_if(|run| run.newest < from).is_some() {}
     }
 }

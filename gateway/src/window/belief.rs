@@ -1,9 +1,9 @@
 //! How far a station's clock is believed: what each batch is judged by, and what it changes.
 //!
 //! It is a small state that every batch moves on, so it cannot be found again from the last few batches alone: a leap
-//! waits for batches that confirm it, and what went before decides whether one is one. So each commit whose readings are
-//! kept has beside it what was believed before it came, and what was believed before the oldest is on disk: a rebuilt
-//! gateway begins there, and believes the same after each batch.
+//! waits for batches that confirm it, and what went before decides whether one is one. So the commits whose readings are
+//! kept have beside the first of each window what was believed before it came, and what was believed before the oldest is on
+//! disk: a rebuilt gateway begins there, and believes the same after each batch.
 
 use prost::Message;
 use proto::{Reading, StationId, Timestamp};
@@ -44,7 +44,7 @@ pub(super) struct Belief {
     back: Option<Back>,
 }
 
-/// A [`Belief`] that is kept beside each commit: what is seldom in it takes no room.
+/// A [`Belief`] that is kept beside commits: what is seldom in it takes no room.
 #[derive(Debug, Clone)]
 pub(super) enum Before {
     /// The newest reading is believed, is of this batch, and nothing is doubted.

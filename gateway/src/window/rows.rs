@@ -4,6 +4,9 @@
 //! its *layout* which channels, and beside all rows lie their values. So a message of eight readings is one write at the end of
 //! two queues, and its neighbours lie beside it.
 //!
+//! What comes over our own wire has few decimals. As long as all of a station's values are whole numbers of their quantity's
+//! last decimal they lie as such, in half the room; the first that is none has all of them lie as they are.
+//!
 //! Rows are in order of time. Of one time there may be several, and then the readings of *each channel* by themselves are in
 //! order of origin and index; that, and no order between channels, is what everybody outside relies on.
 
@@ -53,11 +56,74 @@ struct Layout {
     rows: u32,
 }
 
+/// The values of rows, one row's behind the other's.
+#[derive(Debug)]
+enum Values {
+    /// In steps of their columns.
+    Steps(VecDeque<i32>),
+    /// As they are.
+    Any(VecDeque<f64>),
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self::Steps(VecDeque::new())
+    }
+}
+
+impl Values {
+    fn len(&self) -> usize {
+        match self {
+            Self::Steps(steps) => steps.len(),
+            Self::Any(values) => values.len(),
+        }
+    }
+
+    #[inline]
+    fn get(&self, at: usize, scale: f64) -> f64 {
+        match self {
+            Self::Steps(steps) => f64::from(steps[at]) / scale,
+            Self::Any(values) => values[at],
+        }
+    }
+
+    fn let_go(&mut self, first: usize) {
+        match self {
+            Self::Steps(steps) => drop(steps.drain(..first)),
+            Self::Any(values) => drop(values.drain(..first)),
+        }
+    }
+}
+
+/// A value as a whole number of steps; none when it is not exactly that.
+#[inline]
+fn in_steps(value: f64, scale: f64) -> Option<i32> {
+    // The nearest one, cut where there is none: that is seen at once.
+    let steps = (value * scale + 0.5_f64.copysign(value)) as i32;
+    ((f64::from(steps) / scale).to_bits() == value.to_bits()).then_some(steps)
+}
+
+/// How many steps of a channel's values are one.
+#[inline]
+fn scale(channel: Channel) -> f64 {
+    const POWERS: [f64; 10] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+    POWERS.get(usize::from(channel.quantity.wire_decimals())).copied().unwrap_or(1.0)
+}
+
+/// Puts the last `more` of a queue to `place` in it.
+fn move_to<T>(queue: &mut VecDeque<T>, more: usize, place: usize) {
+    if place + more < queue.len() {
+        let mut behind = queue.split_off(place);
+        behind.rotate_right(more);
+        queue.append(&mut behind);
+    }
+}
+
 /// A station's rows.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     rows: VecDeque<Row>,
-    values: VecDeque<f64>,
+    values: Values,
     /// The number of the first value.
     first: u32,
     layouts: Vec<Layout>,
@@ -102,12 +168,13 @@ impl Rows {
         rows: Range<usize>,
     ) -> impl DoubleEndedIterator<Item = (usize, Timestamp, f64)> {
         let mut known: Option<(u32, Option<usize>)> = None;
+        let scale = scale(channel);
         rows.clone().zip(self.rows.range(rows)).filter_map(move |(at, row)| {
             let column = match known {
                 Some((layout, column)) if layout == row.layout => column,
                 _ => known.insert((row.layout, self.column_of(row, channel))).1,
             };
-            Some((at, row.time, self.value(row, column?)))
+            Some((at, row.time, self.values.get(self.place(row) + column?, scale)))
         })
     }
 
@@ -127,7 +194,7 @@ impl Rows {
     pub fn reading(&self, at: usize, column: usize) -> (Channel, &Limits, f64) {
         let row = &self.rows[at];
         let Column { channel, limits, .. } = &self.layouts[row.layout as usize].columns[column];
-        (*channel, limits, self.value(row, column))
+        (*channel, limits, self.values.get(self.place(row) + column, scale(*channel)))
     }
 
     /// Whether two rows have the same channels in the same places.
@@ -145,7 +212,13 @@ impl Rows {
     }
 
     fn value(&self, row: &Row, column: usize) -> f64 {
-        self.values[row.value.wrapping_sub(self.first) as usize + column]
+        let channel = self.layouts[row.layout as usize].columns[column].channel;
+        self.values.get(self.place(row) + column, scale(channel))
+    }
+
+    /// Where the row's first value is.
+    fn place(&self, row: &Row) -> usize {
+        row.value.wrapping_sub(self.first) as usize
     }
 
     /// What the order of a channel's readings of one time goes by.
@@ -165,11 +238,11 @@ impl Rows {
         let Some((_, Placing { time, index: first, .. })) = readings.first() else { return };
         let columns = || readings.iter().map(|(channel, placing)| (*channel, placing.index.wrapping_sub(*first)));
         let layout = self.layout(at.checked_sub(1), columns(), limits);
-        let place = self.rows.get(at).map_or(self.values.len(), |next| next.value.wrapping_sub(self.first) as usize);
+        let place = self.rows.get(at).map_or(self.values.len(), |next| self.place(next));
+        self.put(at, place, readings);
         let row = Row { time: *time, batch, value: self.first.wrapping_add(place as u32), layout, index: *first };
         make_room(&mut self.rows, 1, ROOM);
         self.rows.insert(at, row);
-        self.put(at + 1, place, readings.iter().map(|(_, placing)| placing.value));
     }
 
     /// Puts a reading into its place among others of its time, unless it is there: gives its row and column.
@@ -199,7 +272,7 @@ impl Rows {
             self.insert(to, batch, &[(channel, placing)], limits);
             return Some((to, 0));
         };
-        let Row { layout: before, index: first, value, .. } = self.rows[at];
+        let Row { layout: before, index: first, .. } = self.rows[at];
         let columns = &self.layouts[before as usize].columns;
         let width = columns.len();
         let wider: Vec<_> = columns
@@ -207,24 +280,42 @@ impl Rows {
             .map(|column| (column.channel, column.index))
             .chain([(channel, placing.index.wrapping_sub(first))])
             .collect();
+        self.put(at + 1, self.place(&self.rows[at]) + width, &[(channel, placing)]);
         self.rows[at].layout = self.layout(at.checked_sub(1), wider.into_iter(), limits);
         self.release(before, 1);
-        self.put(at + 1, value.wrapping_sub(self.first) as usize + width, [placing.value].into_iter());
         Some((at, width))
     }
 
-    /// Puts values to `place`; rows from `later` on have theirs behind them.
-    fn put(&mut self, later: usize, place: usize, values: impl ExactSizeIterator<Item = f64>) {
-        let more = values.len();
-        make_room(&mut self.values, more, ROOM * more);
-        if place == self.values.len() {
-            self.values.extend(values);
-        } else {
-            for (at, value) in (place..).zip(values) {
-                self.values.insert(at, value);
+    /// Puts values to `place`; rows from `later` on have theirs behind them. To be called before a row is told of it.
+    fn put(&mut self, later: usize, place: usize, readings: &[(Channel, Placing)]) {
+        let more = readings.len();
+        if let Values::Steps(steps) = &mut self.values {
+            let before = steps.len();
+            make_room(steps, more, ROOM * more);
+            for (channel, placing) in readings {
+                let Some(value) = in_steps(placing.value, scale(*channel)) else { break };
+                steps.push_back(value);
+            }
+            if steps.len() == before + more {
+                move_to(steps, more, place);
+            } else {
+                steps.truncate(before);
+                self.widen();
             }
         }
+        if let Values::Any(values) = &mut self.values {
+            make_room(values, more, ROOM * more);
+            values.extend(readings.iter().map(|(_, placing)| placing.value));
+            move_to(values, more, place);
+        }
         self.rows.range_mut(later..).for_each(|row| row.value = row.value.wrapping_add(more as u32));
+    }
+
+    /// Has all values lie as they are.
+    fn widen(&mut self) {
+        let columns = self.rows.iter().map(|row| (row, self.layouts[row.layout as usize].columns.len()));
+        let values = columns.flat_map(|(row, columns)| (0..columns).map(|column| self.value(row, column))).collect();
+        self.values = Values::Any(values);
     }
 
     /// The layout of these columns, for one more row; mostly it is that of the row `beside`.
@@ -300,7 +391,7 @@ impl Rows {
         if self.rows.is_empty() {
             *self = Self::default();
         } else if values > 0 {
-            self.values.drain(..values);
+            self.values.let_go(values);
             self.first = self.first.wrapping_add(values as u32);
         }
     }
@@ -336,7 +427,13 @@ mod tests {
 
     fn readings((origin, said): Said) -> Vec<Reading> {
         let one = |(index, (channel, minute, value)): (u16, (usize, i64, u8))| {
-            let (time, value) = (Timestamp::from_secs(minute * 60), f64::from(value % 4));
+            // Most are of few decimals.
+            let value = match value {
+                7 => 1.0 / 3.0,
+                8 => -0.0,
+                few => f64::from(few % 4) / 10.0,
+            };
+            let time = Timestamp::from_secs(minute * 60);
             let (origin, index) = match origin {
                 Some((boot, sequence)) => (Origin { boot, sequence }, index),
                 None => (Origin::plain(value), 0),
@@ -391,6 +488,19 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_in_steps_only_when_it_is_exactly_so_many() {
+        for quantity in [Quantity::SoilMoisture, Quantity::Rain, Quantity::Pressure, Quantity::SolarRadiation] {
+            let scale = scale(Channel::of(quantity));
+            for steps in [0, 1, -1, 7, 12_345, -98_765, i32::MAX, i32::MIN + 1] {
+                assert_eq!(in_steps(f64::from(steps) / scale, scale), Some(steps));
+            }
+            for value in [-0.0, 1.0 / 3.0, 0.1 + 0.2, 1e300, f64::from(i32::MAX) + 1.0, f64::NAN, f64::INFINITY] {
+                assert_eq!(in_steps(value, scale), None, "{value}");
+            }
+        }
+    }
+
+    #[test]
     fn a_station_whose_channels_come_together_has_one_layout() {
         let (mut rows, mut batches) = (Rows::default(), Batches::default());
         for sequence in 1..=100 {
@@ -405,6 +515,6 @@ mod tests {
         }
         assert_eq!((rows.len(), rows.values.len(), rows.layouts.len()), (31, 124, 1));
         assert_eq!(rows.layouts[0].rows, 31);
-        assert!(rows.values.capacity() <= 200, "{}", rows.values.capacity());
+        assert!(matches!(&rows.values, Values::Steps(steps) if steps.capacity() <= 200), "{:?}", rows.values);
     }
 }
