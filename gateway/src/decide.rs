@@ -2,7 +2,8 @@
 //!
 //! At each boundary of windows the water that is missing in a field's root zone is reckoned from the soil moisture of its
 //! stations ([`balance`]). When the crop has taken what it takes without stress the field is irrigated: up to field capacity less
-//! some room, in the allowed hours, and not again before that water has gone down. Rain delays. A probe with an open alert, whose
+//! some room, in the allowed hours, and not again before that water has gone down. What a layer misses is missing also while
+//! another is above field capacity, for so its water may never reach the roots below; it only need not be given twice. Rain delays. A probe with an open alert, whose
 //! readings were rejected, or that is old, is not asked; with too few that are left nothing is irrigated.
 //!
 //! Everything here is pure: windows and times come in, decisions go out. The same windows and times in the same order give

@@ -17,10 +17,13 @@ use gateway::detect::RulesConfig;
 use gateway::door::DoorConfig;
 use gateway::update::UpdatesConfig;
 use node_sim::config::{FarmConfig, Pace};
+use node_sim::crop::Crop;
+use node_sim::crop::demand::{Climate, Coefficients};
+use node_sim::crop::growth::Growth;
 use node_sim::irrigation::{Equipment, System};
 use node_sim::onboard::NodeConfig;
 use proto::decision::MAX_MINUTES;
-use proto::{FarmId, GatewayId, StationId, TimeScale, Timestamp};
+use proto::{Channel, FarmId, GatewayId, Quantity, StationId, TimeScale, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
@@ -295,10 +298,17 @@ const MOST_MINUTES: u32 = 600;
 /// How long a command is repeated, in minutes of farm time: at a day in two minutes these are 30 s.
 const EXPIRE_MINUTES: u32 = 360;
 
-/// The farm with fields that leave irrigation to the gateway, and begin as dry as their crops take without stress.
+/// Where the soil is measured beneath the usual 40 cm on a farm whose irrigation is left to the gateway, cm: most crops are rooted to a metre,
+/// and what no probe sees cannot be kept moist.
+const DEEP_CM: [u16; 2] = [60, 80];
+
+/// The farm with fields that leave irrigation to the gateway, with probes down to where their crops drink, and that begin as dry as their crops take without stress.
 #[must_use]
-pub fn left_to_the_gateway(farm: FarmConfig) -> FarmConfig {
+pub fn left_to_the_gateway(mut farm: FarmConfig) -> FarmConfig {
     let mut fields = farm.fields();
+    let measured = farm.sensors.channels();
+    let deep = DEEP_CM.map(|depth_cm| Channel::at(Quantity::SoilMoisture, depth_cm));
+    farm.sensors.also.extend(deep.into_iter().filter(|channel| !measured.contains(channel)));
     for field in &mut fields {
         field.irrigation.scheduled = false;
         field.dry = Some(field.crop.parameters().depletion_fraction);
@@ -352,14 +362,53 @@ fn system(of: &node_sim::field::Irrigation) -> IrrigationConfig {
     }
 }
 
+/// A month's mean reference evapotranspiration of a day, mm, and what else asks for water in it.
+struct Month {
+    reference_mm: f64,
+    climate: Climate,
+}
+
+/// The thirstiest month of the year before a farm's start. None where its weather cannot be had, as node-sim will say.
+fn thirstiest_month(farm: &FarmConfig) -> Option<Month> {
+    const DAYS: i64 = 30;
+    let mut weather = farm.open().ok()?.weather;
+    let mut month = |back: i64| {
+        let (mut reference_mm, mut wind_m_s, mut least_humidity_pct) = (0.0, 0.0, 0.0);
+        for day in -DAYS * back..-DAYS * (back - 1) {
+            let mut least = 100.0_f64;
+            for hour in 0..24 {
+                let hour = weather.at(farm.start.plus_secs(3600 * (24 * day + hour)));
+                (reference_mm, wind_m_s) = (reference_mm + hour.et0_mm_h, wind_m_s + hour.wind_speed_m_s / 24.0);
+                least = least.min(hour.relative_humidity_pct);
+            }
+            least_humidity_pct += least;
+        }
+        let [reference_mm, wind_m_s, least_humidity_pct] =
+            [reference_mm, wind_m_s, least_humidity_pct].map(|sum| sum / DAYS as f64);
+        Month { reference_mm, climate: Climate { wind_m_s, least_humidity_pct } }
+    };
+    (1..=12).map(&mut month).max_by(|a, b| a.reference_mm.total_cmp(&b.reference_mm))
+}
+
+/// What a crop uses a day in mid-season, ETc, mm: FAO-56's Kcb for the climate (eq. 70) and 0.05 for the soil (tables 12 and 17), times the
+/// month's reference.
+fn etc_mm_per_day(crop: Crop, month: &Month) -> f64 {
+    let parameters = crop.parameters();
+    let mid_season = Growth { grows: true, gdd: parameters.stage_ends_gdd[1] };
+    let kc = Coefficients::of(&mid_season.canopy(crop), &month.climate).kcb + 0.05;
+    (10.0 * kc * month.reference_mm).round().clamp(5.0, 200.0) / 10.0
+}
+
 /// The simulated fields, as the gateway is to decide on them: advice where they irrigate by a schedule of their own, commands where
-/// they do not. Their day is the solar one.
+/// they do not. Their day is the solar one. What a crop uses a day is told for the thirstiest month, in which water must not be late.
 fn irrigated(farm: &FarmConfig) -> Vec<FieldConfig> {
+    let month = thirstiest_month(farm);
     let names = farm.station_names();
     let of = |index: usize| names.iter().filter(move |(_, field)| *field == index).map(|(station, _)| station.clone());
     let field = |(index, field): (usize, node_sim::field::FieldConfig)| FieldConfig {
         root_depth_m: Some(field.crop.parameters().root_depth_m),
         depletion_fraction: Some(field.crop.parameters().depletion_fraction),
+        etc_mm_per_day: month.as_ref().map(|month| etc_mm_per_day(field.crop, month)),
         field_capacity: Some(field.field_capacity()),
         wilting_point: Some(field.wilting_point()),
         valves: of(index).take(1).collect(),
@@ -415,6 +464,7 @@ fn gateway_id() -> anyhow::Result<GatewayId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use node_sim::weather::Climate as Weather;
 
     #[test]
     fn sources_are_a_file_of_their_own_and_what_is_wrong_in_it_is_named() {
@@ -445,8 +495,22 @@ mod tests {
         assert_eq!(gateway::decide::config::check(&simulated), []);
         let even = IrrigationConfig { efficiency: Some(1.0), expire_minutes: EXPIRE_MINUTES, ..north.irrigation };
         assert_eq!((north.irrigation, even.kind, even.application_mm_per_h), (even, SystemKind::Sprinkler, 6.0));
-        let left = fields(&file, &left_to_the_gateway(farm.clone())).unwrap();
+        let left_farm = left_to_the_gateway(farm.clone());
+        let left = fields(&file, &left_farm).unwrap();
         assert!(left.iter().all(|field| field.auto) && gateway::decide::config::check(&left).is_empty());
+        // Its soil is measured to where roots are, once at each depth, and the crops' use is that of Fallon's July: alfalfa, maize, pasture.
+        let depths = |farm: &FarmConfig| {
+            let moisture = farm.sensors.channels().into_iter().filter(|c| c.quantity == Quantity::SoilMoisture);
+            moisture.filter_map(|channel| channel.level_cm).collect::<Vec<_>>()
+        };
+        assert_eq!(depths(&farm), [10, 20, 40]);
+        assert_eq!(depths(&left_to_the_gateway(left_farm.clone())), [10, 20, 40, 60, 80]);
+        assert!(left_farm.open().is_ok());
+        let uses: Vec<f64> = simulated.iter().map(|field| field.etc_mm_per_day.unwrap()).collect();
+        assert!(uses.iter().all(|mm| (5.0..9.0).contains(mm)) && uses[1] > uses[2] + 1.0, "{uses:?}");
+        let cool = Weather { mean_c: 6.0, ..farm.climate };
+        let cooler = fields(&file, &FarmConfig { climate: cool, ..farm.clone() }).unwrap();
+        assert!(cooler[1].etc_mm_per_day.unwrap() < uses[1] - 0.3, "{cooler:?}");
 
         let with = |system| {
             let mut farm = FarmConfig { fields: farm.fields(), ..farm.clone() };

@@ -28,11 +28,15 @@ pub fn stress_coefficient(depletion_mm: f64, total_mm: f64, depletion_fraction: 
     ((total_mm - depletion_mm) / ((1.0 - depletion_fraction) * total_mm)).clamp(0.0, 1.0)
 }
 
-/// Depletion of the root zone from a measured mean water content (m3/m3), mm. FAO-56 eq. 87: Dr = 1000 (field capacity -
-/// content) Zr, within the limits of eq. 86: 0 to TAW.
+/// What the layers of a root zone miss to field capacity, and what they hold above it, mm; each layer is its water content (m3/m3) and its
+/// thickness (m). Their difference is eq. 87's depletion by the mean content. The two are told apart because water above field
+/// capacity is on its way: it is not yet where another layer misses it, and the next days' roots may drink it before.
 #[must_use]
-pub fn depletion_mm(field_capacity: f64, content: f64, root_depth_m: f64, total_mm: f64) -> f64 {
-    (1000.0 * (field_capacity - content) * root_depth_m).clamp(0.0, total_mm)
+pub fn missing_and_surplus_mm(field_capacity: f64, layers: impl IntoIterator<Item = (f64, f64)>) -> (f64, f64) {
+    layers.into_iter().fold((0.0, 0.0), |(missing, surplus), (content, layer_m)| {
+        let lacks_mm = 1000.0 * (field_capacity - content) * layer_m;
+        (missing + lacks_mm.max(0.0), surplus + (-lacks_mm).max(0.0))
+    })
 }
 
 /// The part of a root zone of `root_depth_m` that each of the depths (m, rising) stands for, in m: from half-way to the
@@ -83,12 +87,22 @@ mod tests {
         near(total, 140.0);
         near(readily_available_mm(0.55, total), 77.0);
         // At 0.20 m3/m3: 1000 (0.28 - 0.20) 1.0 = 80 mm are missing; Ks = (140 - 80) / (0.45 · 140) = 0.952.
-        let depletion = depletion_mm(0.28, 0.20, 1.0, total);
+        let (depletion, surplus) = missing_and_surplus_mm(0.28, [(0.20, 0.6), (0.20, 0.4)]);
         near(depletion, 80.0);
+        near(surplus, 0.0);
         near(stress_coefficient(depletion, total, 0.55), 60.0 / 63.0);
         near(stress_coefficient(50.0, total, 0.55), 1.0);
-        near(depletion_mm(0.28, 0.33, 1.0, total), 0.0);
-        near(depletion_mm(0.28, 0.02, 1.0, total), 140.0);
+    }
+
+    #[test]
+    fn water_that_is_on_its_way_is_not_yet_where_it_is_missing() {
+        // 0.3 m are 0.05 above field capacity, 15 mm, and 0.7 m are 0.08 below, 56 mm.
+        let (missing, surplus) = missing_and_surplus_mm(0.18, [(0.23, 0.3), (0.10, 0.7)]);
+        near(missing, 56.0);
+        near(surplus, 15.0);
+        // By the mean content, 0.139 m3/m3, they are 41 mm.
+        near(missing - surplus, 1000.0 * (0.18 - 0.139));
+        assert_eq!(missing_and_surplus_mm(0.18, []), (0.0, 0.0));
     }
 
     #[test]

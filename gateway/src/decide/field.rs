@@ -106,8 +106,8 @@ impl Field {
         if now.millis_since(at) > hours_ms(self.config.fresh_h) {
             return None;
         }
-        let inputs = self.inputs(at, distrusted);
-        let because = self.judge(&inputs, now);
+        let (inputs, surplus_mm) = self.inputs(at, distrusted);
+        let because = self.judge(&inputs, surplus_mm, now);
         let (cause, run) = match because {
             Because::Due { run, .. } => (Cause::Due, Some(run)),
             Because::Moist => (Cause::Moist, None),
@@ -126,7 +126,7 @@ impl Field {
             at,
             cause,
             run,
-            reason: sentence(&because, &inputs),
+            reason: sentence(&because, &inputs, surplus_mm),
             inputs,
             stations: if commanded { self.config.valves.clone() } else { Vec::new() },
             confirmed: Vec::new(),
@@ -166,8 +166,8 @@ impl Field {
         })
     }
 
-    /// What the stations say.
-    fn inputs(&self, at: Timestamp, distrusted: &impl Fn(&StationId, Channel) -> bool) -> Inputs {
+    /// What the stations say; and what layers hold above field capacity, mm.
+    fn inputs(&self, at: Timestamp, distrusted: &impl Fn(&StationId, Channel) -> bool) -> (Inputs, f64) {
         let from = at.plus_millis(-hours_ms(self.config.fresh_h));
         let (mut by_depth, mut probes, mut untrusted) = (BTreeMap::<u16, Vec<f64>>::new(), 0, 0);
         for ((station, channel), probe) in &self.state.probes {
@@ -185,25 +185,23 @@ impl Field {
         }
         let depths_m: Vec<f64> = by_depth.keys().map(|level_cm| f64::from(*level_cm) / 100.0).collect();
         let layers_m = balance::layers_m(&depths_m, self.zone.root_depth_m);
-        let water_m: f64 = by_depth
-            .into_values()
-            .zip(layers_m)
-            .map(|(all, layer_m)| balance::median(all).unwrap_or_default() * layer_m)
-            .sum();
-        let RootZone { root_depth_m, field_capacity, total_mm, readily_mm, .. } = self.zone;
-        let depletion_mm = (probes >= self.config.min_probes)
-            .then(|| balance::depletion_mm(field_capacity, water_m / root_depth_m, root_depth_m, total_mm));
+        let contents = by_depth.into_values().map(|all| balance::median(all).unwrap_or_default());
+        let RootZone { field_capacity, total_mm, readily_mm, .. } = self.zone;
+        let (missing_mm, surplus_mm) = balance::missing_and_surplus_mm(field_capacity, contents.zip(layers_m));
+        // FAO-56 eq. 86: 0 to TAW.
+        let depletion_mm = (probes >= self.config.min_probes).then_some(missing_mm.min(total_mm));
         let rain_from = at.plus_millis(-hours_ms(self.config.rain_h));
         let rain = Channel::of(Quantity::Rain);
         let gauges =
             self.state.gauges.iter().filter(|(station, gauge)| gauge.heard > from && !distrusted(station, rain));
         let sums = gauges
             .map(|(_, gauge)| gauge.rain_mm.range(..=at).filter(|(end, _)| **end > rain_from).map(|(_, mm)| mm).sum());
-        Inputs { depletion_mm, total_mm, readily_mm, rain_mm: balance::median(sums.collect()), probes, untrusted }
+        let rain_mm = balance::median(sums.collect());
+        (Inputs { depletion_mm, total_mm, readily_mm, rain_mm, probes, untrusted }, surplus_mm)
     }
 
-    /// What follows from it.
-    fn judge(&self, inputs: &Inputs, now: Timestamp) -> Because {
+    /// What follows from it. Water above field capacity in one layer does not make up for what another misses, but need not be given again.
+    fn judge(&self, inputs: &Inputs, surplus_mm: f64, now: Timestamp) -> Because {
         let (config, irrigation) = (&self.config, &self.config.irrigation);
         let Some(depletion_mm) = inputs.depletion_mm else {
             return Because::Untrusted { least: config.min_probes, fresh_h: config.fresh_h };
@@ -242,16 +240,23 @@ impl Field {
             return Because::Spent { minutes: used, most: irrigation.max_minutes };
         }
         let rate_mm_per_min = irrigation.application_mm_per_h / 60.0;
-        let wanted = (depletion_mm - config.leave_mm).max(0.0) / config.efficiency() / rate_mm_per_min;
+        let to_fill_mm = (depletion_mm - surplus_mm).max(0.0);
+        let minutes_for = |mm: f64| mm.max(0.0) / config.efficiency() / rate_mm_per_min;
+        let mut wanted = minutes_for(to_fill_mm - config.leave_mm);
         let step = irrigation.step_minutes.max(1);
+        // Rather than to let the crop suffer, the shortest run may take the room for rain, as long as the dry layers can hold it.
+        let shortest = f64::from(irrigation.min_minutes.div_ceil(step) * step);
+        if wanted < shortest && minutes_for(depletion_mm) >= shortest {
+            wanted = shortest;
+        }
         let whole = wanted.min(open_minutes).min(f64::from(left)) as u32 / step * step;
         if whole < irrigation.min_minutes {
             return Because::Small { minutes: wanted, least: irrigation.min_minutes };
         }
         let mm = f64::from(whole) * rate_mm_per_min;
         let net_mm = mm * config.efficiency();
-        let stress = balance::stress_coefficient(depletion_mm, inputs.total_mm, self.zone.depletion_fraction);
-        Because::Due { run: Run { mm, minutes: whole }, net_mm, leave_mm: depletion_mm - net_mm, stress }
+        let stress = balance::stress_coefficient(to_fill_mm, inputs.total_mm, self.zone.depletion_fraction);
+        Because::Due { run: Run { mm, minutes: whole }, net_mm, leave_mm: (to_fill_mm - net_mm).max(0.0), stress }
     }
 
     /// Minutes until it is `to` o'clock, when it is past `from`; none otherwise.

@@ -44,9 +44,12 @@ pub(super) enum Because {
     },
 }
 
-/// Says it.
-pub(super) fn sentence(because: &Because, inputs: &Inputs) -> String {
-    let missing = format!("{:.0} mm are missing in the root zone", inputs.depletion_mm.unwrap_or_default());
+/// Says it. `surplus_mm` is what is above field capacity in the root zone.
+pub(super) fn sentence(because: &Because, inputs: &Inputs, surplus_mm: f64) -> String {
+    let mut missing = format!("{:.0} mm are missing in the root zone", inputs.depletion_mm.unwrap_or_default());
+    if surplus_mm >= 0.5 {
+        missing += &format!(" and {surplus_mm:.0} mm elsewhere in it are above field capacity");
+    }
     let (total, readily) = (inputs.total_mm, inputs.readily_mm);
     let of = format!("the crop takes {readily:.0} of {total:.0} mm without stress");
     match *because {

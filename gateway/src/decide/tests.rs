@@ -134,6 +134,24 @@ fn a_moist_field_says_so_once_a_day() {
 }
 
 #[test]
+fn a_wet_top_does_not_hide_dry_roots_below_and_its_water_is_not_given_twice() {
+    // Above field capacity (0.28) by 0.05 in 0.3 m: 15 mm. Below by 0.16 in 0.3 m: 48 mm, though by the mean only 33 of 46.2 mm are gone.
+    let decision = decide(&mut Decider::new(&[config("")]), 1, &both(1, [0.33, 0.33, 0.12])).unwrap();
+    assert!((decision.inputs.depletion_mm.unwrap() - 48.0).abs() < 1e-9, "{decision:?}");
+    // (48 - 15 - 5) / 0.75 = 37.3 mm are 373 min, in whole fives 370.
+    assert_eq!((decision.cause, decision.run.unwrap().minutes), (Cause::Due, 370));
+    assert_eq!(
+        decision.reason,
+        "48 mm are missing in the root zone and 15 mm elsewhere in it are above field capacity, and the crop takes 46 of 84 mm \
+         without stress: 37.0 mm in 370 min give it 27.8 mm, which leaves 5 mm for rain"
+    );
+    // What is missing is on its way already: the shortest run is all that is given.
+    let decision = decide(&mut Decider::new(&[config("")]), 1, &both(1, [0.43, 0.43, 0.12])).unwrap();
+    assert_eq!((decision.cause, decision.run.unwrap().minutes), (Cause::Due, 10));
+    assert!(decision.reason.ends_with("which leaves 2 mm for rain"), "{}", decision.reason);
+}
+
+#[test]
 fn a_crop_that_uses_more_a_day_is_irrigated_earlier() {
     // p 0.55 + 0.04 (5 - 9) = 0.39: 32.8 mm instead of 46.2. (0.2175 · 0.6 m: 37.5 mm are missing.)
     let contents = [0.2175; 3];
@@ -218,9 +236,20 @@ fn it_runs_in_its_hours_and_for_the_days_minutes_only() {
     let decision = decide(&mut all, 60, &both(60, DRY)).unwrap();
     assert_eq!((decision.cause, decision.run), (Cause::Spent, None), "{decision:?}");
     assert!(decide(&mut all, 72, &both(72, DRY)).unwrap().run.is_some(), "a new day");
-    // A run shorter than the shortest is none.
+    // The shortest run takes the room for rain, but not more than the soil can hold: a pivot's turn of 90 mm is too much for 48.
     let mut all = Decider::new(&[config("leave_mm = 47.5")]);
-    assert_eq!(decide(&mut all, 1, &both(1, DRY)).unwrap().cause, Cause::Small);
+    assert_eq!(decide(&mut all, 1, &both(1, DRY)).unwrap().run.unwrap().minutes, 10);
+    let mut odd = config("leave_mm = 47.5");
+    odd.irrigation.min_minutes = 12;
+    assert_eq!(decide(&mut Decider::new(&[odd]), 1, &both(1, DRY)).unwrap().run.unwrap().minutes, 15, "in whole steps");
+    let mut turns = config("");
+    (turns.irrigation.application_mm_per_h, turns.irrigation.min_minutes) = (12.0, 600);
+    let decision = decide(&mut Decider::new(&[turns]), 1, &both(1, DRY)).unwrap();
+    assert_eq!((decision.cause, decision.run), (Cause::Small, None));
+    assert_eq!(
+        decision.reason,
+        "48 mm are missing in the root zone, which would take 287 min, and the shortest run is 600 min"
+    );
 }
 
 #[test]

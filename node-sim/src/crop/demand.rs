@@ -180,7 +180,8 @@ impl<const N: usize> Ground<'_, N> {
     ///
     /// Evaporation: FAO-56 eq. 71, `Ke = min(Kr (Kcmax - Kcb), few Kcmax)` with Kr of eq. 74, of which `standing_mm_h` is met by what
     /// stands on the surface; it draws from the upper 10 cm down to half of the wilting point. Uptake: Kcb ET0 times Ks of the
-    /// root zone (eq. 84), from each layer by its roots (40, 30, 20 and 10 % in the quarters of their depth) and its own Ks.
+    /// root zone (eq. 84), from each layer by its roots (40, 30, 20 and 10 % in the quarters of their depth) and its own Ks. What
+    /// the zone lacks is by its mean content (eq. 87): water above field capacity in one layer counts for a dry one, as in AquaCrop.
     #[must_use]
     pub fn take(&self, wants: &Wants, standing_mm_h: f64, hours: f64) -> Taken<N> {
         let Wants { coefficients, exposed_mm, wetted, et0_mm_h, depletion_fraction } = *wants;
@@ -238,7 +239,7 @@ impl<const N: usize> Ground<'_, N> {
             }
             let content = self.water_mm[layer] / self.thickness_mm[layer];
             let left = content - wilting;
-            zone += part * left.min(capacity - wilting).max(0.0);
+            zone += part * left.max(0.0);
             // 40, 70, 90 and 100 % above the quarters lie on this line, within one per cent.
             let below = |depth: f64| (1.75 - 0.75 * depth / root_depth_mm) * depth / root_depth_mm;
             let roots = below(top + part) - below(top);
@@ -299,6 +300,23 @@ mod tests {
             assert!((taken.stress - expected).abs() < 1e-9, "{missing}: {} {expected}", taken.stress);
             assert!((taken.uptake_mm_h.iter().sum::<f64>() - expected * 1.15 * 0.5).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn water_above_field_capacity_counts_for_a_dry_layer() {
+        // The upper quarter is a third of the available water above field capacity, as an irrigation leaves it for days; of that below 60 % are gone.
+        let (soil, mut water) = of(|s| s.field_capacity - 0.6 * (s.field_capacity - s.wilting_point));
+        let available = soil.field_capacity - soil.wilting_point;
+        let upper = soil.field_capacity + available / 3.0;
+        let above = Ground { soil: &soil, thickness_mm: &THICKNESS_MM, water_mm: &water }.above(250.0);
+        for layer in 0..16 {
+            let share = above[layer] / THICKNESS_MM[layer];
+            water[layer] = share * upper * THICKNESS_MM[layer] + (1.0 - share) * water[layer];
+        }
+        let ground = Ground { soil: &soil, thickness_mm: &THICKNESS_MM, water_mm: &water };
+        // (1/4 (1 + 1/3) + 3/4 0.4) TAW are left: 0.633, and without the surplus 0.55.
+        let taken = ground.take(&wants(0.35), 0.0, 1.0 / 12.0);
+        assert!((taken.stress - (1.0 / 3.0 + 0.3) / 0.65).abs() < 1e-9, "{}", taken.stress);
     }
 
     #[test]
