@@ -5,6 +5,7 @@ use node_sim::FarmConfig;
 use node_sim::farm::Farm;
 use node_sim::field::{Crop, Fertiliser, FieldConfig, Season};
 use node_sim::irrigation::System;
+use node_sim::weather::Climate;
 use proto::Timestamp;
 
 const DAY_S: i64 = 86_400;
@@ -51,6 +52,28 @@ fn water_that_is_commanded_costs_and_pays() {
     assert!(yields[0] < 0.3 && yields[1] > yields[0] + 0.05 && yields[2] > yields[1] + 0.1, "{yields:?}");
     assert!(yields[2] > 0.9 && dry.stress_days > 40 && full.stress_days < 15, "{dry:?} {full:?}");
     assert!(full.drainage_mm > dry.drainage_mm && full.nitrate_leached_kg_ha > dry.nitrate_leached_kg_ha);
+}
+
+#[test]
+fn a_crop_that_frost_has_killed_is_named_in_the_season_with_its_day() {
+    // A summer in which maize does not get on, and frosts in September.
+    let start: Timestamp = "2026-07-01T08:00:00Z".parse().unwrap();
+    let cold =
+        FarmConfig { start, climate: Climate { mean_c: 5.0, ..Climate::default() }, ..farm(Crop::Maize, |_| {}) };
+    let (_, season) = run(&cold, 120, 4, 240);
+    let harvest = season.harvests[0];
+    assert!((harvest.yield_t_ha, season.harvests.len()) == (0.0, 1) && harvest.at < season.until, "{season:?}");
+    // As people read it: what it was, when, and how cold.
+    let read = serde_json::to_value(&season).unwrap();
+    let told = &read["harvests"][0];
+    assert_eq!(told["at"], harvest.at.to_string());
+    assert!(told["killed_by_frost_c"].as_f64().is_some_and(|lowest| (-15.0..-3.0).contains(&lowest)), "{told}");
+    assert_eq!(serde_json::from_value::<Season>(read).unwrap(), season);
+    // What ripens says nothing of frost.
+    let (_, warm) = run(&farm(Crop::Maize, |_| {}), 110, 4, 240);
+    let told = serde_json::to_value(&warm).unwrap();
+    assert!(told["harvests"][0]["yield_t_ha"].as_f64().unwrap() > 0.0, "{told}");
+    assert!(told["harvests"][0].get("killed_by_frost_c").is_none(), "{told}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 use tempfile::TempDir;
 use tests::farm::free_address;
 
@@ -158,6 +159,38 @@ fn a_farm_ends_by_itself_after_the_time_it_was_given() {
     introduction(&mut farm);
     assert!(ends(&mut farm, Duration::from_secs(60)).success());
     assert_eq!(left_over(dir.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_farm_at_another_place_is_there_for_its_stations_its_gateway_and_its_page() {
+    let _ = rustls_provider();
+    let dir = data_dir();
+    let weather = dir.path().join("delhi.csv");
+    let rows = (10..20).map(|hour| format!("2019-05-02 {hour}:00,30,15,3,500,0\n"));
+    let header = "time,temp_c,dewpoint_c,wind_m_s,solar_w_m2,rain_mm\n";
+    fs::write(&weather, header.to_owned() + &rows.collect::<String>()).unwrap();
+    let (data, listen) = (dir.path().join("farm"), free_address().to_string());
+    let there = ["--place", "-28.6,77.2,216", "--zone", "Asia/Kolkata", "--weather", weather.to_str().unwrap()];
+    let mut farm = up(&data, &[&["--listen", &listen, "--stations", "3"], &there[..]].concat()).spawn().unwrap();
+    let said = introduction(&mut farm);
+    let (user, password) = after(&said, "Sign in").split_once("  ").unwrap();
+    let seen = overview(after(&said, "Dashboard"), user, password.trim()).await;
+    kill(Pid::from_raw(farm.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(ends(&mut farm, Duration::from_secs(60)).success());
+    assert_eq!(
+        [&seen["farm"]["latitude"], &seen["farm"]["longitude"], &seen["farm"]["timezone"]],
+        [&json!(-28.6), &json!(77.2), &json!("Asia/Kolkata")]
+    );
+    assert!(seen["now"].as_str().unwrap().starts_with("2019-"), "{}", seen["now"]);
+    let config = |tier: &str| -> toml::Table {
+        fs::read_to_string(data.join(format!("config/{tier}.toml"))).unwrap().parse().unwrap()
+    };
+    let stations = config("node-sim");
+    let number = |key: &str| stations["farm"][key].as_float().unwrap();
+    assert_eq!([number("latitude"), number("longitude"), number("elevation_m")], [-28.6, 77.2, 216.0]);
+    assert_eq!(stations["farm"]["weather"]["time_zone"].as_str(), Some("Asia/Kolkata"));
+    // The solar day there, in quarters of an hour.
+    assert_eq!(config("gateway")["field"][0]["utc_offset_h"].as_float(), Some(5.25));
 }
 
 /// As root, PostgreSQL runs as a user who may not enter a directory like `/root`.

@@ -32,6 +32,9 @@ pub struct Harvest {
     pub relative_yield: f64,
     /// t/ha.
     pub yield_t_ha: f64,
+    /// The day's lowest temperature, Cel, where frost killed the crop on it: nothing was harvested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed_by_frost_c: Option<f64>,
 }
 
 /// A solar day's weather and water until now.
@@ -224,11 +227,14 @@ impl Stand {
                 Some(Happened::Harvested) => {
                     let relative_yield = self.state.used.relative_yield(self.crop);
                     let yield_t_ha = relative_yield * parameters.potential_t_ha;
-                    self.state.harvests.push(Harvest { at: midnight, relative_yield, yield_t_ha });
+                    let harvest = Harvest { at: midnight, relative_yield, yield_t_ha, killed_by_frost_c: None };
+                    self.state.harvests.push(harvest);
                     self.state.used = WaterUse::default();
                 }
                 Some(Happened::Killed) => {
-                    self.state.harvests.push(Harvest { at: midnight, relative_yield: 0.0, yield_t_ha: 0.0 });
+                    let killed_by_frost_c = Some(today.lowest_c);
+                    let nothing = Harvest { at: midnight, relative_yield: 0.0, yield_t_ha: 0.0, killed_by_frost_c };
+                    self.state.harvests.push(nothing);
                     self.state.used = WaterUse::default();
                 }
                 Some(Happened::Sown | Happened::Frozen) => self.state.used = WaterUse::default(),
@@ -283,6 +289,7 @@ mod tests {
         let (best, poor) = (full.harvests()[0], thirsty.harvests()[0]);
         assert!(("2026-08-20T00:00:00Z".."2026-10-25T00:00:00Z").contains(&best.at.to_string().as_str()), "{best:?}");
         assert_eq!((full.harvests().len(), full.canopy().stage), (1, Stage::Bare));
+        assert_eq!(best.killed_by_frost_c, None);
         assert!((best.yield_t_ha - 9.0).abs() < 1e-9 && full.stress_days() == 0);
         // (1 - 0.4 * 0.2) (1 - 1.5 * 0.2) (1 - 0.5 * 0.2) (1 - 0.2 * 0.2) of FAO-33.
         assert!((poor.relative_yield - 0.92 * 0.7 * 0.9 * 0.96).abs() < 1e-6 && poor.at == best.at, "{poor:?}");
