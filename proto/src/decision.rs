@@ -81,7 +81,8 @@ pub struct Run {
 /// What was known.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Inputs {
-    /// Water that is missing in the root zone to field capacity, mm; none when too few probes can be trusted.
+    /// Water that is missing in the root zone to field capacity, mm, layer by layer: what one holds above it does not count for another. None when
+    /// too few probes can be trusted.
     pub depletion_mm: Option<f64>,
     /// Water that the root zone holds between field capacity and wilting point, mm (FAO-56: TAW).
     pub total_mm: f64,

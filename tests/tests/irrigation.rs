@@ -251,6 +251,9 @@ fn decisions_pay(crop: Crop) {
         // The crop yields about what plenty of water gives it, and that with less.
         let of = |summer: &Summer| summer.season.standing_relative_yield;
         let (yielded, plenty, dry) = (season.standing_relative_yield, of(&clock), of(&without));
+        println!(
+            "{crop:?} {system:?}: {yielded:.3} with {pumped_mm:.0} mm, {plenty:.3} by the clock with {clocked_mm:.0} mm, {dry:.3} without"
+        );
         assert!(plenty > 0.98 && dry < 0.1, "{system:?}: {plenty} {dry}");
         assert!(yielded > 0.92 * plenty, "{system:?}: {yielded} {plenty}, {} days of stress", season.stress_days);
         assert!(pumped_mm < 0.85 * clocked_mm, "{system:?}: {pumped_mm} {clocked_mm}");
