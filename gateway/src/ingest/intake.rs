@@ -48,6 +48,8 @@ pub const QUEUE_BYTES: u32 = 32 << 20;
 const TICK: Duration = Duration::from_millis(250);
 /// How often old raw readings are let go of.
 const TRIM: Duration = Duration::from_secs(10);
+/// How often it is looked whether raw readings stay for nothing, in farm time, ms.
+const DAY_MS: i64 = 86_400_000;
 /// How much raw readings make room at once on a full disk, bytes.
 const ROOM: u64 = 4 << 20;
 /// What is counted when the disk refuses a group.
@@ -65,6 +67,8 @@ pub struct Intake {
     progress: Progress,
     /// The table of progress was made complete up to this commit, beside what `progress` knows.
     settled: u64,
+    /// When it was looked last whether only that table holds old readings.
+    settled_at: Option<Timestamp>,
     /// Groups so far.
     groups: u64,
     /// The plain payloads that came last.
@@ -126,6 +130,7 @@ impl Intake {
             reserve: Reserve::open(&config.data_dir),
             progress,
             settled: 0,
+            settled_at: None,
             groups: 0,
             recent,
             sources,
@@ -345,13 +350,7 @@ impl Intake {
     /// takes was set aside, and is again when some went: new readings never get it, for without it no old ones could go.
     fn make_room(&mut self, group: &mut Group) -> bool {
         self.reserve.give_up();
-        if self.needed() < self.shared.needed.load(Ordering::Acquire) {
-            // Only the table of progress holds old readings, by being behind.
-            match self.store.settle_progress(self.now()) {
-                Ok(()) => self.settled = self.shared.newest() + 1,
-                Err(error) => tracing::warn!(%error, "how far stations are stored cannot be noted"),
-            }
-        }
+        self.settle();
         let needed = self.needed();
         match self.store.make_room(ROOM, needed) {
             Ok(0) => false,
@@ -368,14 +367,29 @@ impl Intake {
         }
     }
 
+    /// Makes the table of progress complete where only that holds old readings, by being behind.
+    fn settle(&mut self) {
+        if self.needed() < self.shared.needed.load(Ordering::Acquire) {
+            match self.store.settle_progress(self.now()) {
+                Ok(()) => self.settled = self.shared.newest() + 1,
+                Err(error) => tracing::warn!(%error, "how far stations are stored cannot be noted"),
+            }
+        }
+    }
+
     /// Lets old raw readings go; true when there may be more.
     pub(super) fn trim(&mut self) -> bool {
+        let now = self.now();
         // By a clock that is not believed nothing is old.
-        let days = i64::from(self.retention.raw_days);
         let before = match self.shared.clock.doubt() {
             Some(_) => Timestamp::MIN,
-            None => self.now().plus_millis(-days * 86_400_000),
+            None => now.plus_millis(-i64::from(self.retention.raw_days) * DAY_MS),
         };
+        // Where little comes the table is behind by weeks.
+        if self.settled_at.is_none_or(|at| now.millis_since(at).abs() >= DAY_MS) {
+            self.settle();
+            self.settled_at = Some(now);
+        }
         let needed = self.needed();
         let trimmed = self.store.trim(before, self.retention.raw_bytes, Some(needed));
         self.shared.set_raw_bytes(self.store.raw_bytes());

@@ -557,6 +557,26 @@ fn by_a_clock_in_doubt_nothing_is_old() {
     assert_eq!(stored(dir.path()).len(), 0);
 }
 
+#[test]
+fn old_readings_go_where_too_little_comes_to_write_down_how_far_stations_are_stored() {
+    let dir = TempDir::new().unwrap();
+    for (sequence, days) in [(1, 20), (2, 19), (3, 0)] {
+        let at = crate::wall_clock().plus_millis(-days * 86_400_000);
+        let payload = Batch { boot: 1, sequence, readings: vec![] }.encode().unwrap();
+        let message = super::intake::raw(&"n1".parse().unwrap(), DeliveryKind::Data, at, payload.into(), 1);
+        let group = Group { messages: vec![message], ..Group::default() };
+        Store::open(dir.path()).unwrap().commit(&group, sequence, at).unwrap();
+    }
+    let mut config = config(dir.path());
+    config.retention.raw_days = 7;
+    let (mut intake, ..) = super::open(&config, Vec::new(), crate::wall_clock()).unwrap();
+    intake.shared.needed.store(4, Ordering::Release);
+    intake.trim();
+    assert_eq!(stored(dir.path()).len(), 1);
+    drop(intake);
+    assert_eq!(Store::open(dir.path()).unwrap().progress().unwrap().highest(&"n1".parse().unwrap(), 1), Some(3));
+}
+
 /// The bytes of the store's file, and the rows of each of its tables.
 fn sizes(dir: &Path) -> BTreeMap<String, u64> {
     let store = rusqlite::Connection::open(dir.join(crate::store::FILE)).unwrap();
