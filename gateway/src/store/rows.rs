@@ -7,6 +7,7 @@ use prost::Message as _;
 use proto::{Alert, Batch, FieldId, Record, StationId, Timestamp, Window};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension as _, params, params_from_iter};
+use zstd::bulk::Decompressor;
 use zstd::zstd_safe::get_frame_content_size;
 
 use super::sum::Sum;
@@ -559,7 +560,12 @@ impl RawRow {
         let size = size.ok_or_else(|| damaged(format!("raw row {id}"), "it does not begin with its size"))?;
         let size = if self.sum.is_some() { size } else { size.min(MAX_UNPROVEN) };
         let size = usize::try_from(size).map_err(|e| damaged(format!("raw row {id}"), e))?;
-        let body = zstd::bulk::decompress(&self.body, size).map_err(|e| damaged(format!("raw row {id}"), e))?;
+        let mut body = Vec::new();
+        // A check sum may fit what nobody wrote.
+        body.try_reserve_exact(size).map_err(|e| damaged(format!("raw row {id}"), e))?;
+        Decompressor::new()
+            .and_then(|mut decompressor| decompressor.decompress_to_buffer(&self.body, &mut body))
+            .map_err(|e| damaged(format!("raw row {id}"), e))?;
         let commit = Commit::decode(body.as_slice()).map_err(|e| damaged(format!("raw row {id}"), e))?;
         Ok(commit.messages)
     }
