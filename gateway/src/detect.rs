@@ -305,19 +305,25 @@ impl Detector {
     fn common(&self, end: Timestamp) -> Common {
         let mut counts: BTreeMap<(Option<&FieldId>, Channel), (usize, usize)> = BTreeMap::new();
         for station in self.stations.values() {
-            for channel in station.scored() {
-                let raised = usize::from(station.was_raised(*channel, end));
-                for place in std::iter::once(None).chain(station.field.as_ref().map(Some)) {
-                    let (scored, high) = counts.entry((place, *channel)).or_default();
+            for channel in station.scored().iter().filter(|channel| station.was_raised(**channel, end)) {
+                station.places().for_each(|place| counts.entry((place, *channel)).or_default().0 += 1);
+            }
+        }
+        counts.retain(|_, (high, _)| *high >= FEWEST_COMMON);
+        // Mostly none is left.
+        let stations = (!counts.is_empty()).then(|| self.stations.values());
+        for station in stations.into_iter().flatten() {
+            for (place, channel) in station.places().flat_map(|place| station.scored().iter().map(move |c| (place, *c)))
+            {
+                if let Some((_, scored)) = counts.get_mut(&(place, channel)) {
                     *scored += 1;
-                    *high += raised;
                 }
             }
         }
         let mut common = Common::new();
-        for ((place, channel), (scored, high)) in counts {
+        for ((place, channel), (high, scored)) in counts {
             let share = if place.is_some() { FIELD_SHARE } else { self.rules.common_share };
-            if high >= FEWEST_COMMON && high as f64 > share * scored as f64 {
+            if high as f64 > share * scored as f64 {
                 common.entry(place.cloned()).or_default().push(channel);
             }
         }

@@ -19,6 +19,7 @@ mod report;
 mod runner;
 mod self_test;
 pub(crate) mod structure;
+mod sum;
 mod widen;
 mod wiring;
 pub mod worker;
@@ -28,7 +29,6 @@ use proto::{Manifest, RunningModel};
 
 pub use check::check;
 pub use error::ModelError;
-pub use graph::MAX_BATCH;
 pub use limits::RunnerLimits;
 pub use loaded::{LoadedModel, Look, folders, look};
 pub use process::RunnerProgram;

@@ -532,6 +532,10 @@ impl Station {
         let wait_ms = self.wait_ms(shape);
         let due: Vec<Timestamp> =
             self.open.iter().copied().take_while(|start| idle || watermark.millis_since(*start) >= wait_ms).collect();
+        if due.is_empty() {
+            // What is kept grows with the windows, and goes with them.
+            return;
+        }
         for start in due {
             self.open.remove(&start);
             let aggregates = self.evaluate(shape, start);

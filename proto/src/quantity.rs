@@ -178,6 +178,12 @@ impl Quantity {
         self.facts().wire_decimals
     }
 
+    /// How many of the wire's smallest steps are one.
+    #[must_use]
+    pub fn wire_scale(self) -> f64 {
+        scale(self.wire_decimals())
+    }
+
     /// The value as it comes out of the wire format: rounded to [`Quantity::wire_decimals`].
     ///
     /// Not finite values, and ones too large for the wire, are given back as they are; they cannot be encoded.
@@ -195,13 +201,19 @@ pub(crate) const MAX_INTEGER: i64 = 1 << 53;
 
 /// `value` as an integer of `10^-decimals`; none when it is not finite or does not fit.
 pub(crate) fn to_integer(value: f64, decimals: u8) -> Option<i64> {
-    let scaled = (value * 10f64.powi(i32::from(decimals))).round();
+    let scaled = (value * scale(decimals)).round();
     (scaled.abs() <= MAX_INTEGER as f64).then_some(scaled as i64)
 }
 
 /// The value of an integer of `10^-decimals`. A division, so that the result is the nearest `f64`.
 pub(crate) fn from_integer(integer: i64, decimals: u8) -> f64 {
-    integer as f64 / 10f64.powi(i32::from(decimals))
+    integer as f64 / scale(decimals)
+}
+
+/// `10^decimals`: of each reading it is asked twice.
+fn scale(decimals: u8) -> f64 {
+    const POWERS: [f64; 10] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+    POWERS.get(usize::from(decimals)).copied().unwrap_or_else(|| 10f64.powi(i32::from(decimals)))
 }
 
 impl fmt::Display for Quantity {

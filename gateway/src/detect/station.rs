@@ -140,6 +140,11 @@ impl Station {
         &self.scored
     }
 
+    /// Where it stands: on the farm, and in its field if it has said which.
+    pub fn places(&self) -> impl Iterator<Item = Option<&FieldId>> {
+        std::iter::once(None).chain(self.field.as_ref().map(Some))
+    }
+
     /// Takes in the scores of the boundary that ends at `end`.
     pub fn note(&mut self, scores: &Scores, end: Timestamp) {
         self.scored = scores.keys().copied().collect();

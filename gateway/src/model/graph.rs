@@ -13,12 +13,13 @@ use tract_onnx::prelude::{
 
 use super::error::{ModelError, failed_allocation};
 use super::limits::Limit;
+use super::sum::sum_densely;
 use super::widen::widen;
 use crate::contain::contained as contain;
 
 /// Most samples in one run; more are run in several. A larger batch gains nothing, and its tensors (a hundred steps of a dozen
 /// features each) no longer fit a core's cache: 256 took 20 % more time and 13 MiB more memory.
-pub const MAX_BATCH: usize = 64;
+const MAX_BATCH: usize = 32;
 
 /// Largest input of one sample, in values.
 pub const MAX_INPUT_VALUES: usize = 1 << 16;
@@ -167,6 +168,7 @@ impl Graph {
 
 fn plan(model: InferenceModel, shape: [usize; 3]) -> TractResult<Arc<TypedRunnableModel>> {
     let mut model = model.with_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), shape))?.into_optimized()?;
+    sum_densely(&mut model)?;
     widen(&mut model)?;
     model.optimize()?;
     model.into_runnable()

@@ -103,13 +103,6 @@ fn in_steps(value: f64, scale: f64) -> Option<i32> {
     ((f64::from(steps) / scale).to_bits() == value.to_bits()).then_some(steps)
 }
 
-/// How many steps of a channel's values are one.
-#[inline]
-fn scale(channel: Channel) -> f64 {
-    const POWERS: [f64; 10] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-    POWERS.get(usize::from(channel.quantity.wire_decimals())).copied().unwrap_or(1.0)
-}
-
 /// Puts the last `more` of a queue to `place` in it.
 fn move_to<T>(queue: &mut VecDeque<T>, more: usize, place: usize) {
     if place + more < queue.len() {
@@ -168,7 +161,7 @@ impl Rows {
         rows: Range<usize>,
     ) -> impl DoubleEndedIterator<Item = (usize, Timestamp, f64)> {
         let mut known: Option<(u32, Option<usize>)> = None;
-        let scale = scale(channel);
+        let scale = channel.quantity.wire_scale();
         rows.clone().zip(self.rows.range(rows)).filter_map(move |(at, row)| {
             let column = match known {
                 Some((layout, column)) if layout == row.layout => column,
@@ -194,7 +187,7 @@ impl Rows {
     pub fn reading(&self, at: usize, column: usize) -> (Channel, &Limits, f64) {
         let row = &self.rows[at];
         let Column { channel, limits, .. } = &self.layouts[row.layout as usize].columns[column];
-        (*channel, limits, self.values.get(self.place(row) + column, scale(*channel)))
+        (*channel, limits, self.values.get(self.place(row) + column, channel.quantity.wire_scale()))
     }
 
     /// Whether two rows have the same channels in the same places.
@@ -213,7 +206,7 @@ impl Rows {
 
     fn value(&self, row: &Row, column: usize) -> f64 {
         let channel = self.layouts[row.layout as usize].columns[column].channel;
-        self.values.get(self.place(row) + column, scale(channel))
+        self.values.get(self.place(row) + column, channel.quantity.wire_scale())
     }
 
     /// Where the row's first value is.
@@ -293,7 +286,7 @@ impl Rows {
             let before = steps.len();
             make_room(steps, more, ROOM * more);
             for (channel, placing) in readings {
-                let Some(value) = in_steps(placing.value, scale(*channel)) else { break };
+                let Some(value) = in_steps(placing.value, channel.quantity.wire_scale()) else { break };
                 steps.push_back(value);
             }
             if steps.len() == before + more {
@@ -490,7 +483,7 @@ mod tests {
     #[test]
     fn a_value_is_in_steps_only_when_it_is_exactly_so_many() {
         for quantity in [Quantity::SoilMoisture, Quantity::Rain, Quantity::Pressure, Quantity::SolarRadiation] {
-            let scale = scale(Channel::of(quantity));
+            let scale = quantity.wire_scale();
             for steps in [0, 1, -1, 7, 12_345, -98_765, i32::MAX, i32::MIN + 1] {
                 assert_eq!(in_steps(f64::from(steps) / scale, scale), Some(steps));
             }
