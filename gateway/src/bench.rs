@@ -17,9 +17,13 @@
 //! fifteenth message, as in a field where stations report each minute, and go through the base model, which is held against
 //! what the gateway says it has emitted and judged; its clock is the wall clock. The load comes from this process, encoded beforehand.
 //!
+//! Neighbours on the machine and its caches make one process slower than another that runs a minute later. So each server is
+//! measured several times, all in turns, and the median of each figure counts; of memory the most.
+//!
 //! [`stations`] and [`soak`] answer two more questions: what ten thousand stations cost that report each minute, and
 //! whether anything grows over a month.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -45,6 +49,8 @@ use servers::Running;
 
 /// How long the measured part of a sparse run is, in seconds, unless told otherwise.
 const SECONDS: u32 = 10;
+/// How often each server is measured, unless told otherwise.
+const ROUNDS: u32 = 3;
 /// Messages of a pipelined run for each of those seconds. A fixed number, so that every server gets the same.
 const PIPELINED_A_SECOND: u32 = 40_000;
 const PIPELINED_CONNECTIONS: u32 = 100;
@@ -66,7 +72,7 @@ pub enum Shape {
 }
 
 /// Who takes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 pub enum Server {
     /// The least that a durable server does.
     #[serde(rename = "floor")]
@@ -111,6 +117,9 @@ pub struct Args {
     /// Seconds that each server is measured in the sparse shape; the pipelined shape has 40,000 messages for each
     #[arg(long, default_value_t = SECONDS, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub seconds: u32,
+    /// How often each server is measured, all in turns; the median of each figure counts, of memory the most
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
     /// Only this shape
     #[arg(long, value_enum)]
     pub shape: Option<Shape>,
@@ -146,6 +155,7 @@ impl Args {
     pub fn quick() -> Self {
         Self {
             seconds: 1,
+            rounds: 1,
             shape: None,
             server: Vec::new(),
             quick: true,
@@ -256,15 +266,39 @@ pub async fn measure(args: &Args, programs: &Programs, mut tell: impl FnMut(&Row
     let mut rows = Vec::new();
     for shape in args.shapes() {
         let plan = args.plan(shape);
-        for server in args.servers() {
-            let doing = || format!("{shape:?}, {}", server.name());
-            eprintln!("{}: {} connections, {} messages", doing(), plan.connections, plan.messages);
-            let row = measure_one(shape, server, plan, args, programs).await.with_context(doing)?;
+        let mut measured: BTreeMap<Server, Vec<Row>> = BTreeMap::new();
+        for round in 1..=args.rounds {
+            for server in args.servers() {
+                let doing = || format!("{shape:?}, {}, round {round} of {}", server.name(), args.rounds);
+                eprintln!("{}: {} connections, {} messages", doing(), plan.connections, plan.messages);
+                let row = measure_one(shape, server, plan, args, programs).await.with_context(doing)?;
+                measured.entry(server).or_default().push(row);
+            }
+        }
+        for row in measured.values().filter_map(|rounds| median(rounds)) {
             tell(&row);
             rows.push(row);
         }
     }
     Ok(rows)
+}
+
+/// Of each figure of a server's rounds the median, or the greater of the two in the middle; of memory the most.
+fn median(rounds: &[Row]) -> Option<Row> {
+    let of = |figure: fn(&Row) -> f64| {
+        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        figures.get(figures.len() / 2).copied()
+    };
+    Some(Row {
+        cpu_us_per_message: of(|row| row.cpu_us_per_message)?,
+        messages_per_second: of(|row| row.messages_per_second)?,
+        rss_bytes: rounds.iter().map(|row| row.rss_bytes).max()?,
+        p50_ms: of(|row| row.p50_ms)?,
+        p99_ms: of(|row| row.p99_ms)?,
+        written_per_payload_byte: of(|row| row.written_per_payload_byte)?,
+        ..rounds.first()?.clone()
+    })
 }
 
 async fn measure_one(

@@ -5,8 +5,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use proto::{Batch, StationId};
+use proto::{Batch, StationId, Timestamp};
 use sha2::{Digest as _, Sha256};
+
+use crate::room::push;
 
 /// How many plain payloads of a station are remembered: more than any client has in flight. One that comes again later
 /// than that is stored and counted again; its readings still are in their windows once.
@@ -170,18 +172,21 @@ impl Boot {
 /// A plain payload, as it is known again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
-    digest: [u8; 32],
+    /// The first half of its SHA-256.
+    digest: [u8; 16],
     /// The packet id that it came with; 0 with none.
     packet: u16,
-    /// Whether all of its readings say their own time.
-    timed: bool,
+    /// The newest time in it, if all of its readings say their own.
+    newest: Option<Timestamp>,
 }
 
 impl Sent {
-    /// A payload that came as the packet `packet`.
+    /// A payload that came as the packet `packet`. `newest` is the newest time in it, if all of its readings say their own.
     #[must_use]
-    pub fn new(payload: &[u8], packet: u16, timed: bool) -> Self {
-        Self { digest: Sha256::digest(payload).into(), packet, timed }
+    pub fn new(payload: &[u8], packet: u16, newest: Option<Timestamp>) -> Self {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&Sha256::digest(payload)[..16]);
+        Self { digest, packet, newest }
     }
 }
 
@@ -191,26 +196,39 @@ impl Sent {
 /// readings, unless the client itself says that it sends one again: MQTT's DUP flag, with the packet id of the first time.
 #[derive(Debug, Default)]
 pub struct Recent {
-    sent: HashMap<StationId, VecDeque<Sent>>,
+    stations: HashMap<StationId, Payloads>,
+}
+
+/// Those of one station.
+#[derive(Debug)]
+struct Payloads {
+    /// The newest time in any of them, also of those that are forgotten.
+    newest: Timestamp,
+    /// Digest and packet id of the last ones.
+    last: VecDeque<([u8; 16], u16)>,
 }
 
 impl Recent {
     /// Whether `station` has sent this before. `again` is the DUP flag.
     #[must_use]
     pub fn holds(&self, station: &StationId, sent: &Sent, again: bool) -> bool {
-        let same = |known: &Sent| {
-            known.digest == sent.digest && (sent.timed || (again && sent.packet > 0 && known.packet == sent.packet))
-        };
-        self.sent.get(station).is_some_and(|all| all.iter().any(same))
+        let Some(Payloads { newest, last }) = self.stations.get(station) else { return false };
+        match sent.newest {
+            // Mostly it is newer than all before it; then these need not be looked at.
+            Some(own) => own <= *newest && last.iter().any(|(digest, _)| *digest == sent.digest),
+            None => again && sent.packet > 0 && last.contains(&(sent.digest, sent.packet)),
+        }
     }
 
     /// `station` has sent this.
     pub fn note(&mut self, station: &StationId, sent: Sent) {
-        let all = self.sent.entry(station.clone()).or_default();
-        if all.len() == RECENT {
-            all.pop_front();
+        let none = || Payloads { newest: Timestamp::MIN, last: VecDeque::new() };
+        let Payloads { newest, last } = self.stations.entry(station.clone()).or_insert_with(none);
+        *newest = sent.newest.map_or(*newest, |own| own.max(*newest));
+        if last.len() == RECENT {
+            last.pop_front();
         }
-        all.push_back(sent);
+        push(last, (sent.digest, sent.packet));
     }
 }
 
@@ -221,19 +239,28 @@ mod tests {
     #[test]
     fn a_plain_payload_is_known_by_its_times_or_by_what_its_client_says() {
         let n1: StationId = "n1".parse().unwrap();
+        let at = |second| Some(Timestamp::from_secs(second));
         let mut recent = Recent::default();
-        let timed = Sent::new(b"timed", 1, true);
+        let timed = Sent::new(b"timed", 1, at(60));
         recent.note(&n1, timed);
-        assert!(recent.holds(&n1, &Sent::new(b"timed", 9, true), false), "whatever packet it comes in");
-        assert!(!recent.holds(&n1, &Sent::new(b"other", 1, true), true));
+        assert!(recent.holds(&n1, &Sent::new(b"timed", 9, at(60)), false), "whatever packet it comes in");
+        assert!(!recent.holds(&n1, &Sent::new(b"other", 1, at(60)), true));
         assert!(!recent.holds(&"n2".parse().unwrap(), &timed, true));
-        let untimed = Sent::new(b"untimed", 2, false);
+        recent.note(&n1, Sent::new(b"newer", 3, at(120)));
+        recent.note(&n1, Sent::new(b"older", 4, at(0)));
+        assert!(recent.holds(&n1, &timed, false), "whatever came since");
+        assert!(recent.holds(&n1, &Sent::new(b"newer", 5, at(120)), false));
+        assert!(!recent.holds(&n1, &Sent::new(b"newest", 6, at(180)), false));
+        let nothing = Sent::new(b"{}", 7, Some(Timestamp::MIN));
+        recent.note(&n1, nothing);
+        assert!(recent.holds(&n1, &nothing, false), "without a reading, too");
+        let untimed = Sent::new(b"untimed", 2, None);
         recent.note(&n1, untimed);
         assert!(recent.holds(&n1, &untimed, true));
         assert!(!recent.holds(&n1, &untimed, false), "the same value a moment later is another reading");
-        assert!(!recent.holds(&n1, &Sent::new(b"untimed", 3, false), true), "this packet never came");
+        assert!(!recent.holds(&n1, &Sent::new(b"untimed", 3, None), true), "this packet never came");
         for packet in 0..RECENT as u16 {
-            recent.note(&n1, Sent::new(b"more", packet, false));
+            recent.note(&n1, Sent::new(b"more", packet, None));
         }
         assert!(!recent.holds(&n1, &timed, true), "the oldest go");
     }

@@ -44,11 +44,16 @@ impl Hampel {
         if !(2 * FEWEST + 1..=2 * HALF_WIDTH + 1).contains(&width) {
             return Place::Unknown;
         }
+        let own = neighbourhood[width / 2];
+        // Where most of them are within the floor of it, so is their median, and need not be found.
+        if neighbourhood.iter().filter(|value| (*value - own).abs() <= self.floor).count() > width / 2 {
+            return Place::Near;
+        }
         let mut sorted = [0.0; 2 * HALF_WIDTH + 1];
         let sorted = &mut sorted[..width];
         sorted.copy_from_slice(neighbourhood);
         let middle = median(sorted);
-        let distance = (neighbourhood[width / 2] - middle).abs();
+        let distance = (own - middle).abs();
         if distance <= self.floor {
             return Place::Near;
         }
@@ -67,6 +72,8 @@ fn median(values: &mut [f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const FILTER: Hampel = Hampel { sigmas: 6.0, floor: 0.03 };
@@ -79,6 +86,17 @@ mod tests {
                 FILTER.place(&values[i - reach..=i + reach]) == Place::Outlier
             })
             .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn near_is_what_stands_within_the_floor_of_the_median(steps in prop::collection::vec(-6_i8..6, 5..=7)) {
+            // Two steps are the floor, to the last bit.
+            let values: Vec<f64> = steps[..(steps.len() - 1) | 1].iter().map(|step| f64::from(*step) * FILTER.floor / 2.0).collect();
+            let middle = median(&mut values.clone());
+            let is_near = (values[values.len() / 2] - middle).abs() <= FILTER.floor;
+            prop_assert_eq!(FILTER.place(&values) == Place::Near, is_near);
+        }
     }
 
     #[test]

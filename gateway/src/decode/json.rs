@@ -38,6 +38,14 @@ pub struct Plain {
     pub problems: Vec<String>,
 }
 
+impl Plain {
+    /// The newest time in it, if all of its readings say their own: the earliest that there is when it has none.
+    #[must_use]
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.timed.then(|| self.readings.last().map_or(Timestamp::MIN, |reading| reading.time))
+    }
+}
+
 /// Why a plain payload as a whole cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {

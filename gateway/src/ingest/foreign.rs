@@ -83,7 +83,7 @@ impl Intake {
         let Taken { group, items, tickets, replies, .. } = taken;
         tickets.push(ticket);
         // Only MQTT itself tells a message that comes again from one that says the same.
-        let sent = Sent::new(&payload, packet, false);
+        let sent = Sent::new(&payload, packet, None);
         if self.recent.holds(&bridge, &sent, duplicate) {
             return count(&mut group.counters, "duplicate_batches", 1);
         }
@@ -214,7 +214,7 @@ pub(super) fn item(message: &RawMessage) -> Option<(Item, Option<Sent>)> {
         return Some((Item { station, content }, None));
     }
     let packet = u16::try_from(message.packet).unwrap_or(0);
-    Some((Item { station, content: Content::Foreign }, Some(Sent::new(&message.payload, packet, false))))
+    Some((Item { station, content: Content::Foreign }, Some(Sent::new(&message.payload, packet, None))))
 }
 
 /// Whether a stored message is a source's, or what one said.

@@ -233,7 +233,7 @@ impl Intake {
                     Content::Batch(Origin { boot: batch.boot, sequence: batch.sequence }, batch.readings)
                 }
                 Message::Plain(plain) => {
-                    let sent = Sent::new(&payload, packet, plain.timed);
+                    let sent = Sent::new(&payload, packet, plain.newest());
                     if self.recent.holds(&station, &sent, duplicate) {
                         count(&mut group.counters, "duplicate_batches", 1);
                         continue;

@@ -24,7 +24,7 @@ pub(crate) fn item(message: &RawMessage) -> Option<(Item, Option<Sent>)> {
         }
         Ok(Message::Plain(plain)) => {
             let packet = u16::try_from(message.packet).unwrap_or(0);
-            known = Some(Sent::new(&message.payload, packet, plain.timed));
+            known = Some(Sent::new(&message.payload, packet, plain.newest()));
             Content::Plain(plain.readings)
         }
         Ok(Message::Birth(birth)) => Content::Birth(Box::new(birth)),
