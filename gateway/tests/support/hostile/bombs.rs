@@ -168,13 +168,13 @@ pub fn slow_for_the_gateway() -> Case {
         .limits(RunnerLimits { max_latency_ms: 1, ..LIMITS })
 }
 
-/// A model that is fast enough for one sample, but has to be run 64 times.
+/// A model that is fast enough for one sample, but has to be run 32 times.
 pub fn slow_batches() -> Case {
-    let mut onnx = Onnx::slow(128, 200);
+    let mut onnx = Onnx::slow(128, 800);
     let last = onnx.graph().node.last_mut().unwrap();
     (last.name, last.output) = ("row_node".into(), vec!["row".into()]);
     let onnx = onnx.integers("one", &[1, 2]).node("Reshape", &["row", "one"], "scores", vec![]);
-    let words = ["ms of the processor for a batch of 64 samples, more than the 500 ms that are allowed"];
+    let words = ["ms of the processor for a batch of 32 samples, more than the 500 ms that are allowed"];
     Case::new("batches that are too slow", &onnx, Reason::Latency, &words)
 }
 
